@@ -1,0 +1,135 @@
+"""Every public exception of sgl_like, in one tree.
+
+    SglError
+    ├── ConfigError                 an engine option or a command-line value cannot be used (also a ValueError)
+    ├── ModelLoadError              a model folder is missing something, damaged, or of an unknown architecture
+    ├── RequestError                a request cannot be run as asked (also a ValueError)
+    │   ├── SamplingParamsError     a sampling parameter is out of range or of the wrong type
+    │   ├── PromptTooLongError      prompt plus output cannot fit the context or the KV pool, ever
+    │   └── ConstraintError         a regex or schema cannot be enforced
+    │       ├── UnsupportedSchemaError   names the keyword and its JSON pointer
+    │       └── ConstraintTooComplex     a limit on size, depth or states was reached
+    ├── EngineError                 the engine cannot serve
+    │   ├── EngineClosedError       the engine was shut down before or while the request ran
+    │   └── RequestAborted          the request was cancelled by its owner
+    ├── ChatTemplateError           no template, an unknown role, or a template that fails to render
+    ├── DataError                   an input file of the command line cannot be read; says file, line and column
+    └── ProgramError                a program failed; chained to its cause, names program, node and variable
+
+Messages say what is wrong, where, and what to do about it; they are made to be shown to a person.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ChatTemplateError",
+    "ConfigError",
+    "ConstraintError",
+    "ConstraintTooComplex",
+    "DataError",
+    "EngineClosedError",
+    "EngineError",
+    "ModelLoadError",
+    "ProgramError",
+    "PromptTooLongError",
+    "RequestAborted",
+    "RequestError",
+    "SamplingParamsError",
+    "SglError",
+    "UnsupportedSchemaError",
+]
+
+
+class SglError(Exception):
+    """Base of every error that sgl_like raises on purpose."""
+
+
+class ConfigError(SglError, ValueError):
+    """An engine option or a command-line value cannot be used."""
+
+
+class ModelLoadError(SglError):
+    """A model folder is missing something, is damaged, or has an unknown architecture."""
+
+
+class RequestError(SglError, ValueError):
+    """A request cannot be run as asked; it never reached the step loop."""
+
+
+class SamplingParamsError(RequestError):
+    """A sampling parameter is unknown, out of range or of the wrong type."""
+
+
+class PromptTooLongError(RequestError):
+    """The prompt and its output cannot fit the context window or the KV pool, even alone."""
+
+
+class ConstraintError(RequestError):
+    """A regex, schema or grammar cannot be compiled."""
+
+
+class UnsupportedSchemaError(ConstraintError):
+    """A JSON Schema keyword cannot be enforced, or has a value that the specification forbids.
+
+    Args:
+        keyword: the keyword, e.g. ``"uniqueItems"``.
+        pointer: JSON pointer (RFC 6901) to it within the schema, e.g. ``"/properties/tags/uniqueItems"``.
+        reason: what about it cannot be done.
+    """
+
+    def __init__(self, keyword: str, pointer: str, reason: str = "is not supported") -> None:
+        self.keyword = keyword
+        self.pointer = pointer
+        self.reason = reason
+        super().__init__(f"JSON Schema keyword {keyword!r} at {pointer or '/'!r} {reason}")
+
+
+class ConstraintTooComplex(ConstraintError):
+    """A constraint went over a limit on size, depth or number of states."""
+
+
+class EngineError(SglError):
+    """The engine cannot serve the request."""
+
+
+class EngineClosedError(EngineError):
+    """The engine was shut down before the request could finish."""
+
+
+class RequestAborted(EngineError):
+    """The request was cancelled by its owner."""
+
+
+class ChatTemplateError(SglError, ValueError):
+    """There is no chat template, it does not know the role, or it fails to render."""
+
+
+class DataError(SglError, ValueError):
+    """An input file cannot be read; the message names file, line and column where known."""
+
+
+class ProgramError(SglError):
+    """A program failed. ``__cause__`` is the error that made it fail.
+
+    Args:
+        message: one line: what failed.
+        program: name of the ``@function``.
+        node: what was running, e.g. ``"gen('person')"``.
+        variable: the variable that has no value because of it, if one was being read.
+        prompt_tail: the end of the prompt at that point.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        program: str | None = None,
+        node: str | None = None,
+        variable: str | None = None,
+        prompt_tail: str = "",
+    ) -> None:
+        self.program = program
+        self.node = node
+        self.variable = variable
+        self.prompt_tail = prompt_tail
+        super().__init__(message)

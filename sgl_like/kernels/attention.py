@@ -1,0 +1,180 @@
+"""Attention over a paged KV cache, for any mix of rows that extend and rows that decode.
+
+Contract: ``paged_attention(q, k_cache, v_cache, rows, scale) -> out``
+
+    q, out            [tokens, heads, head_dim]      new tokens of all rows, row after row
+    k_cache, v_cache  [slots, kv_heads, head_dim]    one layer's cache; the new tokens are already in it
+    rows.q_start      [rows + 1]   int32             row r has q[q_start[r] : q_start[r + 1]]
+    rows.kv_start     [rows + 1]   int32             ... and the cache slots kv_slots[kv_start[r] : kv_start[r + 1]]
+    rows.kv_slots     [sum of kv lengths]  int32
+
+A row's new tokens are the last of its sequence, so its i-th of n new tokens sees all but the last n - 1 - i slots.
+``heads`` is a multiple of ``kv_heads`` (grouped-query attention). float32 or bfloat16; sums are in float32.
+
+On a CPU, short rows go through one Numba loop over all of them (no gathering, no padding); a row that extends by
+many tokens is gathered once and handed to torch, whose blocked matmuls win from about a dozen tokens on.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from sgl_like.kernels.bits import numpy_view, widen
+
+LONG_EXTEND = 16
+"""New tokens from which a row goes to torch instead of the Numba loop."""
+PARALLEL_WORK = 4_000_000
+"""Multiply-adds from which the Numba loop is cut in pieces for several threads (about 0.5 ms)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionRows:
+    """Where each row's new tokens and cached slots are; see the module's contract."""
+
+    q_start: NDArray[np.int32]
+    kv_start: NDArray[np.int32]
+    kv_slots: NDArray[np.int32]
+
+
+def reference(q: Tensor, k_cache: Tensor, v_cache: Tensor, rows: AttentionRows, scale: float) -> Tensor:
+    """Row by row, head by head, in float32."""
+    out = torch.zeros_like(q, dtype=torch.float32)
+    group = q.shape[1] // k_cache.shape[1]
+    for r in range(len(rows.q_start) - 1):
+        slots = torch.from_numpy(rows.kv_slots[rows.kv_start[r] : rows.kv_start[r + 1]]).long()
+        first, end = int(rows.q_start[r]), int(rows.q_start[r + 1])
+        for i in range(first, end):
+            seen = slots[: len(slots) - (end - 1 - i)]
+            for head in range(q.shape[1]):
+                keys, values = k_cache[seen, head // group].float(), v_cache[seen, head // group].float()
+                weights = torch.softmax(keys @ q[i, head].float() * scale, dim=0)
+                out[i, head] = weights @ values
+    return out.to(q.dtype)
+
+
+def paged_attention(q: Tensor, k_cache: Tensor, v_cache: Tensor, rows: AttentionRows, scale: float) -> Tensor:
+    """CPU version; see the module's contract."""
+    out = torch.empty(q.shape, dtype=torch.float32)
+    lengths = np.diff(rows.q_start)
+    long = lengths >= LONG_EXTEND
+    if not long.all():
+        _loop_rows(q, k_cache, v_cache, rows, scale, out, np.flatnonzero(~long).astype(np.int32))
+    for r in np.flatnonzero(long):
+        _torch_row(q, k_cache, v_cache, rows, scale, out, int(r))
+    return out.to(q.dtype)
+
+
+def _torch_row(
+    q: Tensor, k_cache: Tensor, v_cache: Tensor, rows: AttentionRows, scale: float, out: Tensor, r: int
+) -> None:
+    slots = torch.from_numpy(rows.kv_slots[rows.kv_start[r] : rows.kv_start[r + 1]]).long()
+    first, end = int(rows.q_start[r]), int(rows.q_start[r + 1])
+    queries = q[first:end].transpose(0, 1).unsqueeze(0)  # [1, heads, new, head_dim]
+    keys = k_cache[slots].transpose(0, 1).unsqueeze(0)  # [1, kv_heads, all, head_dim]
+    values = v_cache[slots].transpose(0, 1).unsqueeze(0)
+    new, total = end - first, len(slots)
+    mask = None
+    if new < total:
+        mask = torch.ones(new, total, dtype=torch.bool).tril_(total - new)
+    result = functional.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
+    )
+    out[first:end] = result[0].transpose(0, 1)
+
+
+def _loop_rows(
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    rows: AttentionRows,
+    scale: float,
+    out: Tensor,
+    which: NDArray[np.int32],
+) -> None:
+    kv_lengths = np.diff(rows.kv_start)
+    arguments = (
+        numpy_view(q),
+        numpy_view(k_cache),
+        numpy_view(v_cache),
+        rows.q_start,
+        rows.kv_start,
+        rows.kv_slots,
+        np.float32(scale),
+        out.numpy(),
+        int(kv_lengths.max()),
+    )
+    work = kv_lengths[which] * np.diff(rows.q_start)[which]
+    total = int(work.sum()) * q.shape[1] * q.shape[2]
+    if total < PARALLEL_WORK or len(which) == 1:
+        _attend(*arguments, which)
+        return
+    shares = np.cumsum(work) * _thread_count() // (int(work.sum()) + 1)
+    parts = [which[shares == t] for t in range(_thread_count())]
+    list(_threads().map(lambda part: _attend(*arguments, part), parts))
+
+
+def _thread_count() -> int:
+    return min(torch.get_num_threads(), len(os.sched_getaffinity(0)))
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_thread_count(), thread_name_prefix="sgl-attention")
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+def _attend(
+    q: Any,
+    k_cache: Any,
+    v_cache: Any,
+    q_start: Any,
+    kv_start: Any,
+    kv_slots: Any,
+    scale: Any,
+    out: Any,
+    longest: int,
+    which: Any,
+) -> None:
+    """Softmax attention of every new token of the rows `which`, one query head at a time."""
+    heads, head_dim = q.shape[1], q.shape[2]
+    group = heads // k_cache.shape[1]
+    weights = np.empty(longest, dtype=np.float32)
+    query = np.empty(head_dim, dtype=np.float32)
+    total = np.empty(head_dim, dtype=np.float32)
+    for r in which:
+        begin, end = kv_start[r], kv_start[r + 1]
+        for i in range(q_start[r], q_start[r + 1]):
+            seen = end - begin - (q_start[r + 1] - 1 - i)
+            for head in range(heads):
+                kv_head = head // group
+                for d in range(head_dim):
+                    query[d] = widen(q[i, head, d]) * scale
+                top = np.float32(-np.inf)
+                for j in range(seen):
+                    key = k_cache[kv_slots[begin + j], kv_head]
+                    score = np.float32(0.0)
+                    for d in range(head_dim):
+                        score += query[d] * widen(key[d])
+                    weights[j] = score
+                    top = max(top, score)
+                norm = np.float32(0.0)
+                total[:] = 0.0
+                for j in range(seen):
+                    weight = np.exp(weights[j] - top)
+                    norm += weight
+                    value = v_cache[kv_slots[begin + j], kv_head]
+                    for d in range(head_dim):
+                        total[d] += weight * widen(value[d])
+                for d in range(head_dim):
+                    out[i, head, d] = total[d] / norm

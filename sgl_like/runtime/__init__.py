@@ -1,0 +1,1 @@
+"""The runtime: tokenizer, cache, constraints, sampling, models and the engine that joins them."""

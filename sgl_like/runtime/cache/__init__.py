@@ -1,0 +1,1 @@
+"""KV slots and the radix tree that decides whose prefix stays in them."""

@@ -1,0 +1,244 @@
+"""The radix tree of computed prefixes: which KV slots hold which token sequences.
+
+    root ── [12 7 7 3] ──┬── [5 9]          an edge holds several tokens and one KV slot for each;
+            slots 0-3    │   slots 4 5      siblings differ in their first token
+                         └── [8]            "12 7 7 3 5 9" and "12 7 7 3 8" share four slots
+                             slot 6
+
+Requests lock the path to the prefix they use; unlocked leaves can be evicted, least recently used first. A slot
+belongs to the tree, to one request, or to nobody; inserting hands slots over to the tree. Namespaces (a tenant's
+salt, an adapter) are separate trees over the same slots.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgl_like.runtime.cache.kv_pool import NO_SLOTS, SlotAllocator, Slots
+
+Tokens = NDArray[np.int32]
+
+
+class Node:
+    """One edge with the node at its end."""
+
+    __slots__ = ("children", "key", "last_used", "locks", "parent", "queued", "slots")
+
+    def __init__(self, key: Tokens, slots: Slots, parent: Node | None) -> None:
+        self.key = key
+        self.slots = slots
+        self.parent = parent
+        self.children: dict[int, Node] = {}
+        self.locks = 0
+        self.last_used = 0
+        self.queued = False  # whether it has an entry in the eviction heap
+
+
+class Match(NamedTuple):
+    """The longest cached prefix of a sequence: its slots, and the node where it ends (for locking)."""
+
+    slots: Slots
+    node: Node
+
+
+class Insertion(NamedTuple):
+    """What `RadixCache.insert` did: `known` leading tokens were in the tree already; the caller's slots of those
+    which differ from the tree's have been freed. The sequence now ends at `node`, in `slots`.
+    """
+
+    known: int
+    slots: Slots
+    node: Node
+
+
+class RadixCache:
+    """Prefixes of all sequences computed so far, in the slots of one allocator.
+
+    Matching and inserting cost O(tokens), evicting O(log leaves) for each leaf.
+
+    Args:
+        allocator: where evicted slots go back to.
+    """
+
+    def __init__(self, allocator: SlotAllocator) -> None:
+        self._allocator = allocator
+        self._roots: dict[str, Node] = {}
+        self._clock = count(1)
+        self._heap: list[tuple[int, int, Node]] = []  # (last_used when queued, tie-breaker, node)
+        self._ties = count()
+        self.evictable_count = 0  # slots in unlocked nodes
+        self.locked_count = 0  # slots in locked nodes
+        self.evicted_total = 0
+
+    def match(self, tokens: Tokens, namespace: str = "", limit: int | None = None) -> Match:
+        """The longest cached prefix of ``tokens[:limit]``; marks it as used now and splits an edge if it ends
+        within one.
+        """
+        node, at = self._root(namespace), 0
+        end = len(tokens) if limit is None else min(limit, len(tokens))
+        now = next(self._clock)
+        pieces: list[Slots] = []
+        while at < end and (child := node.children.get(int(tokens[at]))) is not None:
+            shared = shared_length(child.key, tokens[at:end])
+            if shared < len(child.key):
+                child = self._split(child, shared)
+            child.last_used = now
+            pieces.append(child.slots)
+            node, at = child, at + shared
+            self._offer(node)
+        return Match(np.concatenate(pieces) if pieces else NO_SLOTS, node)
+
+    def match_length(self, tokens: Tokens, namespace: str = "") -> int:
+        """Length of the longest cached prefix; changes nothing."""
+        node, at = self._root(namespace), 0
+        while at < len(tokens) and (child := node.children.get(int(tokens[at]))) is not None:
+            shared = shared_length(child.key, tokens[at:])
+            at += shared
+            if shared < len(child.key):
+                break
+            node = child
+        return at
+
+    def insert(self, tokens: Tokens, slots: Slots, namespace: str = "") -> Insertion:
+        """Hand a computed sequence over to the tree.
+
+        Args:
+            tokens: the sequence.
+            slots: the slot of each token. Those of a prefix that the tree has already may be the tree's own (from
+                `match`) or duplicates; duplicates are freed.
+            namespace: which of the separate trees.
+        """
+        assert len(tokens) == len(slots)
+        found = self.match(tokens, namespace)
+        known = len(found.slots)
+        mine = slots[:known]
+        self._allocator.release(mine[mine != found.slots])
+        node = found.node
+        if known < len(tokens):
+            node = Node(tokens[known:].copy(), slots[known:].copy(), found.node)
+            node.last_used = next(self._clock)
+            found.node.children[int(tokens[known])] = node
+            self.evictable_count += len(node.key)
+            self._offer(node)
+        return Insertion(known, np.concatenate((found.slots, slots[known:])), node)
+
+    def lock(self, node: Node) -> None:
+        """Keep everything from the root to `node` from being evicted."""
+        for each in _path(node):
+            if each.locks == 0:
+                self.evictable_count -= len(each.key)
+                self.locked_count += len(each.key)
+            each.locks += 1
+
+    def unlock(self, node: Node) -> None:
+        """Undo one `lock` of the same node."""
+        for each in _path(node):
+            assert each.locks > 0, "unlocked more often than locked"
+            each.locks -= 1
+            if each.locks == 0:
+                self.evictable_count += len(each.key)
+                self.locked_count -= len(each.key)
+                self._offer(each)
+
+    def evict(self, wanted: int) -> int:
+        """Free at least `wanted` slots if there are so many evictable ones; returns how many were freed."""
+        freed = 0
+        while freed < wanted and self._heap:
+            used, _, node = heapq.heappop(self._heap)
+            node.queued = False
+            if used != node.last_used:
+                self._offer(node)  # used again since: queue it where it belongs now
+            elif not (node.locks or node.children or node.parent is None):
+                freed += self._remove(node)
+        self.evicted_total += freed
+        return freed
+
+    def flush(self) -> int:
+        """Forget everything that is not locked; returns the number of slots freed."""
+        return self.evict(self.evictable_count) if self.evictable_count else 0
+
+    def nodes(self) -> Iterator[Node]:
+        """Every node but the roots, parents first."""
+        waiting = [child for root in self._roots.values() for child in root.children.values()]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting += node.children.values()
+
+    def check(self, locks: Sequence[Node] = ()) -> None:
+        """Assert the tree's invariants.
+
+        Args:
+            locks: the node of every lock that is held.
+        """
+        expected: dict[int, int] = {}
+        for held in locks:
+            for each in _path(held):
+                expected[id(each)] = expected.get(id(each), 0) + 1
+        evictable = locked = 0
+        for node in self.nodes():
+            assert len(node.key) == len(node.slots) > 0, "a node with an empty key"
+            assert node.parent is not None and node.parent.children[int(node.key[0])] is node, (
+                "a misplaced node"
+            )
+            assert node.locks == expected.get(id(node), 0), "lock count differs from the requests below"
+            evictable += len(node.key) if not node.locks else 0
+            locked += len(node.key) if node.locks else 0
+        assert (evictable, locked) == (self.evictable_count, self.locked_count), "sizes have drifted"
+
+    def _root(self, namespace: str) -> Node:
+        if namespace not in self._roots:
+            self._roots[namespace] = Node(np.empty(0, dtype=np.int32), NO_SLOTS, None)
+        return self._roots[namespace]
+
+    def _split(self, node: Node, at: int) -> Node:
+        """Cut an edge; returns the new node that holds its first `at` tokens.
+
+        parent ── [a b c d] node      becomes      parent ── [a b] upper ── [c d] node
+        """
+        assert node.parent is not None
+        upper = Node(node.key[:at], node.slots[:at], node.parent)
+        upper.locks, upper.last_used = node.locks, node.last_used
+        node.parent.children[int(node.key[0])] = upper
+        node.key, node.slots, node.parent = node.key[at:], node.slots[at:], upper
+        upper.children[int(node.key[0])] = node
+        return upper
+
+    def _remove(self, node: Node) -> int:
+        assert node.parent is not None
+        del node.parent.children[int(node.key[0])]
+        self._allocator.release(node.slots)
+        self.evictable_count -= len(node.key)
+        self._offer(node.parent)
+        node.parent = None
+        return len(node.key)
+
+    def _offer(self, node: Node) -> None:
+        """Queue a node for eviction if it is an unlocked leaf. One entry per node: a later use is noticed when
+        the entry comes up, so the heap is never larger than the tree.
+        """
+        if node.children or node.locks or node.parent is None or node.queued:
+            return
+        node.queued = True
+        heapq.heappush(self._heap, (node.last_used, next(self._ties), node))
+
+
+def _path(node: Node) -> Iterator[Node]:
+    """From a node up to, not including, its root."""
+    while node.parent is not None:
+        yield node
+        node = node.parent
+
+
+def shared_length(a: Tokens, b: Tokens) -> int:
+    """Length of the common beginning."""
+    size = min(len(a), len(b))
+    differs = a[:size] != b[:size]
+    first = int(differs.argmax()) if size else 0
+    return first if size and differs[first] else size

@@ -1,0 +1,101 @@
+"""Options of the engine, checked when made and complete after one `resolve`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from sgl_like.errors import ConfigError
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """How an engine runs.
+
+    Args:
+        dtype: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
+        quantization: reserved for weight quantization; only ``None`` is supported so far.
+        load_format: ``"auto"`` or ``"dummy"`` (seeded random weights).
+        kv_cache_memory: bytes for keys and values; ``None`` takes what `resolve` finds sensible.
+        max_running_requests: most rows in one batch.
+        max_batch_tokens: most new tokens in one forward pass; longer prompts are computed in chunks.
+        max_queued_requests: requests beyond this many waiting ones are refused.
+        context_length: longest sequence; ``None`` means the model's own limit.
+        enable_radix_cache: keep prefixes for reuse.
+        threads: torch's threads; ``None`` leaves torch's choice.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    dtype: str = "auto"
+    quantization: str | None = None
+    load_format: str = "auto"
+    kv_cache_memory: int | None = None
+    max_running_requests: int = 64
+    max_batch_tokens: int = 2048
+    max_queued_requests: int = 100_000
+    context_length: int | None = None
+    enable_radix_cache: bool = True
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.quantization is not None:
+            raise ConfigError(f"quantization={self.quantization!r} is not supported yet; leave it None")
+        for name in ("max_running_requests", "max_batch_tokens", "max_queued_requests"):
+            _positive(name, getattr(self, name))
+        for name in ("kv_cache_memory", "context_length", "threads"):
+            if getattr(self, name) is not None:
+                _positive(name, getattr(self, name))
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> EngineConfig:
+        """From keyword arguments as a user writes them.
+
+        Raises:
+            ConfigError: an unknown name, with the nearest known one.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in options:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+                raise ConfigError(f"unknown engine option {name!r}; {hint}")
+        return cls(**options)
+
+    def resolve(self, model_context: int, bytes_per_slot: int) -> EngineConfig:
+        """Fill in what depends on the model and the machine.
+
+        Without a budget the KV cache gets a fifth of the free memory, but no more than would hold
+        `max_running_requests` sequences of full length with as much again for prefixes, nor than 4 GiB.
+
+        Args:
+            model_context: longest sequence that the model was made for.
+            bytes_per_slot: KV memory of one token.
+
+        Raises:
+            ConfigError: the budget does not hold even one token.
+        """
+        context = min(self.context_length or model_context, model_context)
+        budget = self.kv_cache_memory
+        if budget is None:
+            wanted = 2 * self.max_running_requests * context * bytes_per_slot
+            budget = max(min(wanted, _free_memory() // 5, 4 * GIB), 16 * bytes_per_slot)
+        if budget < bytes_per_slot:
+            raise ConfigError(f"kv_cache_memory={budget} holds no token: each needs {bytes_per_slot} bytes")
+        return replace(self, context_length=context, kv_cache_memory=budget)
+
+
+def _positive(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} must be an integer of at least 1, not {value!r}")
+
+
+def _free_memory() -> int:
+    """Bytes of memory that are available now."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

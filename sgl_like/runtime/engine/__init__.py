@@ -1,0 +1,1 @@
+"""Scheduler, step loop and the public engine."""

@@ -1,0 +1,209 @@
+"""The engine without its thread: requests in, one step at a time, events out.
+
+    step: plan ──> forward ──> masks ──> sample ──> accept, jump forward ──> publish KV ──> send
+
+A step that fails ends the requests that were in it, each with an error, and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgl_like.errors import ConstraintError, EngineError, RequestAborted, SglError
+from sgl_like.kernels.token_mask import apply_token_mask
+from sgl_like.runtime.engine.memory import KVMemory
+from sgl_like.runtime.engine.output import OutputProcessor
+from sgl_like.runtime.engine.request import Request
+from sgl_like.runtime.engine.runner import ModelRunner
+from sgl_like.runtime.engine.scheduler import Row, Scheduler
+from sgl_like.runtime.protocol import FinishReason
+from sgl_like.runtime.sampling.sampler import sample
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class EngineStats:
+    """Counts since the start."""
+
+    steps: int = 0
+    computed_tokens: int = 0
+    sampled_tokens: int = 0
+    forced_tokens: int = 0
+    cached_tokens: int = 0
+    finished_requests: int = 0
+
+
+class EngineCore:
+    """Everything that happens between a request and its last event, on one thread.
+
+    Args:
+        runner: model and KV tensors.
+        memory: KV slots.
+        scheduler: queue and plans; shares `memory`.
+        output: what follows sampling.
+    """
+
+    def __init__(
+        self, runner: ModelRunner, memory: KVMemory, scheduler: Scheduler, output: OutputProcessor
+    ) -> None:
+        self.memory = memory
+        self.scheduler = scheduler
+        self.stats = EngineStats()
+        self._runner = runner
+        self._output = output
+        self._requests: dict[str, Request] = {}
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` would do anything."""
+        return bool(self._requests)
+
+    @property
+    def requests(self) -> Sequence[Request]:
+        """Requests in flight."""
+        return list(self._requests.values())
+
+    def add(self, request: Request) -> None:
+        """Take in a request that has passed all checks."""
+        self._requests[request.rid] = request
+        try:
+            self._output.start(request)
+        except SglError as error:
+            self._end_with(request, error)
+            return
+        if request.finish is not None:
+            self._end(request)
+        else:
+            self.scheduler.add(request)
+
+    def abort(self, rid: str) -> None:
+        """End a request early; an id that is not in flight is ignored."""
+        request = self._requests.get(rid)
+        if request is not None:
+            self._end_with(request, RequestAborted("the request was cancelled"), "abort")
+
+    def fail_all(self, error: SglError) -> None:
+        """End every request with an error."""
+        for request in self.requests:
+            self._end_with(request, error)
+
+    def flush_cache(self) -> int:
+        """Forget every prefix that no running request uses; returns the number of slots freed."""
+        return self.memory.tree.flush()
+
+    def step(self) -> None:
+        """Advance the requests in flight by one forward pass."""
+        rows = self.scheduler.plan()
+        if not rows:
+            return
+        try:
+            with torch.inference_mode():
+                self._run(rows)
+        except Exception as error:
+            log.exception("a step with %d requests failed", len(rows))
+            for request, _ in rows:
+                if request.rid in self._requests:
+                    self._end_with(
+                        request, EngineError(f"the engine failed in this step: {error}"), keep=False
+                    )
+
+    def check_invariants(self) -> None:
+        """Assert what must hold between steps (design: invariants)."""
+        running, waiting = self.scheduler.running, self.scheduler.waiting
+        self.memory.check(running)
+        assert (
+            len({id(r) for r in (*running, *waiting)}) == len(running) + len(waiting) == len(self._requests)
+        )
+        for request in running:
+            assert request.shared <= request.computed == len(request.slots) < len(request.tokens)
+        for request in waiting:
+            assert request.node is None and len(request.slots) == 0
+        if not self._requests:
+            assert self.memory.tree.locked_count == 0, "locks are left over"
+
+    def _run(self, rows: list[Row]) -> None:
+        hidden = self._runner.forward(rows)
+        self._runner.score(hidden, rows)
+        ready = [i for i, row in enumerate(rows) if row.new_tokens == row.request.pending]
+        for request, count in rows:
+            request.computed += count
+            self.stats.computed_tokens += count
+            if request.computed <= request.prompt_length or request.shared < request.prompt_length:
+                self.memory.publish(request)
+        self.stats.steps += 1
+        sampling = [i for i in ready if self._goes_on(rows[i].request)]
+        if sampling:
+            logits = self._runner.last_logits(hidden, rows, sampling)
+            self._sample([rows[i].request for i in sampling], logits)
+        for i in ready:
+            request = rows[i].request
+            if request.rid not in self._requests:
+                continue
+            if request.finish is not None:
+                self._end(request)
+            else:
+                self._output.send(request)
+
+    def _goes_on(self, request: Request) -> bool:
+        """Whether a request whose tokens are all computed samples another one."""
+        if len(request.tokens) < request.max_tokens:
+            return True
+        request.finish = FinishReason("length")
+        return False
+
+    def _sample(self, requests: list[Request], logits: Tensor) -> None:
+        requests, logits = self._mask(requests, logits)
+        if not requests:
+            return
+        tokens = sample(logits, [request.sampler for request in requests])
+        for request, token in zip(requests, tokens, strict=True):
+            self.stats.sampled_tokens += 1
+            try:
+                self._output.accept(request, token)
+            except SglError as error:
+                self._end_with(request, error)
+
+    def _mask(self, requests: list[Request], logits: Tensor) -> tuple[list[Request], Tensor]:
+        """Ban what constraints do not allow. Requests whose constraint fails here end; the others go on."""
+        held = [i for i, request in enumerate(requests) if request.matcher is not None]
+        if not held:
+            return requests, logits
+        masks = np.zeros((len(held), (logits.shape[1] + 31) // 32), dtype=np.int32)
+        failed: set[int] = set()
+        for n, i in enumerate(held):
+            matcher = requests[i].matcher
+            assert matcher is not None
+            try:
+                matcher.fill_mask(masks, n)
+                if not masks[n].any():
+                    raise ConstraintError(
+                        "no token of the model's vocabulary can continue the constrained output"
+                    )
+            except SglError as error:
+                failed.add(i)
+                self._end_with(requests[i], error)
+        apply_token_mask(logits, masks, np.array(held, dtype=np.int32))
+        if not failed:
+            return requests, logits
+        kept = [i for i in range(len(requests)) if i not in failed]
+        return [requests[i] for i in kept], logits[kept]
+
+    def _end(self, request: Request) -> None:
+        self.stats.finished_requests += 1
+        self.stats.forced_tokens += request.forced_tokens
+        self.stats.cached_tokens += request.usage.cached_tokens
+        del self._requests[request.rid]
+        self.scheduler.remove(request)
+        self._output.send(request)
+
+    def _end_with(self, request: Request, error: SglError, kind: str = "error", keep: bool = True) -> None:
+        del self._requests[request.rid]
+        self.scheduler.remove(request, keep)
+        self._output.fail(request, error, kind)

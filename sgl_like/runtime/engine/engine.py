@@ -1,0 +1,248 @@
+"""`Engine`: a model ready to generate, in this process. SGLang's offline interface, synchronous and asynchronous.
+
+engine = Engine()                                          # the embedded model
+engine.generate("Hello", {"max_new_tokens": 8})            # {"text": ..., "output_ids": ..., "meta_info": ...}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+
+from sgl_like.errors import RequestError, SglError
+from sgl_like.runtime.cache.kv_pool import KVPool
+from sgl_like.runtime.config import EngineConfig
+from sgl_like.runtime.engine.core import EngineCore
+from sgl_like.runtime.engine.intake import Intake
+from sgl_like.runtime.engine.loop import EngineLoop
+from sgl_like.runtime.engine.memory import KVMemory
+from sgl_like.runtime.engine.offline import Collector, read_call
+from sgl_like.runtime.engine.output import OutputProcessor
+from sgl_like.runtime.engine.runner import ModelRunner
+from sgl_like.runtime.engine.scheduler import Scheduler
+from sgl_like.runtime.models.load import Model, find_model, load_model, read_model_config
+from sgl_like.runtime.protocol import GenerateRequest, Output, OutputSink
+from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
+
+
+class Engine:
+    """A model, its KV cache and its scheduler, on a thread of their own.
+
+    Args:
+        model_path: a Hugging Face folder or hub id; ``None`` is the embedded model.
+        **options: fields of `EngineConfig`, such as ``dtype``, ``kv_cache_memory``, ``max_running_requests``.
+
+    Raises:
+        ModelLoadError: the model cannot be loaded.
+        ConfigError: an option is unknown or out of range.
+    """
+
+    def __init__(self, model_path: str | Path | None = None, **options: Any) -> None:
+        config = EngineConfig.from_options(options)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        folder = find_model(model_path)
+        shape = read_model_config(folder)
+        self.tokenizer = Tokenizer(folder, shape.vocab_size)
+        model = load_model(folder, config.dtype, config.load_format)
+        self.model_path = str(folder)
+        slot_bytes = KVPool.bytes_per_slot(shape.layers, shape.kv_heads, shape.head_dim, model.dtype)
+        self.config = config.resolve(shape.max_position, slot_bytes)
+        assert self.config.kv_cache_memory is not None and self.config.context_length is not None
+        slots = self.config.kv_cache_memory // slot_bytes
+        self._intake = Intake(self.tokenizer, shape.vocab_size, self.config.context_length, slots)
+        self._loop = EngineLoop(self._make_core(model, slots))
+        self._in_flight: set[str] = set()
+
+    def _make_core(self, model: Model, slots: int) -> EngineCore:
+        shape = model.config
+        memory = KVMemory(slots, self.config.enable_radix_cache)
+        pool = KVPool(shape.layers, slots, shape.kv_heads, shape.head_dim, model.dtype)
+        scheduler = Scheduler(memory, self.config.max_running_requests, self.config.max_batch_tokens)
+        return EngineCore(
+            ModelRunner(model, pool), memory, scheduler, OutputProcessor(self.tokenizer.eos_token_ids)
+        )
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.shutdown()
+
+    # Requests and events: what programs, servers and the calls below are made of.
+
+    def submit(self, request: GenerateRequest, on_output: OutputSink) -> None:
+        """Queue a request. `on_output` gets its events on the engine's thread, the last one terminal.
+
+        Raises:
+            RequestError: the request cannot be run; it gets no event then.
+            EngineClosedError: the engine is shut down.
+        """
+        if request.rid in self._in_flight:
+            raise RequestError(f"a request with id {request.rid!r} is in flight already")
+        if len(self._in_flight) >= self.config.max_queued_requests:
+            raise RequestError(f"the queue is full: {self.config.max_queued_requests} requests are in flight")
+
+        def deliver(output: Output) -> None:
+            if output.is_terminal:
+                self._in_flight.discard(output.rid)
+            on_output(output)
+
+        admitted = self._intake.admit(request, deliver)
+        self._in_flight.add(request.rid)
+        try:
+            self._loop.post(lambda core: core.add(admitted))
+        except SglError:
+            self._in_flight.discard(request.rid)
+            raise
+
+    def abort(self, rid: str) -> None:
+        """End a request; its terminal event has a `RequestAborted`. Unknown ids are ignored."""
+        if not self._loop.closed:
+            with contextlib.suppress(SglError):
+                self._loop.post(lambda core: core.abort(rid))
+
+    # SGLang's offline interface.
+
+    def generate(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        sampling_params: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        input_ids: Sequence[int] | Sequence[Sequence[int]] | None = None,
+        stream: bool = False,
+    ) -> Any:
+        """Generate for one prompt or several.
+
+        Args:
+            prompt: text, or a list of texts.
+            sampling_params: fields of `SamplingParams` as a dict; one for all, or a list with one per prompt.
+            input_ids: instead of `prompt`, a list of token ids or a list of such lists.
+            stream: return an iterator instead of waiting.
+
+        Returns:
+            ``{"text", "output_ids", "meta_info"}``, a list of them for several prompts; with `stream` an iterator
+            of such dicts, each with the output so far (of several prompts: with their ``"index"``).
+
+        Raises:
+            RequestError: bad input; nothing was started.
+            EngineError: the engine failed or was shut down.
+        """
+        call = read_call(self.tokenizer, prompt, input_ids, sampling_params, stream)
+        events: SimpleQueue[tuple[int, Output]] = SimpleQueue()
+        collectors = self._start(call.requests, lambda i, output: events.put((i, output)))
+        chunks = self._chunks(collectors, call.many, events)
+        if stream:
+            return chunks
+        for _ in chunks:
+            pass
+        results = [collector.result() for collector in collectors]
+        return results if call.many else results[0]
+
+    async def async_generate(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        sampling_params: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        input_ids: Sequence[int] | Sequence[Sequence[int]] | None = None,
+        stream: bool = False,
+    ) -> Any:
+        """`generate` for asyncio; with `stream` the result is an asynchronous iterator. Cancelling ends the
+        requests.
+        """
+        call = read_call(self.tokenizer, prompt, input_ids, sampling_params, stream)
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[tuple[int, Output]] = asyncio.Queue()
+
+        def receive(index: int, output: Output) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens any more
+                loop.call_soon_threadsafe(events.put_nowait, (index, output))
+
+        collectors = self._start(call.requests, receive)
+        chunks = self._async_chunks(collectors, call.many, events)
+        if stream:
+            return chunks
+        async for _ in chunks:
+            pass
+        results = [collector.result() for collector in collectors]
+        return results if call.many else results[0]
+
+    def flush_cache(self) -> int:
+        """Forget all prefixes that no running request uses; returns the number of KV slots freed."""
+        return self._loop.call(lambda core: core.flush_cache())
+
+    def stats(self) -> dict[str, int]:
+        """Counts since the start, and the state of the KV slots."""
+        return self._loop.call(_stats)
+
+    def check_invariants(self) -> None:
+        """Assert what must hold between two steps (for tests and debugging)."""
+        self._loop.call(lambda core: core.check_invariants())
+
+    def shutdown(self) -> None:
+        """End all requests and stop the engine's thread. May be called twice."""
+        self._loop.close()
+
+    def _start(
+        self, requests: Sequence[GenerateRequest], receive: Callable[[int, Output], None]
+    ) -> list[Collector]:
+        """Submit all requests, or none."""
+        collectors = [Collector(request, time.perf_counter()) for request in requests]
+        started: list[str] = []
+        try:
+            for index, request in enumerate(requests):
+                self.submit(request, partial(receive, index))
+                started.append(request.rid)
+        except BaseException:
+            self._abort_all(started)
+            raise
+        return collectors
+
+    def _chunks(
+        self, collectors: Sequence[Collector], many: bool, events: SimpleQueue[tuple[int, Output]]
+    ) -> Iterator[dict[str, Any]]:
+        try:
+            while not all(collector.done for collector in collectors):
+                index, output = events.get()
+                yield collectors[index].add(output, index if many else None)
+        finally:
+            self._abort_all([c.rid for c in collectors if not c.done])
+
+    async def _async_chunks(
+        self, collectors: Sequence[Collector], many: bool, events: asyncio.Queue[tuple[int, Output]]
+    ) -> AsyncIterator[dict[str, Any]]:
+        try:
+            while not all(collector.done for collector in collectors):
+                index, output = await events.get()
+                yield collectors[index].add(output, index if many else None)
+        finally:
+            self._abort_all([c.rid for c in collectors if not c.done])
+
+    def _abort_all(self, rids: Sequence[str]) -> None:
+        for rid in rids:
+            self.abort(rid)
+
+
+def _stats(core: EngineCore) -> dict[str, int]:
+    memory, scheduler, stats = core.memory, core.scheduler, core.stats
+    return {
+        "steps": stats.steps,
+        "computed_tokens": stats.computed_tokens,
+        "sampled_tokens": stats.sampled_tokens,
+        "forced_tokens": stats.forced_tokens,
+        "cached_tokens": stats.cached_tokens,
+        "finished_requests": stats.finished_requests,
+        "running_requests": len(scheduler.running),
+        "waiting_requests": len(scheduler.waiting),
+        "retracted_requests": scheduler.retracted_total,
+        "kv_slots": memory.size,
+        "kv_free": memory.allocator.free_count,
+        "kv_evictable": memory.tree.evictable_count,
+        "kv_evicted": memory.tree.evicted_total,
+    }

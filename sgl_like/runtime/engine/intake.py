@@ -1,0 +1,125 @@
+"""Checks that turn a client's request into one the step loop can run without surprises.
+
+Runs on the caller's thread: tokenising, compiling a constraint and refusing bad input cost the step loop nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgl_like.errors import PromptTooLongError, RequestError
+from sgl_like.runtime.constrain.base import Matcher
+from sgl_like.runtime.constrain.compiler import GrammarCompiler
+from sgl_like.runtime.constrain.vocabulary import Vocabulary
+from sgl_like.runtime.engine.request import IntBuffer, Request
+from sgl_like.runtime.protocol import GenerateRequest, OutputSink
+from sgl_like.runtime.sampling.sampler import RowSampler
+from sgl_like.runtime.sampling_params import SamplingParams
+from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
+
+
+class Intake:
+    """Makes `Request` objects.
+
+    Args:
+        tokenizer: the model's.
+        vocab_size: number of the model's logits.
+        context_length: longest sequence of the model.
+        kv_slots: longest sequence that fits the KV pool alone.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int, context_length: int, kv_slots: int) -> None:
+        self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._context_length = context_length
+        self._kv_slots = kv_slots
+        self._compiler: GrammarCompiler | None = None
+        self._lock = threading.Lock()
+
+    def admit(self, source: GenerateRequest, sink: OutputSink) -> Request:
+        """Check everything and build the request.
+
+        Raises:
+            RequestError: or one of its subclasses; the message names what is wrong.
+        """
+        params = source.params
+        tokens = self._check_tokens(source.input_ids)
+        self._check_score(source)
+        for token in params.stop_token_ids:
+            if token >= self._vocab_size:
+                raise RequestError(f"stop_token_ids: {token} is outside the vocabulary of {self._vocab_size}")
+        return Request(
+            source=source,
+            sink=sink,
+            max_tokens=self._check_length(len(tokens), params.max_new_tokens),
+            sampler=RowSampler.of(params),
+            detokenizer=self._tokenizer.detokenizer(
+                params.stop, params.no_stop_trim, params.skip_special_tokens
+            ),
+            matcher=self.matcher(params),
+            tokens=IntBuffer(tokens),
+        )
+
+    def matcher(self, params: SamplingParams) -> Matcher | None:
+        """The compiled constraint of some parameters, or ``None`` if they have none.
+
+        Raises:
+            ConstraintError: it cannot be compiled.
+        """
+        if params.regex is not None:
+            return self.compiler.compile_regex(params.regex).matcher()
+        if params.json_schema is not None:
+            schema = self.compiler.compile_json_schema(
+                params.json_schema, property_order=params.property_order
+            )
+            return schema.matcher()
+        return None
+
+    @property
+    def compiler(self) -> GrammarCompiler:
+        """Compiles constraints for this vocabulary; made when first used."""
+        with self._lock:
+            if self._compiler is None:
+                known = list(self._tokenizer.token_bytes)[: self._vocab_size]
+                padded = known + [None] * (self._vocab_size - len(known))
+                eos = [t for t in self._tokenizer.eos_token_ids if t < self._vocab_size]
+                vocabulary = Vocabulary(padded, eos, tokenize=self._tokenizer.encode_plain)
+                self._compiler = GrammarCompiler(vocabulary)
+            return self._compiler
+
+    def _check_tokens(self, input_ids: Sequence[int]) -> NDArray[np.int64]:
+        if len(input_ids) == 0:
+            raise RequestError("the prompt is empty: at least one token is needed")
+        try:
+            tokens = np.asarray(input_ids, dtype=np.int64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise RequestError(f"input_ids must be a flat list of integers: {error}") from error
+        if tokens.ndim != 1:
+            raise RequestError("input_ids must be a flat list of integers")
+        bad = np.flatnonzero((tokens < 0) | (tokens >= self._vocab_size))
+        if len(bad):
+            at = int(bad[0])
+            raise RequestError(
+                f"input_ids[{at}] is {tokens[at]}, outside the vocabulary of {self._vocab_size} tokens"
+            )
+        return tokens
+
+    def _check_length(self, prompt: int, new: int) -> int:
+        limit = min(self._context_length, self._kv_slots)
+        what = "context length" if limit == self._context_length else "KV pool"
+        if prompt > limit or (prompt == limit and new > 0):
+            raise PromptTooLongError(
+                f"the prompt has {prompt} tokens; with room for an answer the {what} of {limit} allows {limit - 1}"
+            )
+        return min(prompt + new, limit)
+
+    def _check_score(self, source: GenerateRequest) -> None:
+        first = source.score_from
+        if first is not None and not 1 <= first <= len(source.input_ids):
+            raise RequestError(
+                f"score_from must be between 1 and the prompt's length {len(source.input_ids)}, not {first}"
+            )

@@ -1,0 +1,121 @@
+"""The arguments and results of `Engine.generate`: one prompt or many, text or ids, whole or streamed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from sgl_like.errors import RequestError
+from sgl_like.runtime.protocol import FinishReason, GenerateRequest, Output, Usage
+from sgl_like.runtime.sampling_params import SamplingParams
+from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
+
+
+class Call(NamedTuple):
+    """A `generate` call as requests; `many` says whether the caller gave a list of prompts."""
+
+    requests: list[GenerateRequest]
+    many: bool
+
+
+def read_call(
+    tokenizer: Tokenizer,
+    prompt: str | Sequence[str] | None,
+    input_ids: Sequence[Any] | None,
+    sampling_params: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
+    stream: bool,
+) -> Call:
+    """Turn the arguments into requests.
+
+    Raises:
+        RequestError: they contradict each other, or a parameter is wrong.
+    """
+    if (prompt is None) == (input_ids is None):
+        raise RequestError("give either prompt (text) or input_ids (token ids), exactly one of them")
+    if prompt is not None:
+        many = not isinstance(prompt, str)
+        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise RequestError(f"prompt[{i}] must be a string, not {type(text).__name__}")
+        ids: list[Sequence[int]] = [tokenizer.encode(text) for text in texts]
+    else:
+        assert input_ids is not None
+        many = bool(input_ids) and not isinstance(input_ids[0], int)
+        ids = list(input_ids) if many else [input_ids]
+    params = _params(sampling_params, len(ids))
+    return Call([GenerateRequest(i, p, stream=stream) for i, p in zip(ids, params, strict=True)], many)
+
+
+def _params(
+    given: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None, count: int
+) -> list[SamplingParams]:
+    if given is None or isinstance(given, Mapping):
+        return [SamplingParams.from_dict(given or {})] * count
+    if len(given) != count:
+        raise RequestError(f"sampling_params is a list of {len(given)} for {count} prompts; give one each")
+    return [SamplingParams.from_dict(each) for each in given]
+
+
+@dataclass(slots=True)
+class Collector:
+    """Gathers one request's events into SGLang's result dict."""
+
+    request: GenerateRequest
+    started: float
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    finish: FinishReason | None = None
+    error: Exception | None = None
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+
+    @property
+    def rid(self) -> str:
+        """The request's id."""
+        return self.request.rid
+
+    @property
+    def done(self) -> bool:
+        """Whether the terminal event has come."""
+        return self.finish is not None
+
+    def add(self, output: Output, index: int | None) -> dict[str, Any]:
+        """Take in an event; returns the result so far.
+
+        Raises:
+            SglError: the request failed.
+        """
+        self.text += output.text
+        self.token_ids += output.token_ids
+        self.finish, self.error, self.usage = output.finish, output.error, output.usage
+        self.seconds = time.perf_counter() - self.started
+        chunk = self.result()
+        if index is not None:
+            chunk["index"] = index
+        return chunk
+
+    def result(self) -> dict[str, Any]:
+        """``{"text", "output_ids", "meta_info"}``.
+
+        Raises:
+            SglError: the request failed.
+        """
+        if self.error is not None:
+            raise self.error
+        usage = self.usage
+        return {
+            "text": self.text,
+            "output_ids": list(self.token_ids),
+            "meta_info": {
+                "id": self.rid,
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "forced_tokens": usage.forced_tokens,
+                "finish_reason": self.finish.as_dict() if self.finish else None,
+                "e2e_latency": self.seconds,
+            },
+        }

@@ -1,0 +1,107 @@
+"""What happens after sampling: matcher, forced tokens, text, stops, and events to the client."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import numpy as np
+
+from sgl_like.errors import SglError
+from sgl_like.runtime.constrain.base import Matcher
+from sgl_like.runtime.engine.request import Request
+from sgl_like.runtime.protocol import FinishReason, Output
+
+log = logging.getLogger(__name__)
+
+
+class OutputProcessor:
+    """Adds tokens to requests and finds out when they end.
+
+    Args:
+        eos_token_ids: the model's end-of-sequence tokens.
+    """
+
+    def __init__(self, eos_token_ids: Iterable[int]) -> None:
+        self._eos = frozenset(eos_token_ids)
+
+    def start(self, request: Request) -> None:
+        """Before a request's first step: text that its constraint forces from the outset."""
+        if request.matcher is not None and request.max_tokens > request.prompt_length:
+            self._jump_forward(request, request.matcher)
+
+    def accept(self, request: Request, token: int) -> None:
+        """Add a sampled token and whatever it forces; sets `request.finish` when that ends the request."""
+        matcher = request.matcher
+        if matcher is not None:
+            accepted = matcher.accept_token(token)
+            assert accepted, f"token {token} was sampled against its mask"
+        self._append(request, token)
+        if request.finish is None and matcher is not None:
+            self._jump_forward(request, matcher)
+            if request.finish is None and matcher.is_complete and _nothing_left(matcher, self._eos):
+                request.finish = FinishReason("stop")
+        if request.finish is None and len(request.tokens) >= request.max_tokens:
+            request.finish = FinishReason("length")
+
+    def send(self, request: Request) -> None:
+        """Give the client what is new, if it streams or this is the end."""
+        if request.finish is None and not request.source.stream:
+            return
+        if request.finish is not None:
+            request.detokenizer.finish()
+        text = request.detokenizer.release(final=request.finish is not None)
+        output = request.tokens.view(request.prompt_length)
+        new = tuple(output[request.sent_tokens :].tolist())
+        request.sent_tokens = len(output)
+        if request.finish is None and not text and not new:
+            return
+        logprobs = tuple(request.logprobs) if request.source.score_from is not None else None
+        self._emit(
+            request,
+            Output(request.rid, text, new, request.finish, usage=request.usage, logprobs=logprobs),
+        )
+
+    def fail(self, request: Request, error: SglError, kind: str = "error") -> None:
+        """End a request with an error; what it has produced so far is sent along."""
+        request.finish = FinishReason("abort" if kind == "abort" else "error", message=str(error))
+        request.detokenizer.finish()
+        text = request.detokenizer.release(final=True)
+        new = tuple(request.tokens.view(request.prompt_length)[request.sent_tokens :].tolist())
+        self._emit(request, Output(request.rid, text, new, request.finish, error, request.usage))
+
+    def _append(self, request: Request, token: int) -> None:
+        request.tokens.extend((token,))
+        params = request.source.params
+        ends = token in self._eos and (request.matcher is not None or not params.ignore_eos)
+        if ends or token in params.stop_token_ids:
+            request.finish = FinishReason("stop", token)
+        elif request.detokenizer.push(token):
+            request.finish = FinishReason("stop", request.detokenizer.matched)
+
+    def _jump_forward(self, request: Request, matcher: Matcher) -> None:
+        """Append tokens that the constraint forces; the next step extends by them instead of sampling."""
+        if not request.source.params.jump_forward:
+            return
+        for token in matcher.forced_tokens():
+            if request.finish is not None or len(request.tokens) >= request.max_tokens:
+                return
+            if not matcher.accept_token(token):
+                return
+            request.forced_tokens += 1
+            self._append(request, token)
+
+    def _emit(self, request: Request, output: Output) -> None:
+        try:
+            request.sink(output)
+        except Exception:  # a client's mistake must not stop the engine
+            log.exception("the receiver of request %s failed", request.rid)
+
+
+def _nothing_left(matcher: Matcher, eos: frozenset[int]) -> bool:
+    """Whether only end-of-sequence tokens may follow."""
+    mask = np.zeros((1, (matcher.vocab_size + 31) // 32), dtype=np.int32)
+    matcher.fill_mask(mask, 0)
+    for token in eos:
+        mask[0, token // 32] &= ~np.int32(np.uint32(1 << (token % 32)).view(np.int32))
+    return not mask.any()

@@ -1,0 +1,106 @@
+"""A request inside the engine: its sequence, where that sequence's KV is, and how it goes on.
+
+tokens    [ prompt ................ | output ...... ]
+slots     [ tree's ........ | own ....... ]           one per token whose KV is (being) computed
+                  shared ──┘             └── len(slots)
+computed tokens are those whose KV is done; the rest of `tokens` is what the next steps extend by.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgl_like.runtime.cache.radix_cache import Node
+from sgl_like.runtime.constrain.base import Matcher
+from sgl_like.runtime.protocol import FinishReason, GenerateRequest, OutputSink, Usage
+from sgl_like.runtime.sampling.sampler import RowSampler
+from sgl_like.runtime.tokenizer.detokenizer import Detokenizer
+
+
+class IntBuffer:
+    """A growing int32 array."""
+
+    __slots__ = ("_data", "_size")
+
+    def __init__(self, values: Any = ()) -> None:
+        self._data = np.array(values, dtype=np.int32)
+        self._size = len(self._data)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def view(self, start: int = 0, end: int | None = None) -> NDArray[np.int32]:
+        """Entries ``start .. end`` without copying; valid until the buffer changes."""
+        return self._data[start : self._size if end is None else end]
+
+    def extend(self, values: Any) -> None:
+        """Append some values."""
+        size = self._size + len(values)
+        if size > len(self._data):
+            self._data = np.concatenate((self._data[: self._size], np.empty(size + 32, dtype=np.int32)))
+        self._data[self._size : size] = values
+        self._size = size
+
+    def cut(self, size: int) -> None:
+        """Keep only the first `size` entries."""
+        self._size = min(self._size, size)
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One sequence being worked on. Built by `intake`, changed only on the engine's thread."""
+
+    source: GenerateRequest
+    sink: OutputSink
+    max_tokens: int  # longest the sequence may become
+    sampler: RowSampler
+    detokenizer: Detokenizer
+    matcher: Matcher | None
+    tokens: IntBuffer
+    order: int = 0  # arrival, given by the scheduler
+    rounds_waited: int = 0
+    slots: IntBuffer = field(default_factory=IntBuffer)
+    computed: int = 0
+    shared: int = 0
+    node: Node | None = None  # locked path in the tree, ends the shared part
+    cached_tokens: int | None = None  # of the prompt, found at the first admission
+    forced_tokens: int = 0
+    sent_tokens: int = 0
+    logprobs: list[float] = field(default_factory=list)
+    finish: FinishReason | None = None
+
+    @property
+    def rid(self) -> str:
+        """The id that the client knows."""
+        return self.source.rid
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens that the client gave."""
+        return len(self.source.input_ids)
+
+    @property
+    def pending(self) -> int:
+        """Tokens that wait to be computed."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def match_limit(self) -> int:
+        """How many leading tokens may come from the cache: what the model must look at is computed again."""
+        if self.source.score_from is not None:
+            return min(len(self.tokens), self.source.score_from) - 1
+        return len(self.tokens) - 1
+
+    @property
+    def usage(self) -> Usage:
+        """Token counts so far."""
+        return Usage(
+            prompt_tokens=self.prompt_length,
+            completion_tokens=len(self.tokens) - self.prompt_length,
+            cached_tokens=min(self.cached_tokens or 0, self.prompt_length),
+            forced_tokens=self.forced_tokens,
+        )

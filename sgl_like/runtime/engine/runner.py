@@ -1,0 +1,90 @@
+"""One forward pass: rows to a batch, and hidden states to the logits that somebody needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sgl_like.kernels.attention import AttentionRows
+from sgl_like.runtime.cache.kv_pool import KVPool
+from sgl_like.runtime.engine.request import Request
+from sgl_like.runtime.engine.scheduler import Row
+from sgl_like.runtime.forward_batch import ForwardBatch
+from sgl_like.runtime.models.load import Model
+from sgl_like.runtime.sampling.sampler import token_logprobs
+
+LOGITS_AT_ONCE = 256
+"""Positions whose full logits are held at the same time when scoring."""
+
+
+class ModelRunner:
+    """The model with its KV pool.
+
+    Args:
+        model: the network.
+        pool: its keys and values.
+    """
+
+    def __init__(self, model: Model, pool: KVPool) -> None:
+        self._model = model
+        self._pool = pool
+
+    def forward(self, rows: Sequence[Row]) -> Tensor:
+        """Compute the rows' pending tokens: hidden states ``[tokens, hidden]``, row after row."""
+        return self._model.forward(make_batch(rows), self._pool)
+
+    def last_logits(self, hidden: Tensor, rows: Sequence[Row], wanted: Sequence[int]) -> Tensor:
+        """Logits after the last token of the rows numbered `wanted`: ``[len(wanted), vocab]`` float32."""
+        ends = np.cumsum([row.new_tokens for row in rows]) - 1
+        return self._model.logits(hidden[torch.from_numpy(ends[list(wanted)])])
+
+    def score(self, hidden: Tensor, rows: Sequence[Row]) -> None:
+        """Add the log-probabilities that scoring requests want and this step makes known.
+
+        The token at place p is scored by the hidden state at p - 1.
+        """
+        start = 0
+        for request, count in rows:
+            first = request.source.score_from
+            if first is not None:
+                at = max(request.computed, first - 1)  # first place whose hidden state is wanted
+                end = min(request.computed + count, request.prompt_length - 1)
+                for low in range(at, end, LOGITS_AT_ONCE):
+                    high = min(low + LOGITS_AT_ONCE, end)
+                    states = hidden[start + low - request.computed : start + high - request.computed]
+                    next_tokens = request.tokens.view(low + 1, high + 1).tolist()
+                    request.logprobs += token_logprobs(self._model.logits(states), next_tokens)
+            start += count
+
+
+def make_batch(rows: Sequence[Row]) -> ForwardBatch:
+    """The tensors of one step; slots for all tokens are allocated already."""
+    tokens = np.concatenate([_new(request, count, request.tokens.view()) for request, count in rows])
+    slots = np.concatenate([_new(request, count, request.slots.view()) for request, count in rows])
+    positions = np.concatenate([np.arange(r.computed, r.computed + n, dtype=np.int64) for r, n in rows])
+    counts = [row.new_tokens for row in rows]
+    lengths = [request.computed + count for request, count in rows]
+    return ForwardBatch(
+        input_ids=torch.from_numpy(tokens.astype(np.int64)),
+        positions=torch.from_numpy(positions),
+        slots=torch.from_numpy(slots.astype(np.int64)),
+        rows=AttentionRows(
+            q_start=_starts(counts),
+            kv_start=_starts(lengths),
+            kv_slots=np.concatenate(
+                [request.slots.view(0, n) for (request, _), n in zip(rows, lengths, strict=True)]
+            ),
+        ),
+    )
+
+
+def _new(request: Request, count: int, values: NDArray[np.int32]) -> NDArray[np.int32]:
+    return values[request.computed : request.computed + count]
+
+
+def _starts(counts: Sequence[int]) -> NDArray[np.int32]:
+    return np.concatenate(([0], np.cumsum(counts))).astype(np.int32)

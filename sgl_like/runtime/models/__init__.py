@@ -1,0 +1,1 @@
+"""Networks over the KV pool, and loading them from Hugging Face folders."""

@@ -1,0 +1,103 @@
+"""What crosses the border between the engine and whoever uses it: requests in, output events out.
+
+A request gets any number of events with ``finish is None`` and then exactly one terminal event, which has
+either a `FinishReason` or, if it failed, a finish reason of type ``"error"`` or ``"abort"`` and the error.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sgl_like.errors import SglError
+from sgl_like.runtime.sampling_params import SamplingParams
+
+FinishType = Literal["stop", "length", "abort", "error"]
+
+
+def new_request_id() -> str:
+    """A fresh request id, unique for all practical purposes."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """One sequence to extend (and sample from), or to score.
+
+    Args:
+        input_ids: prompt token ids, at least one.
+        params: how to sample; ``max_new_tokens`` may be 0 if `score_from` is set.
+        score_from: if set, the terminal event carries the log-probabilities of ``input_ids[score_from:]``,
+            each given everything before it. At least 1: the first token has nothing before it.
+        stream: whether events are wanted before the terminal one.
+        rid: request id; must be unique among requests in flight.
+    """
+
+    input_ids: Sequence[int]
+    params: SamplingParams
+    score_from: int | None = None
+    stream: bool = False
+    rid: str = field(default_factory=new_request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishReason:
+    """Why a request ended.
+
+    ``stop``: `matched` is the end-of-sequence or stop token id, or the stop string; or ``None`` when a
+    constraint had nothing left to add. ``length``: ``max_new_tokens`` or the context window was used up.
+    """
+
+    type: FinishType
+    matched: int | str | None = None
+    message: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As in SGLang's ``meta_info["finish_reason"]``: absent fields are left out."""
+        out: dict[str, Any] = {"type": self.type}
+        if self.matched is not None:
+            out["matched"] = self.matched
+        if self.message is not None:
+            out["message"] = self.message
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one request.
+
+    ``prompt_tokens = cached_tokens + computed prompt tokens``; ``completion_tokens = sampled + forced``.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    forced_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An event of one request. `text` and `token_ids` are what is new since the event before.
+
+    On the terminal event `logprobs` holds the scores asked for by `GenerateRequest.score_from` (natural
+    logarithms, float).
+    """
+
+    rid: str
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    finish: FinishReason | None = None
+    error: SglError | None = None
+    usage: Usage = field(default_factory=Usage)
+    logprobs: tuple[float, ...] | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether this is the request's last event."""
+        return self.finish is not None
+
+
+OutputSink = Callable[[Output], None]
+"""Called on the engine's thread for every event; must be quick and must not raise."""

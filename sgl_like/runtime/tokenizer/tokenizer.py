@@ -1,0 +1,213 @@
+"""A model folder's tokenizer: text to ids and back, its special tokens and its chat template."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as HubTokenizer
+
+from sgl_like.errors import ChatTemplateError, ModelLoadError
+from sgl_like.runtime.tokenizer.chat_template import ChatTemplate, Message
+from sgl_like.runtime.tokenizer.detokenizer import Detokenizer, utf8_decoder
+from sgl_like.runtime.tokenizer.token_bytes import token_bytes
+
+
+class Tokenizer:
+    """Reads ``tokenizer.json`` and its companions from a model folder.
+
+    Args:
+        folder: where ``tokenizer.json``, ``tokenizer_config.json`` and maybe ``generation_config.json`` and
+            ``chat_template.jinja`` lie.
+        vocab_size: rows of the model's embedding, if more than the tokenizer's tokens (padding).
+
+    Raises:
+        ModelLoadError: a file is missing or damaged.
+    """
+
+    def __init__(self, folder: Path, vocab_size: int | None = None) -> None:
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise ModelLoadError(
+                f"{folder}: no tokenizer.json; convert the tokenizer to the fast format first"
+            )
+        try:
+            self._tokenizer = HubTokenizer.from_file(str(path))
+            raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except Exception as error:  # the library raises plain Exception for a damaged file
+            raise ModelLoadError(f"{path}: cannot be read as a tokenizer: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._plain = HubTokenizer.from_str(self._tokenizer.to_str())  # never reads special tokens in text
+        self._plain.encode_special_tokens = True
+        self._config = read_json(folder / "tokenizer_config.json")
+        self._folder = folder
+        added = raw.get("added_tokens", ())
+        self._special_text = {int(t["id"]): str(t["content"]) for t in added if t.get("special")}
+        self._special_ids = {text: token for token, text in self._special_text.items()}
+        size = max(vocab_size or 0, self._tokenizer.get_vocab_size(with_added_tokens=True))
+        pieces = [self._tokenizer.id_to_token(i) for i in range(size)]
+        self.vocab_size = size
+        self.token_bytes = token_bytes(raw, pieces, set(self._special_text))
+        self.eos_token_ids = self._find_eos()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a raw prompt: special tokens in it count as such, and a beginning-of-sequence token that the
+        model wants is put in front unless the text has it already.
+        """
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        start = self.start_ids
+        return ids if ids[: len(start)] == start else [*start, *ids]
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Ids of a text in which nothing is a special token."""
+        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode_segments(self, segments: Sequence[tuple[str, bool]]) -> list[int]:
+        """Ids of the concatenated texts. Special tokens are recognised only in segments marked as trusted,
+        and ordinary text is tokenised across segment borders, as if written in one piece.
+
+        Args:
+            segments: pairs ``(text, trusted)``.
+        """
+        ids: list[int] = []
+        run: list[str] = []
+
+        def close_run() -> None:
+            if text := "".join(run):
+                ids.extend(self.encode_plain(text))
+            run.clear()
+
+        for text, trusted in segments:
+            if not trusted:
+                run.append(text)
+                continue
+            for piece in self._split_special(text):
+                if piece in self._special_ids:
+                    close_run()
+                    ids.append(self._special_ids[piece])
+                else:
+                    run.append(piece)
+        close_run()
+        return ids
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """Text of some ids; invalid UTF-8 becomes U+FFFD."""
+        detokenizer = self.detokenizer(skip_special_tokens=skip_special_tokens)
+        for token in ids:
+            detokenizer.push(token)
+        detokenizer.finish()
+        return detokenizer.text
+
+    def detokenizer(
+        self, stop: tuple[str, ...] = (), keep_stop: bool = False, skip_special_tokens: bool = True
+    ) -> Detokenizer:
+        """A fresh incremental detokenizer over this vocabulary."""
+        special = {} if skip_special_tokens else self._special_text
+        return Detokenizer(self.token_bytes, special, stop, keep_stop, _decoder=utf8_decoder())
+
+    @cached_property
+    def start_ids(self) -> list[int]:
+        """Ids that the tokenizer's post-processor puts in front of a text (a beginning-of-sequence token)."""
+        with_special: list[int] = self._tokenizer.encode("a", add_special_tokens=True).ids
+        without: list[int] = self._tokenizer.encode("a", add_special_tokens=False).ids
+        for at in range(len(with_special) - len(without) + 1):
+            if with_special[at : at + len(without)] == without:
+                return with_special[:at]
+        return []
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate | None:
+        """The model's chat template, if it has one."""
+        source = self._config.get("chat_template")
+        if isinstance(source, list):  # several named ones
+            named = {entry.get("name"): entry.get("template") for entry in source}
+            source = named.get("default") or next(iter(named.values()), None)
+        path = self._folder / "chat_template.jinja"
+        if path.is_file():
+            source = path.read_text(encoding="utf-8")
+        if not source:
+            return None
+        names = ("bos_token", "eos_token", "unk_token", "pad_token")
+        return ChatTemplate(source, {name: _content(self._config.get(name)) or "" for name in names})
+
+    def role_affixes(self, messages: Sequence[Message], role: str) -> tuple[str, str]:
+        """See `ChatTemplate.role_affixes`.
+
+        Raises:
+            ChatTemplateError: also when the model has no chat template.
+        """
+        if self.chat_template is None:
+            raise ChatTemplateError(
+                f"{self._folder.name}: the model has no chat template, so roles cannot be used; "
+                "write the prompt as plain text"
+            )
+        return self.chat_template.role_affixes(messages, role)
+
+    def apply_chat_template(
+        self, messages: Sequence[Message], add_generation_prompt: bool = True
+    ) -> list[int]:
+        """Ids of a whole conversation.
+
+        Raises:
+            ChatTemplateError: there is no template or it refuses the messages.
+        """
+        if self.chat_template is None:
+            raise ChatTemplateError(f"{self._folder.name}: the model has no chat template")
+        text = self.chat_template.render(messages, add_generation_prompt)
+        return self.encode_segments([(text, True)])
+
+    def _split_special(self, text: str) -> list[str]:
+        """`text` cut into special tokens and what is between them."""
+        pieces = [text]
+        for special in self._special_ids:
+            if special not in text:
+                continue
+            cut: list[str] = []
+            for piece in pieces:
+                if piece in self._special_ids:
+                    cut.append(piece)
+                    continue
+                for i, part in enumerate(piece.split(special)):
+                    cut += [special, part] if i else [part]
+            pieces = [piece for piece in cut if piece]
+        return pieces
+
+    def _find_eos(self) -> tuple[int, ...]:
+        """End-of-sequence ids: those of ``generation_config.json``, of ``config.json``, and the tokenizer's."""
+        found: list[int] = []
+        for name in ("generation_config.json", "config.json"):
+            value = read_json(self._folder / name).get("eos_token_id")
+            found += value if isinstance(value, list) else [value] if isinstance(value, int) else []
+        token = self._tokenizer.token_to_id(_content(self._config.get("eos_token")) or "")
+        if token is not None:
+            found.append(token)
+        return tuple(dict.fromkeys(t for t in found if 0 <= t < self.vocab_size))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty if there is no such file.
+
+    Raises:
+        ModelLoadError: it is not a JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelLoadError(f"{path}: holds a {type(value).__name__}, not an object")
+    return value
+
+
+def _content(token: Any) -> str | None:
+    """A special token is written as a string or as ``{"content": ...}``."""
+    if isinstance(token, dict):
+        return str(token.get("content", ""))
+    return token if isinstance(token, str) else None

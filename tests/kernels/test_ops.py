@@ -1,0 +1,98 @@
+"""Every op against its reference: shapes, dtypes, fresh random inputs, poisoned outputs."""
+
+import numpy as np
+import pytest
+import torch
+
+from sgl_like.kernels import attention, rms_norm, rotary, silu_mul, token_mask
+
+DTYPES = [torch.float32, torch.bfloat16]
+TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
+
+
+def close(a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> None:
+    assert a.dtype == b.dtype == dtype
+    torch.testing.assert_close(a.float(), b.float(), atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 64), (3, 33), (17, 256), (0, 8)])
+def test_rms_norm(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    x, weight = torch.randn(shape).to(dtype), torch.randn(shape[-1]).to(dtype)
+    close(rms_norm.rms_norm(x, weight, 1e-5), rms_norm.reference(x, weight, 1e-5), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1, 2), (5, 4, 64), (7, 3, 18), (0, 2, 8)])
+def test_rotary(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    tokens, _, head_dim = shape
+    angles = torch.rand(tokens, head_dim // 2) * 6
+    angles = torch.cat((angles, angles), dim=-1).unsqueeze(1)
+    x, cos, sin = torch.randn(shape).to(dtype), angles.cos().to(dtype), angles.sin().to(dtype)
+    close(rotary.rotary(x, cos, sin), rotary.reference(x, cos, sin), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 2), (5, 96), (0, 8)])
+def test_silu_mul(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    x = torch.randn(shape).to(dtype)
+    close(silu_mul.silu_mul(x.clone()), silu_mul.reference(x), dtype)
+
+
+def random_rows(lengths: list[tuple[int, int]], slots: int) -> attention.AttentionRows:
+    """Rows of (new tokens, all tokens) whose slots are scattered over the pool."""
+    q_start = np.cumsum([0, *(new for new, _ in lengths)]).astype(np.int32)
+    kv_start = np.cumsum([0, *(total for _, total in lengths)]).astype(np.int32)
+    chosen = np.random.default_rng().permutation(slots)[: kv_start[-1]].astype(np.int32)
+    return attention.AttentionRows(q_start, kv_start, chosen)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("heads, kv_heads, head_dim", [(1, 1, 2), (4, 4, 16), (8, 2, 64), (6, 1, 24)])
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        [(1, 1)],
+        [(1, 9), (1, 1), (1, 33)],
+        [(15, 15), (16, 16), (17, 40)],
+        [(1, 7), (40, 40), (3, 3), (20, 61), (5, 12)],
+    ],
+)
+def test_paged_attention(
+    lengths: list[tuple[int, int]], heads: int, kv_heads: int, head_dim: int, dtype: torch.dtype
+) -> None:
+    rows = random_rows(lengths, slots=200)
+    q = torch.randn(int(rows.q_start[-1]), heads, head_dim).to(dtype)
+    k, v = (
+        torch.full((200, kv_heads, head_dim), torch.nan).to(dtype) for _ in range(2)
+    )  # unused slots: poison
+    used = torch.from_numpy(rows.kv_slots).long()
+    for cache in (k, v):
+        cache[used] = torch.randn(len(used), kv_heads, head_dim).to(dtype)
+    scale = head_dim**-0.5
+    close(attention.paged_attention(q, k, v, rows, scale), attention.reference(q, k, v, rows, scale), dtype)
+
+
+def test_paged_attention_in_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "PARALLEL_WORK", 1)
+    rows = random_rows([(1, 30), (2, 2), (1, 50), (3, 20), (1, 1)], slots=150)
+    q, k, v = torch.randn(8, 4, 16), torch.randn(150, 2, 16), torch.randn(150, 2, 16)
+    close(
+        attention.paged_attention(q, k, v, rows, 0.25),
+        attention.reference(q, k, v, rows, 0.25),
+        torch.float32,
+    )
+
+
+@pytest.mark.parametrize("vocab", [1, 31, 32, 33, 200])
+def test_token_mask(vocab: int) -> None:
+    random = np.random.default_rng(vocab)
+    masks = random.integers(-(2**31), 2**31, (2, (vocab + 31) // 32), dtype=np.int32)
+    masks[0] = -1
+    logits = torch.randn(4, vocab)
+    expected, rows = logits.clone(), np.array([3, 1], dtype=np.int32)
+    token_mask.apply_token_mask(logits, masks, rows)
+    token_mask.reference(expected, masks, rows)
+    assert torch.equal(logits, expected)
+    assert torch.equal(logits[[0, 2, 3]], expected[[0, 2, 3]])
+    assert torch.isfinite(logits[3]).all()

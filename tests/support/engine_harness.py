@@ -1,0 +1,89 @@
+"""An engine core without its thread: requests are pushed in and steps are taken by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from sgl_like.runtime.cache.kv_pool import KVPool
+from sgl_like.runtime.engine.core import EngineCore
+from sgl_like.runtime.engine.intake import Intake
+from sgl_like.runtime.engine.memory import KVMemory
+from sgl_like.runtime.engine.output import OutputProcessor
+from sgl_like.runtime.engine.runner import ModelRunner
+from sgl_like.runtime.engine.scheduler import Scheduler
+from sgl_like.runtime.models.load import Model, load_model
+from sgl_like.runtime.protocol import FinishReason, GenerateRequest, Output, Usage
+from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass
+class Result:
+    """All events of one request, joined."""
+
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    finish: FinishReason | None = None
+    error: Exception | None = None
+    usage: Usage = field(default_factory=Usage)
+    logprobs: tuple[float, ...] | None = None
+    events: int = 0
+
+
+@cache
+def load(folder: Path) -> tuple[Model, Tokenizer]:
+    """A folder's model and tokenizer, read once per test process."""
+    model = load_model(folder, dtype="float32")
+    return model, Tokenizer(folder, model.config.vocab_size)
+
+
+class Harness:
+    """A model folder's engine core, stepped by hand; invariants are checked after every step."""
+
+    def __init__(
+        self, folder: Path, slots: int = 1000, running: int = 8, budget: int = 64, reuse: bool = True
+    ) -> None:
+        model, self.tokenizer = load(folder)
+        shape = model.config
+        self.memory = KVMemory(slots, reuse)
+        pool = KVPool(shape.layers, slots, shape.kv_heads, shape.head_dim, model.dtype)
+        pool.keys.fill_(float("nan"))  # a slot that is read before it is written shows
+        pool.values.fill_(float("nan"))
+        self.scheduler = Scheduler(self.memory, running, budget)
+        output = OutputProcessor(self.tokenizer.eos_token_ids)
+        self.core = EngineCore(ModelRunner(model, pool), self.memory, self.scheduler, output)
+        self.intake = Intake(self.tokenizer, shape.vocab_size, shape.max_position, slots)
+        self.results: dict[str, Result] = {}
+
+    def add(self, request: GenerateRequest) -> None:
+        """Check a request and hand it to the core."""
+        self.core.add(self.intake.admit(request, self._receive))
+
+    def step(self) -> None:
+        """One step, then all invariants."""
+        self.core.step()
+        self.core.check_invariants()
+
+    def run(
+        self, requests: Sequence[GenerateRequest], arrive: Callable[[], bool] = lambda: True
+    ) -> dict[str, Result]:
+        """Run requests to their end; before each step, the next ones come in as long as `arrive()` says so."""
+        waiting = list(requests)
+        for _ in range(100_000):
+            while waiting and arrive():
+                self.add(waiting.pop(0))
+            if not waiting and not self.core.has_work:
+                return self.results
+            self.step()
+        raise AssertionError("the engine does not finish")
+
+    def _receive(self, output: Output) -> None:
+        result = self.results.setdefault(output.rid, Result())
+        assert result.finish is None, "an event after the terminal one"
+        result.text += output.text
+        result.token_ids += output.token_ids
+        result.finish, result.error, result.usage = output.finish, output.error, output.usage
+        result.logprobs = output.logprobs
+        result.events += 1
