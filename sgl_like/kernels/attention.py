@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from sgl_like.kernels.bits import numpy_view, widen
+from sgl_like.kernels.jit import REASSOCIATE, compiled
 
 LONG_EXTEND = 16
 """New tokens from which a row goes to torch instead of the Numba loop."""
@@ -133,7 +133,7 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_thread_count(), thread_name_prefix="sgl-attention")
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+@compiled(fastmath=REASSOCIATE)
 def _attend(
     q: Any,
     k_cache: Any,

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
+
+from sgl_like.kernels.jit import compiled
 
 
 def reference(logits: Tensor, masks: NDArray[np.int32], rows: NDArray[np.int32]) -> None:
@@ -29,7 +30,7 @@ def apply_token_mask(logits: Tensor, masks: NDArray[np.int32], rows: NDArray[np.
     _apply(logits.numpy(), masks, rows)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _apply(logits: Any, masks: Any, rows: Any) -> None:
     vocab = logits.shape[1]
     for n in range(len(rows)):
