@@ -1,0 +1,146 @@
+"""sgl_like: programs of language-model calls, and a runtime for them.
+
+    import sgl_like as sgl
+
+    @sgl.function
+    def answer(s, question):
+        s += sgl.user(question)
+        s += sgl.assistant(sgl.gen("answer", max_tokens=64))
+
+    print(answer("What is the capital of France?")["answer"])
+
+Names are loaded when they are first used, so that importing this package loads neither torch nor a model.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from sgl_like.errors import (
+        ChatTemplateError as ChatTemplateError,
+    )
+    from sgl_like.errors import (
+        ConfigError as ConfigError,
+    )
+    from sgl_like.errors import (
+        ConstraintError as ConstraintError,
+    )
+    from sgl_like.errors import (
+        ConstraintTooComplex as ConstraintTooComplex,
+    )
+    from sgl_like.errors import (
+        DataError as DataError,
+    )
+    from sgl_like.errors import (
+        EngineClosedError as EngineClosedError,
+    )
+    from sgl_like.errors import (
+        EngineError as EngineError,
+    )
+    from sgl_like.errors import (
+        ModelLoadError as ModelLoadError,
+    )
+    from sgl_like.errors import (
+        ProgramError as ProgramError,
+    )
+    from sgl_like.errors import (
+        PromptTooLongError as PromptTooLongError,
+    )
+    from sgl_like.errors import (
+        RequestAborted as RequestAborted,
+    )
+    from sgl_like.errors import (
+        RequestError as RequestError,
+    )
+    from sgl_like.errors import (
+        SamplingParamsError as SamplingParamsError,
+    )
+    from sgl_like.errors import (
+        SglError as SglError,
+    )
+    from sgl_like.errors import (
+        UnsupportedSchemaError as UnsupportedSchemaError,
+    )
+    from sgl_like.frontend.api import (
+        assistant as assistant,
+    )
+    from sgl_like.frontend.api import (
+        assistant_begin as assistant_begin,
+    )
+    from sgl_like.frontend.api import (
+        assistant_end as assistant_end,
+    )
+    from sgl_like.frontend.api import (
+        gen as gen,
+    )
+    from sgl_like.frontend.api import (
+        select as select,
+    )
+    from sgl_like.frontend.api import (
+        system as system,
+    )
+    from sgl_like.frontend.api import (
+        system_begin as system_begin,
+    )
+    from sgl_like.frontend.api import (
+        system_end as system_end,
+    )
+    from sgl_like.frontend.api import (
+        user as user,
+    )
+    from sgl_like.frontend.api import (
+        user_begin as user_begin,
+    )
+    from sgl_like.frontend.api import (
+        user_end as user_end,
+    )
+    from sgl_like.frontend.backend.default import (
+        flush_cache as flush_cache,
+    )
+    from sgl_like.frontend.backend.default import (
+        set_default_backend as set_default_backend,
+    )
+    from sgl_like.frontend.backend.runtime import Runtime as Runtime
+    from sgl_like.frontend.choices import token_length_normalized as token_length_normalized
+    from sgl_like.frontend.function import function as function
+    from sgl_like.frontend.state import ProgramState as ProgramState
+    from sgl_like.runtime.engine.engine import Engine as Engine
+    from sgl_like.runtime.sampling_params import SamplingParams as SamplingParams
+
+_NAMES_OF = {
+    "sgl_like.errors": (
+        "ChatTemplateError", "ConfigError", "ConstraintError", "ConstraintTooComplex", "DataError",
+        "EngineClosedError", "EngineError", "ModelLoadError", "ProgramError", "PromptTooLongError",
+        "RequestAborted", "RequestError", "SamplingParamsError", "SglError", "UnsupportedSchemaError",
+    ),
+    "sgl_like.frontend.api": (
+        "assistant", "assistant_begin", "assistant_end", "gen", "select", "system", "system_begin", "system_end",
+        "user", "user_begin", "user_end",
+    ),
+    "sgl_like.frontend.backend.default": ("flush_cache", "set_default_backend"),
+    "sgl_like.frontend.backend.runtime": ("Runtime",),
+    "sgl_like.frontend.choices": ("token_length_normalized",),
+    "sgl_like.frontend.function": ("function",),
+    "sgl_like.frontend.state": ("ProgramState",),
+    "sgl_like.runtime.engine.engine": ("Engine",),
+    "sgl_like.runtime.sampling_params": ("SamplingParams",),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
+
+__all__ = ["__version__", *sorted(_MODULE_OF)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value  # found directly from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

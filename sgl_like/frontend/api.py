@@ -1,0 +1,183 @@
+"""What a program writes: ``gen``, ``select``, and the roles. Each returns a node; nothing runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sgl_like.errors import SamplingParamsError
+from sgl_like.frontend.choices import ChoicesSamplingMethod, token_length_normalized
+from sgl_like.frontend.expr import Expr, ExprList, Gen, RoleBegin, RoleEnd, Select, flatten
+from sgl_like.frontend.params import dtype_name, schema_text
+
+__all__ = [
+    "assistant", "assistant_begin", "assistant_end", "gen", "select", "system", "system_begin", "system_end",
+    "user", "user_begin", "user_end",
+]  # fmt: skip
+
+
+def gen(
+    name: str | None = None,
+    max_tokens: int | None = None,
+    min_tokens: int | None = None,
+    n: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    stop_token_ids: Sequence[int] | None = None,
+    stop_regex: str | Sequence[str] | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    min_p: float | None = None,
+    frequency_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    ignore_eos: bool | None = None,
+    return_logprob: bool | None = None,
+    logprob_start_len: int | None = None,
+    top_logprobs_num: int | None = None,
+    return_text_in_logprobs: bool | None = None,
+    dtype: type | str | None = None,
+    choices: Sequence[str] | None = None,
+    choices_method: ChoicesSamplingMethod | None = None,
+    regex: str | None = None,
+    json_schema: Any = None,
+    *,
+    property_order: str | None = None,
+    seed: int | None = None,
+) -> Gen | Select:
+    """Text that the model writes; read it as ``s[name]``. ``None`` leaves a parameter to the run's default.
+
+    What is not explained here is as in `sgl_like.SamplingParams`; ``max_tokens`` is its ``max_new_tokens``.
+
+    * ``name``: variable for the text.
+    * ``dtype``: int, float, str or bool: the text is one of that type (it stays text), held by a regex.
+    * ``choices``: the text is one of these; the same as `select`.
+    * ``regex``: the whole text matches this (``re.fullmatch``).
+    * ``json_schema``: the text is JSON valid under this: a dict, its JSON text, or a pydantic model class.
+    * ``property_order``: ``"schema"`` or ``"any"``: order of the properties of an object.
+    * ``seed``: of this gen alone, taken as it is; a run's seed is varied from gen to gen and fork to fork.
+
+    Raises:
+        SamplingParamsError: parameters that exclude each other. Values are checked when the gen runs; what the
+            backend cannot do becomes the state's error.
+    """
+    given = {
+        "max_new_tokens": max_tokens, "min_new_tokens": min_tokens, "n": n, "stop": stop,
+        "stop_token_ids": stop_token_ids, "stop_regex": stop_regex, "temperature": temperature, "top_p": top_p,
+        "top_k": top_k, "min_p": min_p, "frequency_penalty": frequency_penalty,
+        "presence_penalty": presence_penalty, "ignore_eos": ignore_eos, "return_logprob": return_logprob,
+        "logprob_start_len": logprob_start_len, "top_logprobs_num": top_logprobs_num,
+        "return_text_in_logprobs": return_text_in_logprobs, "regex": regex,
+        "property_order": property_order, "seed": seed,
+    }  # fmt: skip
+    params = {key: _frozen(value) for key, value in given.items() if value is not None}
+    if json_schema is not None:
+        params["json_schema"] = schema_text(json_schema)
+    if dtype is not None:
+        params["dtype"] = dtype_name(dtype)
+    if choices is not None:
+        return _gen_choices(name, choices, choices_method, params)
+    if choices_method is not None:
+        raise SamplingParamsError("choices_method needs choices")
+    held = [key for key in ("dtype", "regex", "json_schema") if key in params]
+    if len(held) > 1:
+        raise SamplingParamsError(f"{' and '.join(held)} cannot both be given; use one of them")
+    return Gen(name, params)
+
+
+def _gen_choices(
+    name: str | None, choices: Sequence[str], method: ChoicesSamplingMethod | None, params: dict[str, Any]
+) -> Select:
+    temperature = params.pop("temperature", 0.0)
+    params.pop("max_new_tokens", None)  # the longest choice is the limit anyway
+    if params:
+        raise SamplingParamsError(f"{', '.join(params)} cannot be combined with choices")
+    return select(name, choices, temperature, method or token_length_normalized)
+
+
+def select(
+    name: str | None = None,
+    choices: Sequence[str] | None = None,
+    temperature: float = 0.0,
+    choices_method: ChoicesSamplingMethod = token_length_normalized,
+) -> Select:
+    """The choice that the model finds likeliest after the prompt; read it as ``s[name]``.
+
+    Raises:
+        SamplingParamsError: `choices` is not a non-empty list of distinct non-empty strings, or `temperature`
+            is not 0 (sampling among choices is not supported yet).
+    """
+    if isinstance(choices, str) or not isinstance(choices, Iterable):
+        raise SamplingParamsError(f"choices must be a list of strings, not {choices!r}")
+    options = tuple(choices)
+    if not options:
+        raise SamplingParamsError("choices must not be empty")
+    for option in options:
+        if not isinstance(option, str) or not option:
+            raise SamplingParamsError(f"choices must be non-empty strings, not {option!r}")
+    if len(set(options)) < len(options):
+        twice = next(option for option in options if options.count(option) > 1)
+        raise SamplingParamsError(f"choices must be distinct; {twice!r} is there twice")
+    if not isinstance(choices_method, ChoicesSamplingMethod):
+        raise SamplingParamsError(f"choices_method must be a ChoicesSamplingMethod, not {choices_method!r}")
+    if choices_method.requires_unconditional_logprobs:
+        raise SamplingParamsError(
+            "choice methods that need unconditional log-probabilities are not supported yet"
+        )
+    if not 0.0 <= temperature <= 1e-5:
+        raise SamplingParamsError(f"select with temperature={temperature} is not supported yet; it must be 0")
+    return Select(name, options, choices_method)
+
+
+def system(expr: Expr | str | None = None) -> ExprList:
+    """A system message with this content; without content, an empty one."""
+    return role_message("system", expr)
+
+
+def user(expr: Expr | str | None = None) -> ExprList:
+    """A user message with this content; without content, an empty one."""
+    return role_message("user", expr)
+
+
+def assistant(expr: Expr | str | None = None) -> ExprList:
+    """An assistant message with this content; without content, an empty one."""
+    return role_message("assistant", expr)
+
+
+def role_message(role: str, expr: Expr | str | None) -> ExprList:
+    """A whole message of `role`."""
+    return ExprList((RoleBegin(role), *flatten("" if expr is None else expr), RoleEnd(role)))
+
+
+def system_begin() -> RoleBegin:
+    """A system message begins."""
+    return RoleBegin("system")
+
+
+def system_end() -> RoleEnd:
+    """The open system message ends."""
+    return RoleEnd("system")
+
+
+def user_begin() -> RoleBegin:
+    """A user message begins."""
+    return RoleBegin("user")
+
+
+def user_end() -> RoleEnd:
+    """The open user message ends."""
+    return RoleEnd("user")
+
+
+def assistant_begin() -> RoleBegin:
+    """An assistant message begins."""
+    return RoleBegin("assistant")
+
+
+def assistant_end() -> RoleEnd:
+    """The open assistant message ends."""
+    return RoleEnd("assistant")
+
+
+def _frozen(value: Any) -> Any:
+    """A caller's list must not change under a node."""
+    return tuple(value) if isinstance(value, list) else value

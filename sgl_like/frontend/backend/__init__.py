@@ -1,0 +1,1 @@
+"""Backends of the DSL: what a program state talks to."""

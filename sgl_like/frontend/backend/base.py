@@ -1,0 +1,98 @@
+"""The contract between programs and whatever runs a model: our engine, an HTTP endpoint, a fake in a test.
+
+A backend turns text to tokens, knows the chat template, and runs requests that report through a callback. It
+is never asked to wait: `submit` and `score` return at once. It does not know programs, variables or roles.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from sgl_like.frontend.executor import Executor
+from sgl_like.runtime.protocol import Output
+
+__all__ = ["Backend", "Handle", "Segment", "Sink"]
+
+Sink = Callable[[Output], None]
+"""Gets every event of a request, on the backend's own thread; it is quick and does not raise."""
+
+
+class Segment(NamedTuple):
+    """A piece of prompt text.
+
+    `trusted` text (what a chat template adds, raw prompt text outside any role) may contain special tokens; in
+    other text (the content of a role, model output) the same characters are just characters.
+    """
+
+    text: str
+    trusted: bool
+
+
+class Handle(Protocol):
+    """A request in flight."""
+
+    def cancel(self) -> None:
+        """Stop it, from any thread, any number of times; its terminal event may or may not still come."""
+
+
+class Backend(ABC):
+    """What a program state talks to. Subclasses call ``super().__init__()``."""
+
+    def __init__(self) -> None:
+        self.executor = Executor(f"sgl-{type(self).__name__}")
+
+    @property
+    @abstractmethod
+    def model_name(self) -> str:
+        """Name or path of the model, for people."""
+
+    @property
+    @abstractmethod
+    def supported_params(self) -> frozenset[str]:
+        """Sampling parameters that `submit` understands; others set by a program are an error before the call."""
+
+    @abstractmethod
+    def encode(self, segments: Sequence[Segment], *, start: bool = False) -> list[int]:
+        """Token ids of the joined text of `segments`; of the first tokens of a prompt if `start`, which then
+        begin with the model's beginning-of-sequence token, if it wants one and the text does not bring it.
+
+        Ordinary text is merged across segment borders before it is tokenised, so where no special token comes
+        in between, the ids are those of the whole text. Only special tokens that lie within one trusted segment
+        become special tokens.
+        """
+
+    @abstractmethod
+    def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
+        """Text around the content of the next message, of `role`, after the completed `messages`.
+
+        Raises:
+            ChatTemplateError: there is no template, or it does not know the role.
+        """
+
+    @abstractmethod
+    def submit(
+        self, prompt_ids: Sequence[int], params: Mapping[str, Any], sink: Sink, stream: bool
+    ) -> Handle:
+        """Continue `prompt_ids`. `sink` gets exactly one terminal event, and earlier ones if `stream`.
+
+        Raises:
+            RequestError: the parameters or the prompt cannot be run; the sink is not called then.
+        """
+
+    @abstractmethod
+    def score(self, prompt_ids: Sequence[int], start: int, sink: Sink) -> Handle:
+        """Log-probabilities of ``prompt_ids[start:]``, start >= 1, as ``Output.logprobs`` of the terminal event.
+
+        Raises:
+            RequestError: as for `submit`.
+        """
+
+    @abstractmethod
+    def flush_cache(self) -> bool:
+        """Forget every cached prefix that is not in use; whether everything was forgotten."""
+
+    @abstractmethod
+    def shutdown(self) -> None:
+        """Stop; requests in flight get a terminal error. May be called twice."""

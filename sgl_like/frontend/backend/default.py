@@ -1,0 +1,65 @@
+"""The backend of programs that name none: the one set by the user, or a `Runtime` on the embedded model."""
+
+from __future__ import annotations
+
+import threading
+
+from sgl_like.frontend.backend.base import Backend
+
+__all__ = ["flush_cache", "get_default_backend", "resolve_backend", "set_default_backend"]
+
+_lock = threading.Lock()
+_default: Backend | None = None
+
+
+def set_default_backend(backend: Backend | None) -> None:
+    """Use `backend` for every later run that names none; ``None`` goes back to the embedded model.
+
+    Raises:
+        TypeError: it is not a backend.
+    """
+    global _default
+    if backend is not None:
+        _checked(backend)
+    with _lock:
+        _default = backend
+
+
+def get_default_backend() -> Backend:
+    """The default backend. The first call makes one on the embedded model if none was set.
+
+    Raises:
+        ConfigError, ModelLoadError: the embedded model cannot be loaded.
+    """
+    global _default
+    with _lock:  # held while loading: a second thread waits for the same model instead of loading its own
+        if _default is None:
+            from sgl_like.frontend.backend.runtime import Runtime
+
+            _default = Runtime()
+        return _default
+
+
+def resolve_backend(backend: Backend | None) -> Backend:
+    """`backend` itself, or the default one for ``None``.
+
+    Raises:
+        TypeError: it is not a backend.
+    """
+    return get_default_backend() if backend is None else _checked(backend)
+
+
+def flush_cache(backend: Backend | None = None) -> bool:
+    """Empty the prefix cache of `backend` (or of the default one); false if there is none or it is in use."""
+    with _lock:
+        target = backend if backend is not None else _default
+    return False if target is None else _checked(target).flush_cache()
+
+
+def _checked(backend: Backend) -> Backend:
+    if not isinstance(backend, Backend):
+        raise TypeError(
+            f"a backend is needed, e.g. sgl.Runtime(...), not {type(backend).__name__}"
+            " (an Engine becomes one by Runtime.from_engine(engine))"
+        )
+    return backend

@@ -1,0 +1,142 @@
+"""The nodes a program is made of: plain values, built by `api`, put together with ``+``, run by a state.
+
+A node knows nothing of any run, so one expression may be added to many states and to every fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from sgl_like.frontend.choices import ChoicesSamplingMethod
+
+__all__ = ["Expr", "ExprList", "Gen", "Node", "RoleBegin", "RoleEnd", "Select", "Text", "flatten"]
+
+
+class Expr:
+    """Anything that can be added to a state, besides a plain string."""
+
+    def __add__(self, other: Expr | str) -> ExprList:
+        if not isinstance(other, (Expr, str)):
+            return NotImplemented
+        return ExprList((*flatten(self), *flatten(other)))
+
+    def __radd__(self, other: str) -> ExprList:
+        if not isinstance(other, str):
+            return NotImplemented
+        return ExprList((*flatten(other), *flatten(self)))
+
+    def __str__(self) -> str:
+        self._refuse()
+
+    def __format__(self, spec: str) -> str:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} cannot be put into a string (its text is not known yet);"
+            ' add it instead: s += "..." + sgl.gen("name") + "..."'
+        )
+
+
+class Node(Expr):
+    """One step. `label` says which, in errors."""
+
+    @property
+    def label(self) -> str:
+        """Short description such as ``gen('person')``."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return self.label
+
+
+@dataclass(frozen=True, repr=False)
+class ExprList(Expr):
+    """Nodes, one after the other."""
+
+    nodes: tuple[Node, ...]
+
+    def __repr__(self) -> str:
+        return " + ".join(node.label for node in self.nodes)
+
+
+@dataclass(frozen=True, repr=False)
+class Text(Node):
+    """Text that is given."""
+
+    text: str
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return repr(self.text if len(self.text) <= 40 else self.text[:37] + "...")
+
+
+@dataclass(frozen=True, repr=False)
+class Gen(Node):
+    """Text that the model writes. `params` holds what was given to ``gen``, under the engine's names."""
+
+    name: str | None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return f"gen({self.name!r})" if self.name is not None else "gen()"
+
+
+@dataclass(frozen=True, repr=False)
+class Select(Node):
+    """The likeliest of some texts."""
+
+    name: str | None
+    choices: tuple[str, ...]
+    method: ChoicesSamplingMethod
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return f"select({self.name!r})" if self.name is not None else "select()"
+
+
+@dataclass(frozen=True, repr=False)
+class RoleBegin(Node):
+    """A message of `role` begins."""
+
+    role: str
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return f"{self.role}_begin()"
+
+
+@dataclass(frozen=True, repr=False)
+class RoleEnd(Node):
+    """The open message, of `role`, ends."""
+
+    role: str
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return f"{self.role}_end()"
+
+
+def flatten(expr: Expr | str) -> tuple[Node, ...]:
+    """The nodes of an expression, in order.
+
+    Raises:
+        TypeError: it is neither a string nor an expression.
+    """
+    if isinstance(expr, str):
+        return (Text(expr),) if expr else ()
+    if isinstance(expr, ExprList):
+        return expr.nodes
+    if isinstance(expr, Node):
+        return (expr,)
+    raise TypeError(
+        f"a string or an expression such as sgl.gen(...) is needed, not {type(expr).__name__}: {expr!r}"
+    )

@@ -1,0 +1,308 @@
+"""The engine room of one program state: a queue of operations, advanced by completions.
+
+    program's thread    submit(nodes) ──> queue ──┐
+    executor's thread                             └─> start ── done at once ──> next
+                                                         └──── in flight ... finish ──> next
+    backend's thread    sink(output) ──> guarded: posted to the executor
+
+No thread belongs to a state. The prompt is touched by the executor's thread alone; what others read or wait for
+(variables, text, error, busy) changes inside the watch. The first failure is final: it is stored once, whatever is
+queued or comes later is dropped with it, and every reader gets it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sgl_like.errors import ProgramError
+from sgl_like.frontend.backend.base import Backend
+from sgl_like.frontend.compile import operations_for, role_after
+from sgl_like.frontend.expr import Node, RoleEnd
+from sgl_like.frontend.operations.base import Operation
+from sgl_like.frontend.operations.fork import Fork
+from sgl_like.frontend.prompt import Prompt
+from sgl_like.frontend.variables import Variable
+from sgl_like.frontend.watch import Watch
+from sgl_like.runtime.protocol import Usage
+
+__all__ = ["Interpreter", "RunContext"]
+
+E = TypeVar("E")
+_TAIL = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What all states of one run share."""
+
+    backend: Backend
+    program: str
+    defaults: Mapping[str, Any]  # sampling parameters of the run
+    stream: bool  # whether text is wanted as it arrives
+
+
+class Interpreter:
+    """Runs the operations of one state in order.
+
+    Args:
+        context: of the run.
+        parent: for a fork, the state it comes from. A fork waits for `adopt`.
+        number: which of the parent's forks it is.
+    """
+
+    def __init__(self, context: RunContext, parent: Interpreter | None = None, number: int = 0) -> None:
+        self.context = context
+        self.watch = Watch()
+        self.prompt = Prompt()
+        self.chunks: list[str] = []  # the whole text as it arrived
+        self.variables: dict[str | None, Variable] = dict(parent.variables) if parent else {}
+        self.error: ProgramError | None = None
+        self.usage = Usage()
+        self.role: str | None = (
+            parent.role if parent else None
+        )  # open message in program order, ahead of prompt.role
+        self.closed: str | None = None  # why nothing more can be added
+        self.body_thread: int | None = None  # of a body that runs apart from its caller, until it ends
+        self.children: list[Interpreter] = []
+        self._parent = parent
+        self._path: tuple[int, ...] = (*parent._path, parent._places, number) if parent else ()
+        self._places: int = 0
+        self._queue: deque[Operation] = deque()
+        self._current: Operation | None = None
+        self._busy = parent is not None
+        self._idle_callbacks: list[Callable[[], None]] = []
+
+    # -- the program's side: any thread ---------------------------------------------------------------------
+
+    def submit(self, nodes: Sequence[Node]) -> None:
+        """Queue `nodes`, all or none.
+
+        Raises:
+            ProgramError: messages are nested, or none is open to be ended, or the state is closed.
+        """
+        with self.watch.changing():
+            role = role_after(self.role, nodes, self.context.program)
+            self._enqueue(operations_for(nodes, self._gen_places()))
+            self.role = role
+
+    def enqueue(self, operation: Operation) -> None:
+        """Queue an operation that no node stands for.
+
+        Raises:
+            ProgramError: the state is closed.
+        """
+        with self.watch.changing():
+            self._enqueue([operation])
+
+    def fork(self, size: int) -> list[Interpreter]:
+        """Children that start when the operations queued so far are done."""
+        with self.watch.changing():
+            children = [Interpreter(self.context, self, number) for number in range(size)]
+            self._places += 1
+            self._enqueue([Fork(children)])
+            self.children.extend(children)
+        return children
+
+    def assign(self, name: str | None, value: Any) -> None:
+        """Give a variable a value now; operations queued before with that name do not change it."""
+        with self.watch.changing():
+            self.variables[name] = Variable.of(name, value)
+
+    def close(self, reason: str, end_role: bool = True) -> None:
+        """End the program of this state: an open message is ended, nothing can be added any more."""
+        with self.watch.changing():
+            if self.closed is None:
+                if end_role and self.role is not None:
+                    self.submit([RoleEnd(self.role)])
+                self.closed = reason
+                self.body_thread = None
+            children = list(self.children)
+        for child in children:
+            child.close(reason)
+
+    def cancel(self, cause: BaseException) -> None:
+        """Stop this state and its forks."""
+        self.fail(self._wrapped(cause, None))
+        for child in list(self.children):
+            child.cancel(cause)
+
+    def wait(self) -> None:
+        """Block until this state and its forks have nothing left to do."""
+        self.watch.wait_for(lambda: not self._busy)
+        for child in list(self.children):
+            child.wait()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued or in flight."""
+        return not self._busy
+
+    def call_when_idle(self, callback: Callable[[], None]) -> bool:
+        """Whether it is idle; if not, `callback` is called, on any thread, when it is."""
+        with self.watch.holding():
+            if self._busy:
+                self._idle_callbacks.append(callback)
+            return not self._busy
+
+    # -- the operations' side: the executor's thread ---------------------------------------------------------
+
+    def emit(self, text: str, variable: Variable | None = None) -> None:
+        """Add to the text that readers see, and to that of `variable`."""
+        if text:
+            with self.watch.changing():
+                self.chunks.append(text)
+                if variable is not None:
+                    variable.chunks.append(text)
+
+    def give(
+        self, variable: Variable, value: Any, meta: dict[str, Any] | None = None, usage: Usage | None = None
+    ) -> None:
+        """Give `variable` its value, and count the tokens it took."""
+        state: Interpreter | None = self
+        while usage is not None and state is not None:  # a fork's tokens count for the states it comes from
+            state._count(usage)
+            state = state._parent
+        with self.watch.changing():
+            if not variable.chunks:
+                variable.chunks.append(str(value))
+            variable.finish(value, meta)
+
+    def finish(self, operation: Operation) -> None:
+        """An operation that was in flight is done; go on with the next."""
+        with self.watch.holding():
+            if self._current is not operation:
+                return
+            self._current = None
+        self._advance()
+
+    def guarded(self, operation: Operation, handler: Callable[[Interpreter, E], None], event: E) -> None:
+        """From any thread: have `handler` take `event` on the executor's thread, while `operation` is running."""
+
+        def job() -> None:
+            if self._current is operation:
+                try:
+                    handler(self, event)
+                except Exception as error:
+                    self._fail_at(operation, error)
+
+        self.context.backend.executor.post(job)
+
+    def adopt(self, prompt: Prompt, text: str) -> None:
+        """Start this fork from its parent's prompt and text."""
+        with self.watch.changing():
+            self.prompt = prompt
+            self.chunks = [text] if text else []
+        self.context.backend.executor.post(self._advance)
+
+    def fail(self, error: ProgramError) -> None:
+        """Stop here, from any thread. Only the first failure counts."""
+        with self.watch.changing():
+            if self.error is not None:
+                return
+            self.error = error
+            current, self._current = self._current, None
+            dropped = [*([current] if current else []), *self._queue]
+            self._queue.clear()
+            for operation in dropped:
+                for variable in operation.variables:
+                    variable.fail(error)
+            callbacks = self._rest()
+        if current is not None:
+            current.cancel(error)
+        for operation in dropped:
+            if operation is not current:
+                operation.drop(error)
+        for callback in callbacks:
+            callback()
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Start operations until one stays in flight or none is left. The executor's thread only."""
+        while (operation := self._take()) is not None:
+            try:
+                done = operation.start(self)
+            except Exception as error:
+                self._fail_at(operation, error)
+                return
+            with self.watch.holding():
+                failure = (
+                    self.error
+                )  # from another thread, which may have come too early to cancel the operation
+                if done and failure is None:
+                    self._current = None
+            if failure is not None:
+                operation.cancel(failure)
+            if not done or failure is not None:
+                return
+
+    def _take(self) -> Operation | None:
+        """The next operation, now the current one; without one the state is idle."""
+        with self.watch.changing():
+            if self._current is not None or self.error is not None:
+                return None
+            if self._queue:
+                self._current = self._queue.popleft()
+                return self._current
+            callbacks = self._rest()
+        for callback in callbacks:
+            callback()
+        return None
+
+    def _rest(self) -> list[Callable[[], None]]:
+        """Become idle, within the watch; returns whom to tell, outside of it."""
+        self._busy = False
+        callbacks, self._idle_callbacks = self._idle_callbacks, []
+        return callbacks
+
+    def _enqueue(self, operations: Sequence[Operation]) -> None:
+        if self.closed is not None:
+            raise ProgramError(f"nothing can be added: {self.closed}", program=self.context.program)
+        for operation in operations:
+            for variable in operation.variables:
+                self.variables[variable.name] = variable
+                if self.error is not None:
+                    variable.fail(self.error)
+            if self.error is not None:
+                operation.drop(self.error)
+        if self.error is None and operations:
+            self._queue.extend(operations)
+            if not self._busy:
+                self._busy = True
+                self.context.backend.executor.post(self._advance)
+
+    def _gen_places(self) -> Iterator[tuple[int, ...]]:
+        while True:
+            self._places += 1
+            yield (*self._path, self._places)
+
+    def _fail_at(self, operation: Operation, cause: Exception) -> None:
+        self.fail(self._wrapped(cause, operation))
+
+    def _wrapped(self, cause: BaseException, operation: Operation | None) -> ProgramError:
+        program, tail = self.context.program, self.prompt.tail(_TAIL)
+        what = str(cause) if isinstance(cause, ProgramError) else f"{type(cause).__name__}: {cause}"
+        where = f"{program}, {operation.label}" if operation else program
+        ending = f" (prompt ends with {tail[-60:]!r})" if operation and tail else ""
+        error = ProgramError(
+            f"{where}: {what}{ending}",
+            program=program,
+            node=operation.label if operation else None,
+            variable=next((variable.name for variable in operation.variables), None) if operation else None,
+            prompt_tail=tail,
+        )
+        error.__cause__ = cause
+        return error
+
+    def _count(self, usage: Usage) -> None:
+        with self.watch.changing():
+            total = self.usage
+            self.usage = Usage(
+                total.prompt_tokens + usage.prompt_tokens,
+                total.completion_tokens + usage.completion_tokens,
+                total.cached_tokens + usage.cached_tokens,
+                total.forced_tokens + usage.forced_tokens,
+            )

@@ -1,0 +1,1 @@
+"""What a program state can do, one kind of operation per file."""

@@ -1,0 +1,42 @@
+"""What an operation is: one execution of a node by one state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from sgl_like.errors import ProgramError
+from sgl_like.frontend.variables import Variable
+
+if TYPE_CHECKING:
+    from sgl_like.frontend.interpreter import Interpreter
+
+__all__ = ["Operation"]
+
+
+class Operation(ABC):
+    """One step in the queue of an `Interpreter`.
+
+    Args:
+        label: what errors call it.
+        variables: what it will give a value; the interpreter fails them if it fails or drops the operation.
+    """
+
+    def __init__(self, label: str, *variables: Variable) -> None:
+        self.label = label
+        self.variables = variables
+
+    @abstractmethod
+    def start(self, at: Interpreter) -> bool:
+        """Do it, on the executor's thread. True: done. False: it will call ``at.finish(self)`` there later.
+
+        Whatever it raises, now or in a callback given to ``at.guarded``, becomes the error of the state.
+        """
+
+    def cancel(self, error: ProgramError) -> None:
+        """Stop what is in flight, from any thread: the state has failed with `error`."""
+        return
+
+    def drop(self, error: ProgramError) -> None:
+        """Take note that it will never be started: the state has failed with `error`."""
+        return

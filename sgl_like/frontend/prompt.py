@@ -1,0 +1,151 @@
+"""The exact prompt of one state: pieces of text, and the token ids the model has seen.
+
+    pieces  [ "<|user|>" | "2+2=" | "<|end|>" | "4" ids=(19,) | " so" | " on" ]
+              `------ encoded together -----´    `- as sampled   `- not yet encoded
+    ids     [ 1, 50, 10, 50, 28, 2,              19 ]
+
+What was sampled is kept as the ids that were sampled and is never tokenised again. Given text waits until a gen
+needs it, and is then encoded in one go, so how a program cuts up its strings makes no difference to the ids.
+Only the executor's thread touches a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+from sgl_like.frontend.backend.base import Backend, Segment
+
+__all__ = ["OpenRole", "Piece", "Prompt"]
+
+
+class Piece(NamedTuple):
+    """Some text of a prompt; `ids` if its tokens are fixed, because they were sampled."""
+
+    text: str
+    trusted: bool
+    ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRole:
+    """The message being written: its role, where its content starts, and the markup that ends it."""
+
+    role: str
+    start: int  # index into Prompt.pieces
+    suffix: str
+
+
+class _CopyPoint(NamedTuple):
+    """How far a prompt was when it was copied."""
+
+    pieces: int
+    messages: int
+    role: OpenRole | None
+
+
+class Prompt:
+    """Pieces, their ids as far as encoded, and the messages they amount to."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.ids: list[int] = []
+        self.encoded = 0  # self.ids stand for self.pieces[:encoded]
+        self.messages: list[dict[str, str]] = []
+        self.role: OpenRole | None = None
+        self._copied: _CopyPoint | None = None
+
+    def copy(self) -> Prompt:
+        """An independent prompt that goes on from here."""
+        other = Prompt()
+        other.pieces = list(self.pieces)
+        other.ids = list(self.ids)
+        other.encoded = self.encoded
+        other.messages = [dict(message) for message in self.messages]
+        other.role = self.role
+        other._copied = _CopyPoint(len(self.pieces), len(self.messages), self.role)
+        return other
+
+    def tail(self, length: int) -> str:
+        """The last `length` characters."""
+        text = ""
+        for piece in reversed(self.pieces):
+            text = piece.text + text
+            if len(text) >= length:
+                break
+        return text[-length:]
+
+    def append_given(self, text: str) -> None:
+        """Text of the program. Outside a role it is raw prompt text, which may hold special tokens."""
+        self.pieces.append(Piece(text, trusted=self.role is None))
+
+    def append_pieces(self, pieces: Iterable[Piece]) -> None:
+        """Pieces of another prompt; what was sampled there keeps its ids."""
+        self.pieces.extend(pieces)
+
+    def open_role(self, role: str, prefix: str, suffix: str) -> None:
+        """Begin a message; `prefix` and `suffix` are the chat template's markup around its content."""
+        self.pieces.append(Piece(prefix, trusted=True))
+        self.role = OpenRole(role, len(self.pieces), suffix)
+
+    def close_role(self) -> str:
+        """End the open message; returns the markup added."""
+        assert self.role is not None, "submission checks that a role is open"
+        role, self.role = self.role, None
+        content = "".join(piece.text for piece in self.pieces[role.start :])
+        self.pieces.append(Piece(role.suffix, trusted=True))
+        self.messages.append({"role": role.role, "content": content})
+        return role.suffix
+
+    def encode(self, backend: Backend) -> list[int]:
+        """Ids of the whole prompt. From here on they are fixed: later text gets tokens of its own."""
+        self.ids = self.continued(backend, self.settle(backend))
+        self.encoded = len(self.pieces)
+        return self.ids
+
+    def continued(self, backend: Backend, segments: list[Segment]) -> list[int]:
+        """Ids of what is encoded of this prompt, and then `segments`."""
+        if not segments and self.ids:
+            return self.ids
+        return [*self.ids, *backend.encode(segments, start=not self.ids)]
+
+    def settle(self, backend: Backend) -> list[Segment]:
+        """Encode up to the last piece with ids of its own; returns the text after it, still open to merging."""
+        last = max(
+            (i for i in range(self.encoded, len(self.pieces)) if self.pieces[i].ids is not None), default=-1
+        )
+        for fixed, group in groupby(self.pieces[self.encoded : last + 1], key=lambda p: p.ids is not None):
+            if fixed:
+                self.ids.extend(token for piece in group for token in piece.ids or ())
+            else:
+                self.ids = self.continued(backend, _segments(group))
+        self.encoded = max(self.encoded, last + 1)
+        return _segments(self.pieces[self.encoded :])
+
+    def append_sampled(self, text: str, ids: tuple[int, ...]) -> None:
+        """Text that the model wrote after all of this prompt, as these tokens."""
+        assert self.encoded == len(self.pieces), "a prompt is encoded before anything is sampled after it"
+        self.pieces.append(Piece(text, trusted=False, ids=ids))
+        self.ids.extend(ids)
+        self.encoded = len(self.pieces)
+
+    def append_joint(self, text: str, trusted: bool, ids: list[int]) -> None:
+        """Text whose tokens may reach back over its first character; `ids` are those of the whole prompt."""
+        self.pieces.append(Piece(text, trusted))
+        self.ids = list(ids)
+        self.encoded = len(self.pieces)
+
+    def grown(self) -> tuple[list[Piece], list[dict[str, str]]]:
+        """Pieces and messages that this copy has got since it was copied."""
+        assert self._copied is not None, "only forks are asked"
+        return self.pieces[self._copied.pieces :], self.messages[self._copied.messages :]
+
+    def is_extension_of(self, parent: Prompt) -> bool:
+        """Whether what this copy has got since can be put after `parent`: both are in the message they parted in."""
+        return self._copied is not None and self.role is self._copied.role and self.role is parent.role
+
+
+def _segments(pieces: Iterable[Piece]) -> list[Segment]:
+    return [Segment(piece.text, piece.trusted) for piece in pieces if piece.text]

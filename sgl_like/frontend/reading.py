@@ -1,0 +1,148 @@
+"""Reading a state: variables, text, the error, and text as it arrives. Every wait here has an end.
+
+A state is *settled* when it has failed, or has nothing queued or in flight and no body that could still add to it.
+The body itself does not wait for its own end: for it, nothing queued or in flight is enough.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from sgl_like.frontend.interpreter import Interpreter
+from sgl_like.frontend.variables import UnknownVariableError, Variable
+
+__all__ = ["Reader"]
+
+
+class Reader:
+    """Reads one interpreter, from any thread."""
+
+    def __init__(self, of: Interpreter) -> None:
+        self._of = of
+
+    def settle(self) -> None:
+        """Block until the state is settled."""
+        self._of.watch.wait_for(self._settled)
+
+    def checked(self) -> None:
+        """Block until the state is settled.
+
+        Raises:
+            ProgramError: it has failed.
+        """
+        self.settle()
+        self.raise_error()
+
+    def body_ended(self) -> None:
+        """Block until no body runs in another thread."""
+        self._of.watch.wait_for(lambda: not self._body_runs_elsewhere())
+
+    def has(self, name: str | None) -> bool:
+        """Whether the variable has its value now."""
+        variable = self._of.variables.get(name)
+        return variable is not None and variable.done and variable.error is None
+
+    def variable(self, name: str | None) -> Variable:
+        """The variable, with its value. Blocks until it has one; one that has is read even if the state failed later.
+
+        Raises:
+            ProgramError: it will never have one.
+            UnknownVariableError: the program has no such variable.
+        """
+        self._of.watch.wait_for(lambda: self._decided(name))
+        variable = self._find(name)
+        if variable.error is not None:
+            raise variable.error.with_traceback(None)
+        return variable
+
+    def text_iter(self, name: str | None) -> Iterator[str]:
+        """Text as it arrives: of the variable, or of the whole state for ``None``. See `ProgramState.text_iter`."""
+        watch = self._of.watch
+        watch.wait_for(lambda: name is None or self._known(name))
+        cursor = _Cursor(self, None if name is None else self._find(name))
+        while True:
+            watch.wait_for(cursor.ready)
+            text, ended = cursor.take()
+            if text:
+                yield text
+            if ended:
+                return cursor.check()
+
+    async def text_async_iter(self, name: str | None) -> AsyncIterator[str]:
+        """The same for a coroutine."""
+        watch = self._of.watch
+        await watch.wait_for_async(lambda: name is None or self._known(name))
+        cursor = _Cursor(self, None if name is None else self._find(name))
+        while True:
+            await watch.wait_for_async(cursor.ready)
+            text, ended = cursor.take()
+            if text:
+                yield text
+            if ended:
+                cursor.check()
+                return
+
+    def _settled(self) -> bool:
+        of = self._of
+        return of.error is not None or (of.idle and not self._body_runs_elsewhere())
+
+    def _body_runs_elsewhere(self) -> bool:
+        return self._of.body_thread is not None and self._of.body_thread != threading.get_ident()
+
+    def _known(self, name: str | None) -> bool:
+        """Whether it is decided if there is such a variable."""
+        return name in self._of.variables or self._of.error is not None or not self._body_runs_elsewhere()
+
+    def _decided(self, name: str | None) -> bool:
+        """Whether it is known what reading the variable gives."""
+        variable = self._of.variables.get(name)
+        return self._known(name) if variable is None else variable.done
+
+    def _find(self, name: str | None) -> Variable:
+        variable = self._of.variables.get(name)
+        if variable is None:
+            self.raise_error()
+            program, known = self._of.context.program, [repr(key) for key in self._of.variables]
+            names = f"known are {', '.join(known)}" if known else "there are none yet"
+            raise UnknownVariableError(f"{program}: no variable {name!r}; {names}", program=program)
+        return variable
+
+    def raise_error(self) -> None:
+        """Raise the state's error, if it has one now."""
+        if self._of.error is not None:
+            raise self._of.error.with_traceback(None)
+
+
+class _Cursor:
+    """One consumer's place in a text. Text and end are looked at in one moment, so that no tail is lost."""
+
+    def __init__(self, reader: Reader, variable: Variable | None) -> None:
+        self._reader = reader
+        self._variable = variable
+        self._position = 0
+
+    def ready(self) -> bool:
+        return self._position < len(self._chunks) or self._ended()
+
+    def take(self) -> tuple[str, bool]:
+        """What is new, and whether that was the end."""
+        with self._reader._of.watch.holding():
+            chunks = self._chunks
+            text = "".join(chunks[self._position :])
+            self._position = len(chunks)
+            return text, self._ended()
+
+    def check(self) -> None:
+        """Raise the error that ended the text, if one did."""
+        error: Any = self._reader._of.error if self._variable is None else self._variable.error
+        if error is not None:
+            raise error.with_traceback(None)
+
+    @property
+    def _chunks(self) -> list[str]:
+        return self._reader._of.chunks if self._variable is None else self._variable.chunks
+
+    def _ended(self) -> bool:
+        return self._reader._settled() if self._variable is None else self._variable.done

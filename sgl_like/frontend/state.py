@@ -1,0 +1,220 @@
+"""`ProgramState`: the ``s`` of a program."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from sgl_like.errors import ProgramError, RequestAborted
+from sgl_like.frontend.api import role_message
+from sgl_like.frontend.expr import Expr, RoleBegin, RoleEnd, flatten
+from sgl_like.frontend.forks import ProgramStateGroup
+from sgl_like.frontend.interpreter import Interpreter
+from sgl_like.frontend.reading import Reader
+from sgl_like.runtime.protocol import Usage
+
+__all__ = ["ProgramState"]
+
+
+class _Unset:
+    """Stands for "no argument", where ``None`` would be a mistake worth an error."""
+
+
+class Submitted:
+    """What ``s.user("x")`` returns: already added, so ``s += s.user("x")`` adds nothing more."""
+
+    def __init__(self, state: ProgramState) -> None:
+        self.state = state
+
+
+class ProgramState:
+    """The conversation of one run, or of one fork: text and generations are added to it, results read from it.
+
+    Adding (``s += "..." + sgl.gen("x")``) returns at once; reading blocks until what is read is there. If something
+    fails, what was queued after it is dropped, and every later read of text, messages or a variable without a
+    value raises one `ProgramError`, chained to its cause. A state may be read from any number of threads.
+    """
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self._interpreter = interpreter
+        self._reader = Reader(interpreter)
+        self._ret_value: Any = None
+        self._returned = False
+
+    # -- adding -------------------------------------------------------------------------------------------------
+
+    def __iadd__(self, other: str | Expr | Submitted) -> ProgramState:
+        """Add text or an expression.
+
+        Raises:
+            TypeError: it is neither.
+            ProgramError: messages are nested, or the program has ended.
+        """
+        if isinstance(other, Submitted):
+            if other.state is not self:
+                raise TypeError(
+                    "s.user(...) has added its message to another state already; use sgl.user(...) here"
+                )
+            return self
+        self._interpreter.submit(flatten(other))
+        return self
+
+    def system(self, expr: str | Expr | type[_Unset] = _Unset) -> Any:
+        """Add a system message; without an argument, a context manager: ``with s.system(): s += ...``."""
+        return self._message("system", expr)
+
+    def user(self, expr: str | Expr | type[_Unset] = _Unset) -> Any:
+        """Add a user message; without an argument, a context manager: ``with s.user(): s += ...``."""
+        return self._message("user", expr)
+
+    def assistant(self, expr: str | Expr | type[_Unset] = _Unset) -> Any:
+        """Add an assistant message; without an argument, a context manager."""
+        return self._message("assistant", expr)
+
+    def _message(self, role: str, expr: Any) -> Any:
+        if expr is _Unset:
+            return self._role_scope(role)
+        if expr is None:
+            raise TypeError(f's.{role}(None): give the content, or nothing for "with s.{role}():"')
+        self._interpreter.submit(role_message(role, expr).nodes)
+        return Submitted(self)
+
+    @contextlib.contextmanager
+    def _role_scope(self, role: str) -> Iterator[ProgramState]:
+        self._interpreter.submit([RoleBegin(role)])
+        try:
+            yield self
+        finally:
+            if self._interpreter.role == role:  # unless the program has ended it by sgl.user_end()
+                self._interpreter.submit([RoleEnd(role)])
+
+    def fork(self, size: int = 1) -> ProgramStateGroup:
+        """`size` copies of this state as it is after what has been added so far. They run side by side.
+
+        Raises:
+            ValueError: `size` is not at least 1.
+        """
+        if size < 1:
+            raise ValueError(f"a fork needs at least 1 copy, not {size}")
+        return ProgramStateGroup([ProgramState(child) for child in self._interpreter.fork(size)], self)
+
+    @contextlib.contextmanager
+    def copy(self) -> Iterator[ProgramState]:
+        """A fork of one, joined at the end of the block; its variables arrive as lists of one."""
+        group = self.fork(1)
+        try:
+            yield group[0]
+        except BaseException as error:
+            group[0]._interpreter.cancel(error)
+            raise
+        group.join()
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str | None) -> Any:
+        """The value of a variable; that of an unnamed gen is ``s[None]``. Blocks until it is there.
+
+        Raises:
+            ProgramError: it will never be there; the cause is chained.
+            UnknownVariableError: there is no such variable (also a KeyError).
+        """
+        return self._reader.variable(name).value
+
+    def __setitem__(self, name: str | None, value: Any) -> None:
+        self._interpreter.assign(name, value)
+
+    def __contains__(self, name: str | None) -> bool:
+        """Whether the variable has its value now; does not wait."""
+        return self._reader.has(name)
+
+    def get_var(self, name: str | None) -> Any:
+        """The same as ``s[name]``."""
+        return self[name]
+
+    def set_var(self, name: str | None, value: Any) -> None:
+        """The same as ``s[name] = value``."""
+        self[name] = value
+
+    def get_meta_info(self, name: str | None) -> dict[str, Any] | None:
+        """Token counts, finish reason and so on of a gen or select; ``None`` for other variables. Blocks.
+
+        Raises:
+            ProgramError, UnknownVariableError: as for ``s[name]``.
+        """
+        meta = self._reader.variable(name).meta
+        return None if meta is None else dict(meta)
+
+    def text(self) -> str:
+        """The whole text, with the markup of the chat template. Blocks until everything added is done.
+
+        Raises:
+            ProgramError: something failed.
+        """
+        self._reader.checked()
+        return "".join(self._interpreter.chunks)
+
+    def messages(self) -> list[dict[str, str]]:
+        """The completed messages, in OpenAI's format. Blocks until everything added is done.
+
+        Raises:
+            ProgramError: something failed.
+        """
+        self._reader.checked()
+        return [dict(message) for message in self._interpreter.prompt.messages]
+
+    def error(self) -> ProgramError | None:
+        """What failed, or ``None``. Blocks until everything added is done; does not raise."""
+        self._reader.settle()
+        return self._interpreter.error
+
+    def sync(self) -> ProgramState:
+        """Block until everything added is done. Does not raise."""
+        self._reader.settle()
+        return self
+
+    def text_iter(self, var_name: str | None = None) -> Iterator[str]:
+        """The text, or that of one variable, in pieces as they arrive, from its beginning whenever this is called.
+
+        Joined, the pieces are exactly ``s.text()`` or ``s[var_name]``, however slow the consumer, and for any
+        number of them. A run without ``stream=True`` has one piece per finished operation.
+
+        Raises:
+            ProgramError: after the text there is, if something failed.
+            UnknownVariableError: there is no such variable.
+        """
+        return self._reader.text_iter(var_name)
+
+    def text_async_iter(self, var_name: str | None = None) -> AsyncIterator[str]:
+        """`text_iter` for ``async for``; waiting leaves the event loop free."""
+        return self._reader.text_async_iter(var_name)
+
+    @property
+    def ret_value(self) -> Any:
+        """What the body returned. Blocks while it runs in another thread.
+
+        Raises:
+            ProgramError: the body failed.
+        """
+        self._reader.body_ended()
+        if not self._returned:
+            self._reader.raise_error()
+        return self._ret_value
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of everything done so far, in this state and its forks."""
+        return self._interpreter.usage
+
+    # -- control ------------------------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Stop what is queued and in flight, here and in the forks; later reads raise ProgramError."""
+        self._interpreter.cancel(RequestAborted("the program was cancelled"))
+
+    def _finish(self, ret_value: Any) -> None:
+        self._ret_value, self._returned = ret_value, True
+        self._interpreter.close("the program has ended")
+
+    def __repr__(self) -> str:
+        return f"ProgramState({''.join(self._interpreter.chunks)})"

@@ -1,0 +1,65 @@
+"""Waiting for a change, from threads and from coroutines alike.
+
+A program state has one `Watch`: everything about it that somebody may wait for (a variable, more text, an error,
+the end) is changed inside ``changing()``, and every waiter looks at its own predicate again. One lock per state
+is plenty: a state has few waiters, and they are only woken by its own changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """A condition variable that also wakes coroutines."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._wakers: list[Callable[[], None]] = []
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the lock for a change, then wake everybody who waits."""
+        with self._condition:
+            yield
+            self._condition.notify_all()
+            wakers, self._wakers = self._wakers, []
+        for wake in wakers:
+            wake()
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Hold the lock to look at several things at one moment."""
+        with self._condition:
+            yield
+
+    def wait_for(self, predicate: Callable[[], bool]) -> None:
+        """Block this thread until `predicate`, evaluated under the lock, is true."""
+        with self._condition:
+            self._condition.wait_for(predicate)
+
+    async def wait_for_async(self, predicate: Callable[[], bool]) -> None:
+        """The same for a coroutine; its event loop stays free."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        while True:
+            woken = asyncio.Event()
+
+            def wake(woken: asyncio.Event = woken) -> None:
+                with contextlib.suppress(RuntimeError):  # the loop may be closed by now
+                    loop.call_soon_threadsafe(woken.set)
+
+            with self._condition:
+                if predicate():
+                    return
+                self._wakers.append(wake)
+            try:
+                await woken.wait()
+            finally:
+                with self._condition, contextlib.suppress(ValueError):
+                    self._wakers.remove(wake)
