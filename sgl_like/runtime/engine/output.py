@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sgl_like.errors import SglError
+from sgl_like.errors import ConstraintError, SglError
 from sgl_like.runtime.constrain.base import Matcher
 from sgl_like.runtime.engine.request import Request
 from sgl_like.runtime.protocol import FinishReason, Output
@@ -99,9 +99,12 @@ class OutputProcessor:
 
 
 def _nothing_left(matcher: Matcher, eos: frozenset[int]) -> bool:
-    """Whether only end-of-sequence tokens may follow."""
+    """Whether a complete output can only be followed by end-of-sequence tokens, or by no token at all."""
     mask = np.zeros((1, (matcher.vocab_size + 31) // 32), dtype=np.int32)
-    matcher.fill_mask(mask, 0)
+    try:
+        matcher.fill_mask(mask, 0)
+    except ConstraintError:  # the vocabulary has nothing for it, not even an end-of-sequence token
+        return True
     for token in eos:
         mask[0, token // 32] &= ~np.int32(np.uint32(1 << (token % 32)).view(np.int32))
     return not mask.any()

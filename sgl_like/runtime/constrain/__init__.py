@@ -1,0 +1,1 @@
+"""Constraints: regex and JSON Schema to byte automata to packed token masks."""

@@ -1,0 +1,387 @@
+"""Byte-level regular expressions, hash-consed: equal expressions of one `Pool` are the same object.
+
+An expression stands for a set of byte strings. Objects of JSON schemas (`Members`) and counted repetition
+(`Repeat`) are nodes of their own and are unrolled only where the automaton gets to, so nothing blows up before it
+is reached. The constructors simplify enough that, with `derive.conjoin` deciding conjunctions, the empty language
+is always the one node `EMPTY`. Derivatives are in `derive.py`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+
+from sgl_like.errors import ConstraintTooComplex
+from sgl_like.runtime.constrain.base import Limits
+
+__all__ = [
+    "ALL_BYTES", "EMPTY", "EPSILON", "Alt", "Both", "Bytes", "Concat", "MemberSpec", "Members", "Node", "Pool",
+    "Repeat", "Strings", "bits",
+]  # fmt: skip
+
+ALL_BYTES = (1 << 256) - 1
+_NEVER = 1 << 62
+
+
+class Node:
+    """An expression. `nullable`: has the empty string. `min_len`: length of its shortest string in bytes (for
+    `Both`, a lower bound).
+    """
+
+    __slots__ = ("__weakref__", "min_len", "nullable", "serial")
+    serial: int
+    nullable: bool
+    min_len: int
+
+
+class Bytes(Node):
+    """One byte out of a set: bit b of `mask` set = byte b. Always at least two; one byte is a `Strings`."""
+
+    __slots__ = ("mask",)
+    mask: int
+
+
+class Strings(Node):
+    """A finite set of byte strings, sorted, that do not all begin alike. A single one is a literal."""
+
+    __slots__ = ("strings",)
+    strings: tuple[bytes, ...]
+
+
+class Concat(Node):
+    """`head` then `tail`; `head` is never a `Concat`."""
+
+    __slots__ = ("head", "tail")
+    head: Node
+    tail: Node
+
+
+class Alt(Node):
+    """Any of `items`: at least two, none of them an `Alt`."""
+
+    __slots__ = ("items",)
+    items: tuple[Node, ...]
+
+
+class Repeat(Node):
+    """`item`, `low` to `high` times (None: without end)."""
+
+    __slots__ = ("high", "item", "low")
+    item: Node
+    low: int
+    high: int | None
+
+
+class Both(Node):
+    """In all of `positive` and in none of `negative`. `live`: known to be non-empty, known empty, or not known."""
+
+    __slots__ = ("live", "negative", "positive")
+    positive: tuple[Node, ...]
+    negative: tuple[Node, ...]
+    live: bool | None
+
+
+@dataclass(frozen=True, eq=False)
+class MemberSpec:
+    """The members of one JSON object schema, for `Members`.
+
+    Args:
+        keys: encoded member names with the colon, e.g. ``b'"name":'``, in schema order.
+        values: the value of each.
+        required: bit i set = member i must be present.
+        comma: what separates members.
+        any_order: members come in any order; else in schema order.
+        extra: an undeclared member (name, colon and value), or None. In schema order they come last.
+    """
+
+    keys: tuple[bytes, ...]
+    values: tuple[Node, ...]
+    required: int
+    comma: bytes
+    any_order: bool
+    extra: Node | None
+
+
+class Members(Node):
+    """What may still come in an object: bit i of `remaining` set = member i may. `first`: nothing came yet.
+
+    The node says nothing about how it was reached: objects with the same members to come share their states.
+    """
+
+    __slots__ = ("first", "remaining", "spec")
+    spec: MemberSpec
+    remaining: int
+    first: bool
+
+
+def _constant(serial: int, nullable: bool, min_len: int) -> Node:
+    node = Node()
+    node.serial, node.nullable, node.min_len = serial, nullable, min_len
+    return node
+
+
+EMPTY = _constant(0, False, _NEVER)
+EPSILON = _constant(1, True, 0)
+
+
+def bits(mask: int) -> Iterator[int]:
+    """The numbers of the set bits, in rising order."""
+    while mask:
+        yield (mask & -mask).bit_length() - 1
+        mask &= mask - 1
+
+
+Edges = tuple[
+    tuple[int, Node], ...
+]  # (bytes, derivative by each of them); byte sets are disjoint, none is EMPTY
+
+
+class Pool:
+    """Makes nodes, and remembers them as long as somebody holds them. Not thread-safe.
+
+    Raises ConstraintTooComplex from any constructor once `max_work` nodes were made since `start_work`, or one
+    alternation grows wider than `max_width`.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.edges: dict[Node, Edges] = {}  # memo of derive.edges
+        self.raw_edges: dict[Node, Edges] = {}  # memo of derive: edges of a conjunction before pruning
+        self._nodes: weakref.WeakValueDictionary[Hashable, Node] = weakref.WeakValueDictionary()
+        self._made = 2
+        self._stop = 0
+        self.start_work()
+
+    def start_work(self) -> None:
+        """Begin a new unit of work with a fresh budget."""
+        self._stop = self._made + self.limits.max_work
+
+    def forget(self) -> None:
+        """Drop the memos, and with them every node that nobody else holds."""
+        self.edges.clear()
+        self.raw_edges.clear()
+
+    def _add(self, key: Hashable, node: Node, nullable: bool, min_len: int) -> Node:
+        node.serial, node.nullable, node.min_len = self._made, nullable, min_len
+        self._made += 1
+        if self._made > self._stop:
+            raise ConstraintTooComplex(
+                f"the constraint needs more than {self.limits.max_work} expression nodes"
+            )
+        self._nodes[key] = node
+        return node
+
+    def byte_set(self, mask: int) -> Node:
+        """One byte of the set whose bits are `mask`."""
+        if not mask & (mask - 1):
+            return self.strings([bytes([mask.bit_length() - 1])]) if mask else EMPTY
+        found = self._nodes.get(mask)
+        if found is not None:
+            return found
+        node = Bytes()
+        node.mask = mask
+        return self._add(mask, node, False, 1)
+
+    def byte_range(self, low: int, high: int) -> Node:
+        """One byte from `low` to `high`, both included."""
+        return self.byte_set((2 << high) - (1 << low))
+
+    def literal(self, data: bytes) -> Node:
+        """Exactly `data`."""
+        return self.strings((data,))
+
+    def strings(self, data: Iterable[bytes]) -> Node:
+        """Any one of a finite set of byte strings; what they all begin with becomes a literal before the set."""
+        strings = tuple(sorted(set(data)))
+        if not strings:
+            return EMPTY
+        if strings == (b"",):
+            return EPSILON
+        if len(strings) > 1 and strings[0][:1] == strings[-1][:1] != b"":  # sorted: then all begin so
+            size = next(
+                i for i in count() if strings[0][i : i + 1] != strings[-1][i : i + 1] or i == len(strings[0])
+            )
+            return self._pair(self.literal(strings[0][:size]), self.strings(s[size:] for s in strings))
+        found = self._nodes.get(strings)
+        if found is not None:
+            return found
+        node = Strings()
+        node.strings = strings
+        return self._add(strings, node, not strings[0], min(map(len, strings)))
+
+    def concat(self, head: Node, tail: Node) -> Node:
+        """`head` then `tail`."""
+        if head is EMPTY or tail is EMPTY:
+            return EMPTY
+        if head is EPSILON:
+            return tail
+        if tail is EPSILON:
+            return head
+        parts: list[Node] = []
+        while isinstance(head, Concat):
+            parts.append(head.head)
+            head = head.tail
+        node = self._pair(head, tail)
+        for part in reversed(parts):
+            node = self._pair(part, node)
+        return node
+
+    def sequence(self, *parts: Node) -> Node:
+        """All of `parts`, one after the other."""
+        node = EPSILON
+        for part in reversed(parts):
+            node = self.concat(part, node)
+        return node
+
+    def _pair(self, head: Node, tail: Node) -> Node:
+        if isinstance(head, Strings) and len(head.strings) == 1:
+            if isinstance(tail, Strings) and len(tail.strings) == 1:
+                return self.literal(head.strings[0] + tail.strings[0])
+            if isinstance(tail, Concat) and isinstance(tail.head, Strings) and len(tail.head.strings) == 1:
+                head, tail = self.literal(head.strings[0] + tail.head.strings[0]), tail.tail
+        key = (head.serial, tail.serial)
+        found = self._nodes.get(key)
+        if found is not None:
+            return found
+        node = Concat()
+        node.head, node.tail = head, tail
+        return self._add(key, node, head.nullable and tail.nullable, head.min_len + tail.min_len)
+
+    def alt(self, items: Iterable[Node]) -> Node:
+        """Any one of `items`. Merges byte sets, finite sets, equal tails and touching counts."""
+        todo = list(items)
+        if len(todo) == 1:
+            return todo[0]
+        mask, strings = 0, set[bytes]()
+        by_tail: dict[Node, list[Concat]] = {}
+        by_item: dict[Node, list[Repeat]] = {}
+        kept: dict[Node, None] = {}
+        for node in todo:  # grows while it runs: alternations are flattened
+            if isinstance(node, Concat):
+                by_tail.setdefault(node.tail, []).append(node)
+            elif isinstance(node, Alt):
+                todo.extend(node.items)
+            elif isinstance(node, Bytes):
+                mask |= node.mask
+            elif isinstance(node, Strings):
+                strings.update(node.strings)
+            elif isinstance(node, Repeat):
+                by_item.setdefault(node.item, []).append(node)
+            elif node is EPSILON:
+                strings.add(b"")
+            elif node is not EMPTY:
+                kept[node] = None
+        for tail, pairs in by_tail.items():
+            first = pairs[0]
+            same = all(pair is first for pair in pairs)
+            kept[first if same else self.concat(self.alt(p.head for p in pairs), tail)] = None
+        for repeats in by_item.values():
+            kept.update(dict.fromkeys(self._merge_counts(repeats)))
+        if mask:
+            mask |= sum(1 << s[0] for s in strings if len(s) == 1 and not mask >> s[0] & 1)
+            strings = {s for s in strings if len(s) != 1}
+            kept[self.byte_set(mask)] = None
+        if strings == {b""} and any(node.nullable for node in kept):
+            strings.clear()
+        if strings:
+            kept[self.strings(strings)] = None
+        return self._make_alt(list(kept))
+
+    def _make_alt(self, kept: list[Node]) -> Node:
+        if len(kept) < 2:
+            return kept[0] if kept else EMPTY
+        if len(kept) > self.limits.max_width:
+            raise ConstraintTooComplex(
+                f"the constraint has more than {self.limits.max_width} alternatives at once"
+            )
+        kept.sort(key=lambda node: node.serial)
+        key = ("|", *(node.serial for node in kept))
+        found = self._nodes.get(key)
+        if found is not None:
+            return found
+        node = Alt()
+        node.items = tuple(kept)
+        return self._add(key, node, any(n.nullable for n in kept), min(n.min_len for n in kept))
+
+    def _merge_counts(self, repeats: list[Repeat]) -> list[Node]:
+        """x{2,5} | x{4,9} = x{2,9}: what keeps ``.{0,300}foo.{0,300}`` from having 2**300 states."""
+        merged: list[tuple[int, int | None]] = []
+        for low, high in sorted(((r.low, r.high) for r in repeats), key=lambda r: r[0]):
+            if merged and (merged[-1][1] is None or low <= merged[-1][1] + 1):
+                last_low, last_high = merged[-1]
+                merged[-1] = last_low, None if last_high is None or high is None else max(last_high, high)
+            else:
+                merged.append((low, high))
+        return [self.repeat(repeats[0].item, low, high) for low, high in merged]
+
+    def repeat(self, item: Node, low: int, high: int | None) -> Node:
+        """`item`, `low` to `high` times."""
+        if high is not None and high < low:
+            return EMPTY
+        if item is EPSILON or high == 0 or (item is EMPTY and low == 0):
+            return EPSILON
+        if item is EMPTY:
+            return EMPTY
+        if item.nullable:
+            low = 0
+        if (low, high) == (1, 1) or (item.nullable and high == 1):
+            return item
+        if isinstance(item, Repeat) and item.low == 0 and item.high is None:  # (x*)* = x*
+            return item
+        key = ("r", item.serial, low, high)
+        found = self._nodes.get(key)
+        if found is not None:
+            return found
+        node = Repeat()
+        node.item, node.low, node.high = item, low, high
+        return self._add(key, node, low == 0, low * item.min_len)
+
+    def optional(self, item: Node) -> Node:
+        """`item` or nothing."""
+        return self.alt((item, EPSILON))
+
+    def both(self, positive: Iterable[Node], negative: Iterable[Node]) -> Node:
+        """In all of `positive` (at least one) and none of `negative`. May be an unnoticed empty language: use
+        `derive.conjoin`.
+        """
+        pos, neg = dict[Node, None](), dict[Node, None]()
+        todo = list(positive)
+        for node in todo:
+            if isinstance(node, Both):
+                todo.extend(node.positive)
+                neg.update(dict.fromkeys(node.negative))
+            else:
+                pos[node] = None
+        neg.update(dict.fromkeys(n for n in negative if n is not EMPTY))
+        nullable = all(n.nullable for n in pos) and not any(n.nullable for n in neg)
+        if EPSILON in pos:
+            return EPSILON if nullable else EMPTY
+        if EMPTY in pos or not pos.keys().isdisjoint(neg):
+            return EMPTY
+        if len(pos) == 1 and not neg:
+            return next(iter(pos))
+        positives = tuple(sorted(pos, key=lambda n: n.serial))
+        negatives = tuple(sorted(neg, key=lambda n: n.serial))
+        key = ("&", tuple(n.serial for n in positives), tuple(n.serial for n in negatives))
+        found = self._nodes.get(key)
+        if found is not None:
+            return found
+        node = Both()
+        node.positive, node.negative, node.live = positives, negatives, True if nullable else None
+        return self._add(key, node, nullable, max(n.min_len for n in positives))
+
+    def members(self, spec: MemberSpec, remaining: int, first: bool) -> Node:
+        """The members of `spec` that may still come. No value of the spec may be `EMPTY`."""
+        if not remaining and spec.extra is None:
+            return EPSILON
+        key = ("m", id(spec), remaining, first)  # the node keeps its spec alive, so the id is not reused
+        found = self._nodes.get(key)
+        if found is not None:
+            return found
+        node = Members()
+        node.spec, node.remaining, node.first = spec, remaining, first
+        needed = list(bits(remaining & spec.required))
+        length = sum(len(spec.keys[i]) + spec.values[i].min_len + len(spec.comma) for i in needed)
+        return self._add(key, node, not needed, length - len(spec.comma) if needed and first else length)

@@ -1,0 +1,223 @@
+"""JSON numbers within bounds, digit by digit.
+
+Integers are exact. Numbers within bounds are written without exponent, and with decimals only up to 15 digits in all:
+so many are told apart by 64-bit floats, so that a checker that computes in floats agrees about the bounds. Without a
+bound on one side at most `MAX_DIGITS` digits are written, so that no model can run on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import NamedTuple
+
+from sgl_like.runtime.constrain.expr import EMPTY, EPSILON, Node, Pool
+from sgl_like.runtime.constrain.json_keywords import Schema
+
+__all__ = ["MAX_DIGITS", "Numbers"]
+
+MAX_DIGITS = 64
+_FLOAT_DIGITS = 15
+
+
+class Bound(NamedTuple):
+    """A bound; `strict`: the value itself is outside."""
+
+    value: Decimal
+    strict: bool
+
+
+class Numbers:
+    """Builds the expressions of JSON numbers in one pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._digit = pool.byte_range(0x30, 0x39)
+        self._minus = pool.literal(b"-")
+
+    def integer(self, schema: Schema) -> Node:
+        """An integer (no decimals, no exponent) within `minimum`, `maximum` and the exclusive ones."""
+        lower, upper = _bounds(schema)
+        low = None if lower is None else _round(lower, up=True)
+        high = None if upper is None else _round(upper, up=False)
+        return self._signed_integer(low, high)
+
+    def number(self, schema: Schema) -> Node:
+        """A number within `minimum`, `maximum` and the exclusive ones."""
+        lower, upper = _bounds(schema)
+        if lower is None and upper is None:
+            return self._free_number()
+        parts = []
+        if upper is None or upper.value >= 0:
+            start = lower if lower is not None and lower.value >= 0 else Bound(Decimal(0), False)
+            parts.append(self._magnitude(start, upper))
+        if lower is None or lower.value < 0:
+            start = (
+                Bound(-upper.value, upper.strict) if upper and upper.value < 0 else Bound(Decimal(0), True)
+            )
+            end = None if lower is None else Bound(-lower.value, lower.strict)
+            parts.append(self._pool.concat(self._minus, self._magnitude(start, end)))
+        return self._pool.alt(parts)
+
+    def _free_number(self) -> Node:
+        pool = self._pool
+        fraction = pool.concat(pool.literal(b"."), self._digits(1, MAX_DIGITS))
+        exponent = pool.sequence(
+            pool.byte_set(1 << 0x45 | 1 << 0x65),
+            pool.optional(pool.strings((b"+", b"-"))),
+            self._digits(1, 2),
+        )
+        return pool.sequence(
+            pool.optional(self._minus),
+            self._natural(0, None),
+            pool.optional(fraction),
+            pool.optional(exponent),
+        )
+
+    def _digits(self, low: int, high: int) -> Node:
+        return self._pool.repeat(self._digit, low, high)
+
+    def _signed_integer(self, low: int | None, high: int | None) -> Node:
+        parts = []
+        if high is None or high >= 0:
+            parts.append(self._natural(max(low or 0, 0), high))
+        if low is None or low < 0:
+            natural = self._natural(max(1, -high) if high is not None else 1, None if low is None else -low)
+            parts.append(self._pool.concat(self._minus, natural))
+        return self._pool.alt(parts)
+
+    def _natural(self, low: int, high: int | None) -> Node:
+        """An integer from `low` >= 0 to `high`, without leading zeros."""
+        if high is not None and high < low:
+            return EMPTY
+        first, last = str(low), None if high is None else str(high)
+        if last is not None and len(first) == len(last):
+            return self._between(first, last)
+        longest = len(last) - 1 if last is not None else max(MAX_DIGITS, len(first))
+        longer = self._pool.concat(self._pool.byte_range(0x31, 0x39), self._digits(len(first), longest - 1))
+        parts = [self._between(first, "9" * len(first)), longer]
+        if last is not None:
+            parts.append(self._between("1" + "0" * (len(last) - 1), last))
+        return self._pool.alt(parts)
+
+    def _between(self, first: str, last: str) -> Node:
+        """Digit strings from `first` to `last`, which are equally long."""
+        size = len(first)
+        if first == "0" * size and last == "9" * size:
+            return self._digits(size, size)
+        low, high = int(first[0]), int(last[0])
+        head = self._pool.literal(first[:1].encode())
+        if low == high:
+            return self._pool.concat(head, self._between(first[1:], last[1:]) if size > 1 else EPSILON)
+        if size == 1:
+            return self._pool.byte_range(0x30 + low, 0x30 + high)
+        parts = [
+            self._pool.concat(head, self._between(first[1:], "9" * (size - 1))),
+            self._pool.concat(
+                self._pool.literal(last[:1].encode()), self._between("0" * (size - 1), last[1:])
+            ),
+        ]
+        if high - low > 1:
+            middle = self._pool.byte_range(0x30 + low + 1, 0x30 + high - 1)
+            parts.append(self._pool.concat(middle, self._digits(size - 1, size - 1)))
+        return self._pool.alt(parts)
+
+    def _magnitude(self, lower: Bound, upper: Bound | None) -> Node:
+        """A decimal number without sign from `lower` >= 0 to `upper`."""
+        if upper is not None and upper.value < lower.value:
+            return EMPTY
+        low_whole, low_rest = _split(lower.value)
+        high_whole, high_rest = (None, "") if upper is None else _split(upper.value)
+        at_low, at_high = _Edge(low_rest, lower.strict), _Edge(high_rest, upper is not None and upper.strict)
+        if low_whole == high_whole:
+            return self._whole_and_fraction(low_whole, low_whole, at_low, at_high)
+        parts = [self._whole_and_fraction(low_whole, low_whole, at_low, None)]
+        start, stop = low_whole + 1, None if high_whole is None else high_whole - 1
+        for digits in range(len(str(start)), _FLOAT_DIGITS):
+            end = 10**digits - 1 if stop is None else min(stop, 10**digits - 1)
+            if start <= end:
+                parts.append(self._whole_and_fraction(start, end, None, None))
+                start = end + 1
+        parts.append(self._natural(start, stop))
+        if high_whole is not None:
+            parts.append(self._whole_and_fraction(high_whole, high_whole, None, at_high))
+        return self._pool.alt(parts)
+
+    def _whole_and_fraction(self, low: int, high: int, at_low: _Edge | None, at_high: _Edge | None) -> Node:
+        """Whole numbers from `low` to `high`, which have equally many digits, and decimals between the edges."""
+        places = max(0, _FLOAT_DIGITS - len(str(low)))
+        fraction = self._pool.concat(self._pool.literal(b"."), self._fraction(at_low, at_high, places, False))
+        rest = self._pool.alt((fraction, EPSILON if _zero_fits(at_low, at_high) else EMPTY))
+        return self._pool.concat(self._natural(low, high), rest)
+
+    def _fraction(self, low: _Edge | None, high: _Edge | None, places: int, may_end: bool) -> Node:
+        """Up to `places` digits d such that 0.d is between the edges (None: any)."""
+        if low is None and high is None:
+            return self._digits(0 if may_end else 1, places)
+        ways: dict[tuple[_Edge | None, _Edge | None], int] = {}
+        for digit in range(10) if places else ():
+            if (low is None or digit >= low.next) and (high is None or digit <= high.next):
+                below = low.after() if low and digit == low.next else None
+                above = high.after() if high and digit == high.next else None
+                ways[below, above] = ways.get((below, above), 0) | 1 << 0x30 + digit
+        parts = [
+            self._pool.concat(self._pool.byte_set(mask), self._fraction(below, above, places - 1, True))
+            for (below, above), mask in ways.items()
+        ]
+        return self._pool.alt([*parts, EPSILON if may_end and _zero_fits(low, high) else EMPTY])
+
+
+class _Edge(NamedTuple):
+    """The digits after the point of a bound (no zeros at the end), as far as they are still to be compared."""
+
+    digits: str
+    strict: bool
+
+    @property
+    def next(self) -> int:
+        """The digit that is compared next."""
+        return int(self.digits[:1] or "0")
+
+    def after(self) -> _Edge:
+        """What is still to be compared after an equal digit."""
+        return _Edge(self.digits[1:], self.strict)
+
+
+def _zero_fits(low: _Edge | None, high: _Edge | None) -> bool:
+    """Whether a number may stop here: whether all zeros are between the edges."""
+    above = low is None or (not low.digits and not low.strict)
+    return above and (high is None or bool(high.digits) or not high.strict)
+
+
+def _split(value: Decimal) -> tuple[int, str]:
+    """The whole part, and the digits after the point without zeros at the end."""
+    whole, _, rest = f"{value:f}".partition(".")
+    return int(whole), rest.rstrip("0")
+
+
+def _bounds(schema: Schema) -> tuple[Bound | None, Bound | None]:
+    """The tighter lower and the tighter upper bound."""
+    lower = [Bound(_exact(schema[key]), key == "exclusiveMinimum") for key in _present(schema, "inimum")]
+    upper = [Bound(_exact(schema[key]), key == "exclusiveMaximum") for key in _present(schema, "aximum")]
+    return max(lower, default=None), min(
+        upper, key=lambda bound: (bound.value, not bound.strict), default=None
+    )
+
+
+def _present(schema: Schema, ending: str) -> Iterable[str]:
+    return (key for key in ("m" + ending, "exclusiveM" + ending) if key in schema)
+
+
+def _exact(value: int | float) -> Decimal:
+    """A bound as it was written, or, where a float is a whole number, as checkers compare it."""
+    return (
+        Decimal(repr(value)) if isinstance(value, float) and not value.is_integer() else Decimal(int(value))
+    )
+
+
+def _round(bound: Bound, up: bool) -> int:
+    """The nearest integer on the inner side of a bound."""
+    whole = int(bound.value)
+    if whole != bound.value:
+        return whole + (1 if up and bound.value > 0 else -1 if not up and bound.value < 0 else 0)
+    return whole + ((1 if up else -1) if bound.strict else 0)

@@ -1,0 +1,120 @@
+"""The matcher of an automaton, and masks for a whole batch of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgl_like.errors import ConstraintError
+from sgl_like.runtime.constrain.automaton import Automaton, State
+from sgl_like.runtime.constrain.base import Matcher
+from sgl_like.runtime.constrain.forced import forced_tokens
+from sgl_like.runtime.constrain.masks import MaskCache
+
+__all__ = ["AutomatonMatcher", "fill_masks"]
+
+
+class AutomatonMatcher:
+    """A `Matcher`: a state of a shared automaton plus what is needed to go back."""
+
+    __slots__ = ("_automaton", "_history", "_masks", "_state", "_terminated", "vocab_size")
+
+    def __init__(self, automaton: Automaton, masks: MaskCache) -> None:
+        self.vocab_size = automaton.vocabulary.size
+        self._automaton = automaton
+        self._masks = masks
+        self._state = automaton.start
+        self._history: list[tuple[State, int]] = []  # (state before it, token) for every accepted token
+        self._terminated = False
+
+    def fill_mask(self, out: NDArray[np.int32], row: int) -> None:
+        """See `Matcher.fill_mask`."""
+        if self._terminated:
+            out[row] = self._automaton.vocabulary.eos_mask.view(np.int32)
+        else:
+            out[row] = self._masks.get(self._state)
+
+    def accept_token(self, token: int) -> bool:
+        """See `Matcher.accept_token`. Raises ConstraintTooComplex if a limit was reached; nothing changes then."""
+        if self._terminated or not 0 <= token < self.vocab_size:
+            return False
+        state = self._state
+        if token in self._automaton.vocabulary.eos_token_ids:
+            if not state.node.nullable:
+                return False
+            self._terminated = True
+        else:
+            after = self._automaton.step(state, token)
+            if after is None:
+                return False
+            self._state = after
+        self._history.append((state, token))
+        return True
+
+    def accept_bytes(self, data: bytes) -> bool:
+        """See `Matcher.accept_bytes`. Raises ConstraintTooComplex if a limit was reached; nothing changes then."""
+        after = None if self._terminated else self._automaton.read(self._state, data)
+        if after is None:
+            return False
+        self._state = after
+        return True
+
+    def forced_bytes(self) -> bytes:
+        """See `Matcher.forced_bytes`. Raises ConstraintTooComplex if a limit was reached."""
+        return b"" if self._terminated else self._automaton.forced(self._state)
+
+    def forced_tokens(self) -> list[int]:
+        """See `Matcher.forced_tokens`. Raises ConstraintTooComplex if a limit was reached."""
+        if self._terminated:
+            return []
+        return forced_tokens(self._automaton, self._state, self._history[-1][1] if self._history else None)
+
+    def rollback(self, n: int) -> None:
+        """See `Matcher.rollback`."""
+        if not 0 <= n <= len(self._history):
+            raise ConstraintError(f"cannot roll back {n} tokens: {len(self._history)} were accepted")
+        if n:
+            self._state = self._history[-n][0]
+            self._terminated = False
+            del self._history[-n:]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the output so far is a member of the language."""
+        return self._state.node.nullable
+
+    @property
+    def is_terminated(self) -> bool:
+        """Whether an end-of-sequence token was accepted."""
+        return self._terminated
+
+    def shortest_completion(self) -> bytes:
+        """See `Matcher.shortest_completion`. Raises ConstraintTooComplex if a limit was reached."""
+        return self._automaton.completion(self._state)
+
+    def copy(self) -> AutomatonMatcher:
+        """See `Matcher.copy`."""
+        twin = AutomatonMatcher(self._automaton, self._masks)
+        twin._state = self._state
+        twin._history = self._history.copy()
+        twin._terminated = self._terminated
+        return twin
+
+
+def fill_masks(matchers: Sequence[Matcher | None], out: NDArray[np.int32]) -> None:
+    """Fill one row per matcher; rows of None (no constraint) allow everything.
+
+    Args:
+        matchers: one per row of the batch.
+        out: int32 [batch, ceil(vocab / 32)], see `Matcher.fill_mask`.
+
+    Raises:
+        ConstraintError: from the first matcher that cannot go on; rows before it are filled.
+    """
+    for row, matcher in enumerate(matchers):
+        if matcher is None:
+            out[row] = -1
+        else:
+            matcher.fill_mask(out, row)

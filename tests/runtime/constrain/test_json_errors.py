@@ -1,0 +1,163 @@
+"""What cannot be enforced is an error with the keyword and its JSON pointer; nothing is dropped in silence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from sgl_like.errors import ConstraintError, ConstraintTooComplex, UnsupportedSchemaError
+from sgl_like.runtime.constrain.base import Limits
+from sgl_like.runtime.constrain.compiler import GrammarCompiler
+from tests.support.constrain_vocab import make_vocabulary
+
+COMPILER = GrammarCompiler(make_vocabulary())
+A = {"type": "object", "properties": {"k": {"const": "a"}}, "required": ["k"]}
+B = {"type": "object", "properties": {"k": {"enum": ["b", "c"]}}}
+
+
+def _within(schema: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {"a/b": {"type": "array", "items": schema}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "pointer"),
+    [
+        ({"not": {}}, "/not"),
+        ({"if": {}}, "/if"),
+        ({"multipleOf": 2}, "/multipleOf"),
+        ({"type": "array", "contains": {}}, "/contains"),
+        ({"type": "array", "uniqueItems": True}, "/uniqueItems"),
+        ({"patternProperties": {}}, "/patternProperties"),
+        ({"patternProperties": {"a": {}}, "additionalProperties": True}, "/patternProperties"),
+        ({"patternProperties": {"a": {}}, "properties": {"b": {}}}, "/patternProperties"),
+        ({"dependentRequired": {}}, "/dependentRequired"),
+        ({"unevaluatedProperties": False}, "/unevaluatedProperties"),
+        ({"$dynamicRef": "#a"}, "/$dynamicRef"),
+        ({"surprise": 1}, "/surprise"),
+        ({"type": "strin"}, "/type"),
+        ({"type": []}, "/type"),
+        ({"type": 5}, "/type"),
+        ({"enum": []}, "/enum"),
+        ({"enum": "a"}, "/enum"),
+        ({"properties": []}, "/properties"),
+        ({"properties": {"a": 1}}, "/properties"),
+        ({"required": "a"}, "/required"),
+        ({"required": [1]}, "/required"),
+        ({"additionalProperties": "no"}, "/additionalProperties"),
+        ({"minLength": "a"}, "/minLength"),
+        ({"minLength": -1}, "/minLength"),
+        ({"minLength": 1.5}, "/minLength"),
+        ({"maxItems": True}, "/maxItems"),
+        ({"minimum": "0"}, "/minimum"),
+        ({"minimum": True}, "/minimum"),
+        ({"exclusiveMaximum": True}, "/exclusiveMaximum"),
+        ({"pattern": 5}, "/pattern"),
+        ({"pattern": "a("}, "/pattern"),
+        ({"pattern": r"(a)\1"}, "/pattern"),
+        ({"items": [{}]}, "/items"),
+        ({"prefixItems": {}}, "/prefixItems"),
+        ({"anyOf": []}, "/anyOf"),
+        ({"anyOf": {}}, "/anyOf"),
+        ({"anyOf": [{}, 1]}, "/anyOf"),
+        ({"anyOf": [{"type": "null"}, {"type": "string", "not": {}}]}, "/anyOf/1/not"),
+        ({"anyOf": [{}], "minimum": 3}, "/minimum"),
+        ({"anyOf": [{}], "oneOf": [{}]}, "/oneOf"),
+        ({"type": "object", "anyOf": [A, {"type": "null"}]}, "/type"),
+        ({"enum": [1], "minimum": 3}, "/minimum"),
+        ({"allOf": [{}, {}]}, "/allOf"),
+        ({"oneOf": [{"type": "number"}, {"type": "integer"}]}, "/oneOf"),
+        ({"oneOf": [{**A, "required": []}, B]}, "/oneOf"),
+        ({"oneOf": [{"const": [1]}, {"const": [1.0]}]}, "/oneOf"),
+        ({"oneOf": [A, {**B, "required": ["k"]}, {"type": "object"}]}, "/oneOf"),
+        ({"$ref": "#/$defs/none"}, "/$ref"),
+        ({"$ref": "other.json"}, "/$ref"),
+        ({"$ref": "#anchor"}, "/$ref"),
+        ({"$ref": "#/$defs", "$defs": []}, "/$ref"),
+        ({"$ref": "#"}, "/$ref"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {}}, "minimum": 3}, "/minimum"),
+        ({"type": "object", "properties": {"a": {}}, "minProperties": 1}, "/minProperties"),
+        ({"type": "object", "properties": {"a": {}}, "propertyNames": {}}, "/propertyNames"),
+        ({"type": "object", "minProperties": 2}, "/minProperties"),
+        ({"type": "object", "propertyNames": {"type": "integer"}}, "/propertyNames"),
+        ({"const": "\ud800"}, "/const"),
+        ({"enum": [float("nan")]}, "/enum"),
+    ],
+)
+def test_pointer_and_keyword(schema: Any, pointer: str) -> None:
+    keyword = pointer.rpartition("/")[2]
+    if keyword not in ("const", "enum") or "nan" not in str(schema):
+        with pytest.raises(UnsupportedSchemaError) as caught:
+            COMPILER.compile_json_schema(schema)
+        assert (caught.value.keyword, caught.value.pointer) == (keyword, pointer)
+        assert repr(keyword) in str(caught.value)
+    if "$ref" in schema:
+        return
+    with pytest.raises(UnsupportedSchemaError) as caught:
+        COMPILER.compile_json_schema(_within(schema))
+    assert caught.value.pointer == "/properties/a~1b/items" + pointer
+
+
+def test_pointer_within_definitions() -> None:
+    schema = {"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"not": {}}}}
+    with pytest.raises(UnsupportedSchemaError) as caught:
+        COMPILER.compile_json_schema(schema)
+    assert caught.value.pointer == "/$defs/b/not"
+
+
+class Tree(BaseModel):
+    children: list[Tree]
+
+
+def test_recursion_is_refused() -> None:
+    with pytest.raises(UnsupportedSchemaError, match="recursive") as caught:
+        COMPILER.compile_json_schema(Tree)
+    assert (caught.value.keyword, caught.value.pointer) == (
+        "$ref",
+        "/$defs/Tree/properties/children/items/$ref",
+    )
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ("{", "is not JSON.*column 2"),
+        ("5", "an object or a boolean"),
+        (None, "an object or a boolean"),
+        ([], "an object or a boolean"),
+        (False, "allows no output"),
+        ({"type": "integer", "minimum": 5, "maximum": 4}, "allows no output"),
+        ({"type": "string", "minLength": 5, "maxLength": 4}, "allows no output"),
+        ({"type": "string", "pattern": "^a{3}$", "maxLength": 2}, "allows no output"),
+        ({"type": "string", "enum": [1]}, "allows no output"),
+        ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "allows no output"),
+        ({"enum": [{1, 2}]}, "not JSON"),
+    ],
+)
+def test_other_errors(schema: Any, message: str) -> None:
+    with pytest.raises(ConstraintError, match=message):
+        COMPILER.compile_json_schema(schema)
+
+
+def test_too_deep_and_too_large() -> None:
+    schema: Any = {}
+    for _ in range(200):
+        schema = {"type": "array", "items": schema}
+    with pytest.raises(ConstraintTooComplex, match="levels deep"):
+        COMPILER.compile_json_schema(schema)
+    for _ in range(5000):
+        schema = {"items": schema}
+    with pytest.raises(ConstraintError):
+        COMPILER.compile_json_schema(schema)
+    with pytest.raises(ConstraintError):
+        COMPILER.compile_json_schema("[" * 100_000)
+    small = GrammarCompiler(COMPILER.vocabulary, Limits(max_source=100, max_work=500))
+    with pytest.raises(ConstraintTooComplex, match="characters"):
+        small.compile_regex("a" * 101)
+    with pytest.raises(ConstraintTooComplex, match="expression nodes"):
+        small.compile_regex(r"\w")
+    with pytest.raises(ConstraintTooComplex, match="alternatives"):
+        GrammarCompiler(COMPILER.vocabulary, Limits(max_width=50)).compile_regex(
+            "|".join(f"{i}[a-z]{{{i + 2}}}" for i in range(60))
+        )
