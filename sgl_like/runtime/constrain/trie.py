@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sgl_like.runtime.constrain.jit import compiled
+from sgl_like.kernels.jit import compiled
 
 __all__ = ["Trie", "build_trie", "find_extension", "walk"]
 
