@@ -23,7 +23,7 @@ PERSON: dict[str, Any] = {
     "properties": {
         "name": {"type": "string", "minLength": 1, "maxLength": 6},
         "age": {"type": "integer", "minimum": 0, "maximum": 120},
-        "tags": {"type": "array", "items": {"enum": ["서울", "🌦 비", "a\"b"]}, "minItems": 1, "maxItems": 3},
+        "tags": {"type": "array", "items": {"enum": ["서울", "🌦 비", 'a"b']}, "minItems": 1, "maxItems": 3},
         "home": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/place"}]},
     },
     "required": ["name", "age", "tags", "home"],
@@ -37,7 +37,14 @@ PERSON: dict[str, Any] = {
         }
     },
 }
-REGEXES = [r"[가-힣]{2,5}!", r"(👍|👎){1,3}", r"\d{3}-\d{4}", r"(yes|no)( maybe)?", r"[^a-z]{4,8}\.", r"a{3}b*c"]
+REGEXES = [
+    r"[가-힣]{2,5}!",
+    r"(👍|👎){1,3}",
+    r"\d{3}-\d{4}",
+    r"(yes|no)( maybe)?",
+    r"[^a-z]{4,8}\.",
+    r"a{3}b*c",
+]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +66,9 @@ def test_regexes_and_schemas_hold_side_by_side(folder: Path, temperature: float)
         for pattern in REGEXES
     ]
     requests += [
-        request(f"json {i}", str(i), json_schema=PERSON, property_order=order, temperature=temperature, seed=i)
+        request(
+            f"json {i}", str(i), json_schema=PERSON, property_order=order, temperature=temperature, seed=i
+        )
         for i, order in enumerate(["schema", "any"] * 4)
     ]
     requests.append(request("free", temperature=temperature))
@@ -72,7 +81,9 @@ def test_regexes_and_schemas_hold_side_by_side(folder: Path, temperature: float)
         if each.params.json_schema is not None:
             assert result.finish.type == "stop"
             jsonschema.validate(json.loads(result.text), PERSON)
-    assert sum(r.finish is not None and r.finish.type == "stop" for r in results.values()) >= len(requests) * 0.7
+    assert (
+        sum(r.finish is not None and r.finish.type == "stop" for r in results.values()) >= len(requests) * 0.7
+    )
 
 
 def test_nothing_is_sampled_after_the_last_possible_byte(folder: Path) -> None:
@@ -120,7 +131,11 @@ def test_a_constraint_that_fails_on_the_way_ends_only_its_request(
         original(self, out, row)
 
     monkeypatch.setattr(AutomatonMatcher, "fill_mask", fails)
-    requests = [request("good", regex="x{5}"), request("bad", regex="a{5}", jump_forward=False), request("free")]
+    requests = [
+        request("good", regex="x{5}"),
+        request("bad", regex="a{5}", jump_forward=False),
+        request("free"),
+    ]
     results = Harness(folder).run(requests)
     assert results["good"].text == "xxxxx" and results["free"].error is None
     assert isinstance(results["bad"].error, ConstraintError)

@@ -1,0 +1,1 @@
+"""The command line: `sgl-like extract` and `sgl-like demo`."""

@@ -1,0 +1,117 @@
+"""The README keeps its word: its commands are what CI runs, its program is the example, and the examples run."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "sgl_like" / "assets" / "demo"
+README = (ROOT / "README.md").read_text("utf-8")
+CI = (ROOT / ".ci" / "run").read_text("utf-8")
+SCHEMA = json.loads((DEMO / "snips.schema.json").read_text("utf-8"))
+UTTERANCES = (DEMO / "utterances.txt").read_text("utf-8").splitlines()
+
+
+def section(title: str) -> str:
+    """Text of a README section."""
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
+    assert found, f"README has no section {title!r}"
+    return found[1]
+
+
+def commands(title: str) -> list[str]:
+    """Lines of the shell blocks of a README section."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", section(title), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def run(*command: str, cwd: Path = ROOT) -> str:
+    done = subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_two_commands_set_up_one_runs_one_tests() -> None:
+    assert len(commands("Set up")) == 2
+    assert len(commands("Run")) == 1
+    assert len(commands("Test")) == 1
+
+
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    steps = re.findall(r"^step (.*)$", CI, re.MULTILINE)
+    readme = [*commands("Set up"), *commands("Run"), *commands("Test")]
+    assert steps[: len(readme)] == readme
+    assert [step for step in steps if step not in readme] == [
+        ".venv/bin/ruff check .",
+        ".venv/bin/ruff format --check .",
+        ".venv/bin/mypy",
+    ]
+
+
+def test_ci_is_executable() -> None:
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_readme_shows_the_example_as_it_is() -> None:
+    shown = re.search(r"<!-- examples/extract.py -->\n```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert shown
+    assert shown[1] == (ROOT / "examples" / "extract.py").read_text("utf-8")
+
+
+def test_links_of_the_documents_lead_somewhere() -> None:
+    for document in [*ROOT.glob("*.md"), *(ROOT / "examples").glob("**/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)", document.read_text("utf-8")):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_schema_has_seven_intents_and_39_slots() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    branches = [branch["properties"] for branch in SCHEMA["anyOf"]]
+    assert len({properties["intent"]["const"] for properties in branches}) == 7
+    assert len({name for properties in branches for name in properties} - {"intent"}) == 39
+
+
+def test_example() -> None:
+    lines = run("examples/extract.py").splitlines()
+    assert lines[::2] == UTTERANCES
+    for line in lines[1::2]:
+        jsonschema.validate(json.loads(line), SCHEMA)
+
+
+def test_demo() -> None:
+    assert "AddToPlaylist" in run("-m", "sgl_like", "demo")
+
+
+def test_snips_eval(tmp_path: Path) -> None:
+    rows = [
+        {"text": "play some jazz", "intent": "PlayMusic", "slots": {"genre": "jazz"}},
+        {
+            "text": "find the movie Blue Hill",
+            "intent": "SearchCreativeWork",
+            "slots": {"object_name": "Blue Hill"},
+        },
+        {"text": "rate this book 3", "intent": "RateBook", "slots": {}},
+    ]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    last = json.loads(
+        run("examples/bench/snips_eval.py", "--data", str(data), "--limit", "2").splitlines()[-1]
+    )
+    assert list(last) == ["rows", "intent", "slot_f1", "exact", "valid", "rows_per_s"]
+    assert last["rows"] == 2
+    assert last["valid"] == 1.0
+    assert all(0 <= last[name] <= 1 for name in ("intent", "slot_f1", "exact"))
+
+
+@pytest.mark.parametrize("name", ["extract.py", "bench/snips_eval.py"])
+def test_examples_import_only_the_public_package(name: str) -> None:
+    text = (ROOT / "examples" / name).read_text("utf-8")
+    assert not re.search(r"(from|import) sgl_like\.", text)
