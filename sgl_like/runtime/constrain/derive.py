@@ -23,14 +23,17 @@ from sgl_like.runtime.constrain.expr import (
     Both,
     Bytes,
     Concat,
+    Corner,
     Edges,
     Members,
     Node,
     Pool,
     Repeat,
+    Rule,
     Strings,
     bits,
 )
+from sgl_like.runtime.constrain.recursion import corner, left_recursion
 
 __all__ = ["alternatives", "clip", "conjoin", "edges", "forced", "matches", "shortest", "split"]
 
@@ -156,6 +159,27 @@ def _raw_both_edges(pool: Pool, node: Node) -> Edges:
     return found
 
 
+def _rule_edges(pool: Pool, node: Node) -> Edges:
+    assert isinstance(node, Rule)
+    left = left_recursion(pool, node)
+    if not left.members:
+        return edges(pool, node.body)
+    pairs: list[tuple[int, Node]] = []
+    for rule, first, rest in left.begins:
+        after = pool.concat(rest, corner(pool, rule, node))
+        pairs.extend((mask, pool.concat(target, after)) for mask, target in edges(pool, first))
+    return _unite(pool, pairs)
+
+
+def _corner_edges(pool: Pool, node: Node) -> Edges:
+    assert isinstance(node, Corner)
+    pairs: list[tuple[int, Node]] = []
+    for rule, rest in left_recursion(pool, node.base).above(node.base):
+        after = corner(pool, rule, node.goal)
+        pairs.extend((mask, pool.concat(target, after)) for mask, target in edges(pool, rest))
+    return _unite(pool, pairs)
+
+
 _EDGES: dict[type[Node], Callable[[Pool, Node], Edges]] = {
     Node: _constant_edges,
     Bytes: _bytes_edges,
@@ -165,6 +189,8 @@ _EDGES: dict[type[Node], Callable[[Pool, Node], Edges]] = {
     Alt: _alt_edges,
     Members: _members_edges,
     Both: _both_edges,
+    Rule: _rule_edges,
+    Corner: _corner_edges,
 }
 
 
@@ -264,6 +290,8 @@ def clip(pool: Pool, node: Node, length: int) -> Node:
 def alternatives(pool: Pool, node: Node, most: int) -> list[Node]:
     """Expressions that `node` is the alternation of; `node` itself if there would be more than `most`."""
     head, tail = (node.head, node.tail) if isinstance(node, Concat) else (node, EPSILON)
+    if isinstance(head, Rule) and not left_recursion(pool, head).members:
+        return alternatives(pool, pool.concat(head.body, tail), most)
     if isinstance(head, Members) and head.remaining.bit_count() < most:
         return [
             *(pool.concat(item, tail) for item in _next_members(pool, head)),

@@ -1,141 +1,44 @@
 """Byte-level regular expressions, hash-consed: equal expressions of one `Pool` are the same object.
 
-An expression stands for a set of byte strings. Objects of JSON schemas (`Members`) and counted repetition
-(`Repeat`) are nodes of their own and are unrolled only where the automaton gets to, so nothing blows up before it
-is reached. The constructors simplify enough that, with `derive.conjoin` deciding conjunctions, the empty language
-is always the one node `EMPTY`. Derivatives are in `derive.py`.
+An expression stands for a set of byte strings. Objects of JSON schemas (`Members`), counted repetition (`Repeat`)
+and references to rules (`Rule`) are nodes of their own and are unrolled only where the automaton gets to, so nothing
+blows up before it is reached. The constructors simplify enough that, with `derive.conjoin` deciding conjunctions,
+the empty language is always the one node `EMPTY`. Derivatives are in `derive.py`, recursion is in `recursion.py`.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable
 from itertools import count
 
 from sgl_like.errors import ConstraintTooComplex
 from sgl_like.runtime.constrain.base import Limits
+from sgl_like.runtime.constrain.nodes import (
+    ALL_BYTES,
+    EMPTY,
+    EPSILON,
+    Alt,
+    Both,
+    Bytes,
+    Concat,
+    Corner,
+    Edges,
+    Members,
+    MemberSpec,
+    Node,
+    Repeat,
+    Rule,
+    Strings,
+    bits,
+)
 
 __all__ = [
-    "ALL_BYTES", "EMPTY", "EPSILON", "Alt", "Both", "Bytes", "Concat", "MemberSpec", "Members", "Node", "Pool",
-    "Repeat", "Strings", "bits",
+    "ALL_BYTES", "EMPTY", "EPSILON", "Alt", "Both", "Bytes", "Concat", "Corner", "Edges", "MemberSpec", "Members",
+    "Node", "Pool", "Repeat", "Rule", "Strings", "bits",
 ]  # fmt: skip
 
-ALL_BYTES = (1 << 256) - 1
-_NEVER = 1 << 62
-
-
-class Node:
-    """An expression. `nullable`: has the empty string. `min_len`: length of its shortest string in bytes (for
-    `Both`, a lower bound).
-    """
-
-    __slots__ = ("__weakref__", "min_len", "nullable", "serial")
-    serial: int
-    nullable: bool
-    min_len: int
-
-
-class Bytes(Node):
-    """One byte out of a set: bit b of `mask` set = byte b. Always at least two; one byte is a `Strings`."""
-
-    __slots__ = ("mask",)
-    mask: int
-
-
-class Strings(Node):
-    """A finite set of byte strings, sorted, that do not all begin alike. A single one is a literal."""
-
-    __slots__ = ("strings",)
-    strings: tuple[bytes, ...]
-
-
-class Concat(Node):
-    """`head` then `tail`; `head` is never a `Concat`."""
-
-    __slots__ = ("head", "tail")
-    head: Node
-    tail: Node
-
-
-class Alt(Node):
-    """Any of `items`: at least two, none of them an `Alt`."""
-
-    __slots__ = ("items",)
-    items: tuple[Node, ...]
-
-
-class Repeat(Node):
-    """`item`, `low` to `high` times (None: without end)."""
-
-    __slots__ = ("high", "item", "low")
-    item: Node
-    low: int
-    high: int | None
-
-
-class Both(Node):
-    """In all of `positive` and in none of `negative`. `live`: known to be non-empty, known empty, or not known."""
-
-    __slots__ = ("live", "negative", "positive")
-    positive: tuple[Node, ...]
-    negative: tuple[Node, ...]
-    live: bool | None
-
-
-@dataclass(frozen=True, eq=False)
-class MemberSpec:
-    """The members of one JSON object schema, for `Members`.
-
-    Args:
-        keys: encoded member names with the colon, e.g. ``b'"name":'``, in schema order.
-        values: the value of each.
-        required: bit i set = member i must be present.
-        comma: what separates members.
-        any_order: members come in any order; else in schema order.
-        extra: an undeclared member (name, colon and value), or None. In schema order they come last.
-    """
-
-    keys: tuple[bytes, ...]
-    values: tuple[Node, ...]
-    required: int
-    comma: bytes
-    any_order: bool
-    extra: Node | None
-
-
-class Members(Node):
-    """What may still come in an object: bit i of `remaining` set = member i may. `first`: nothing came yet.
-
-    The node says nothing about how it was reached: objects with the same members to come share their states.
-    """
-
-    __slots__ = ("first", "remaining", "spec")
-    spec: MemberSpec
-    remaining: int
-    first: bool
-
-
-def _constant(serial: int, nullable: bool, min_len: int) -> Node:
-    node = Node()
-    node.serial, node.nullable, node.min_len = serial, nullable, min_len
-    return node
-
-
-EMPTY = _constant(0, False, _NEVER)
-EPSILON = _constant(1, True, 0)
-
-
-def bits(mask: int) -> Iterator[int]:
-    """The numbers of the set bits, in rising order."""
-    while mask:
-        yield (mask & -mask).bit_length() - 1
-        mask &= mask - 1
-
-
-Edges = tuple[
-    tuple[int, Node], ...
-]  # (bytes, derivative by each of them); byte sets are disjoint, none is EMPTY
+_LONGEST_LITERAL = 256  # joining stops there: a stack of 10,000 closing brackets is not copied at every step
 
 
 class Pool:
@@ -236,11 +139,18 @@ class Pool:
         return node
 
     def _pair(self, head: Node, tail: Node) -> Node:
-        if isinstance(head, Strings) and len(head.strings) == 1:
-            if isinstance(tail, Strings) and len(tail.strings) == 1:
-                return self.literal(head.strings[0] + tail.strings[0])
-            if isinstance(tail, Concat) and isinstance(tail.head, Strings) and len(tail.head.strings) == 1:
-                head, tail = self.literal(head.strings[0] + tail.head.strings[0]), tail.tail
+        following, rest = (tail.head, tail.tail) if isinstance(tail, Concat) else (tail, EPSILON)
+        if head.is_star and following is head:
+            return tail
+        if (
+            isinstance(head, Strings)
+            and isinstance(following, Strings)
+            and len(head.strings) == len(following.strings) == 1
+            and len(head.strings[0]) + len(following.strings[0]) <= _LONGEST_LITERAL
+        ):
+            head, tail = self.literal(head.strings[0] + following.strings[0]), rest
+            if tail is EPSILON:
+                return head
         key = (head.serial, tail.serial)
         found = self._nodes.get(key)
         if found is not None:
@@ -290,6 +200,8 @@ class Pool:
         return self._make_alt(list(kept))
 
     def _make_alt(self, kept: list[Node]) -> Node:
+        if len(kept) > 1:
+            kept = self._join_heads(kept)
         if len(kept) < 2:
             return kept[0] if kept else EMPTY
         if len(kept) > self.limits.max_width:
@@ -304,6 +216,19 @@ class Pool:
         node = Alt()
         node.items = tuple(kept)
         return self._add(key, node, any(n.nullable for n in kept), min(n.min_len for n in kept))
+
+    def _join_heads(self, items: list[Node]) -> list[Node]:
+        """Rb | Rc = R(b | c) for rules: what keeps S = aSb | aSc | x from having 2**n alternatives after n letters."""
+        by_head: dict[Node, list[Node]] = {}
+        for node in items:
+            head, tail = (node.head, node.tail) if isinstance(node, Concat) else (node, EPSILON)
+            if isinstance(head, Rule | Corner):
+                by_head.setdefault(head, []).append(tail)
+            else:
+                by_head[node] = [EPSILON]
+        if len(by_head) == len(items):
+            return items
+        return list(dict.fromkeys(self.concat(head, self.alt(tails)) for head, tails in by_head.items()))
 
     def _merge_counts(self, repeats: list[Repeat]) -> list[Node]:
         """x{2,5} | x{4,9} = x{2,9}: what keeps ``.{0,300}foo.{0,300}`` from having 2**300 states."""
@@ -385,3 +310,20 @@ class Pool:
         needed = list(bits(remaining & spec.required))
         length = sum(len(spec.keys[i]) + spec.values[i].min_len + len(spec.comma) for i in needed)
         return self._add(key, node, not needed, length - len(spec.comma) if needed and first else length)
+
+    def rule(self, name: str, nullable: bool, min_len: int, build: Callable[[], Node]) -> Rule:
+        """A new rule, unequal to every other one. `build` gives its body, not `EMPTY`, when it is first needed."""
+        node = Rule()
+        node.name, node.left, node._body, node._build = name, None, None, build
+        self._add(("rule", self._made), node, nullable, min_len)
+        return node
+
+    def corner(self, base: Rule, goal: Rule, nullable: bool, min_len: int) -> Node:
+        """What may follow `base` up to the end of the `goal` that began with it; for `recursion.corner`."""
+        key = ("corner", base.serial, goal.serial)
+        found = self._nodes.get(key)
+        if found is not None:
+            return found
+        node = Corner()
+        node.base, node.goal = base, goal
+        return self._add(key, node, nullable, min_len)

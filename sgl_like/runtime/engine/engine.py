@@ -91,9 +91,11 @@ class Engine:
         if len(self._in_flight) >= self.config.max_queued_requests:
             raise RequestError(f"the queue is full: {self.config.max_queued_requests} requests are in flight")
 
+        in_flight = self._in_flight  # not self: a request must not keep a forgotten engine alive
+
         def deliver(output: Output) -> None:
             if output.is_terminal:
-                self._in_flight.discard(output.rid)
+                in_flight.discard(output.rid)
             on_output(output)
 
         admitted = self._intake.admit(request, deliver)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -20,22 +21,24 @@ Command = Callable[[EngineCore], None]
 class EngineLoop:
     """Runs an `EngineCore` on a daemon thread of its own.
 
+    The thread ends with `close`, when the loop is garbage, or before the interpreter exits: a thread that is still
+    inside torch while Python is taken down aborts the process.
+
     Args:
         core: the engine; after this, only the thread touches it.
     """
 
     def __init__(self, core: EngineCore) -> None:
-        self._core = core
         self._inbox: SimpleQueue[Command | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="sgl-engine", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=_run, args=(core, self._inbox), name="sgl-engine", daemon=True)
+        self._stop = weakref.finalize(self, _stop, self._inbox, thread)
+        thread.start()
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._closed
+        return not self._stop.alive
 
     def post(self, command: Command) -> None:
         """Have the thread run a command before its next step.
@@ -44,7 +47,7 @@ class EngineLoop:
             EngineClosedError: the engine is shut down.
         """
         with self._lock:
-            if self._closed:
+            if self.closed:
                 raise EngineClosedError("the engine has been shut down")
             self._inbox.put(command)
 
@@ -64,25 +67,29 @@ class EngineLoop:
     def close(self) -> None:
         """End all requests with an error and stop the thread. May be called twice, and from a request's sink."""
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._inbox.put(None)
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._stop()
 
-    def _run(self) -> None:
-        while True:
-            while not self._inbox.empty() or not self._core.has_work:
-                command = self._inbox.get()
-                if command is None:
-                    self._core.fail_all(EngineClosedError("the engine was shut down while the request ran"))
-                    return
-                try:
-                    command(self._core)
-                except Exception:
-                    log.exception("a command to the engine failed")
+
+def _stop(inbox: SimpleQueue[Command | None], thread: threading.Thread) -> None:
+    inbox.put(None)
+    if threading.current_thread() is not thread:
+        thread.join()
+
+
+def _run(core: EngineCore, inbox: SimpleQueue[Command | None]) -> None:
+    while True:
+        while not inbox.empty() or not core.has_work:
+            command = inbox.get()
+            if command is None:
+                core.fail_all(EngineClosedError("the engine was shut down while the request ran"))
+                return
             try:
-                self._core.step()
-            except Exception as error:  # not a single request's fault: end them all, stay alive
-                log.exception("the engine's step failed")
-                self._core.fail_all(EngineClosedError(f"the engine failed: {error}"))
+                command(core)
+            except Exception:
+                log.exception("a command to the engine failed")
+            del command  # it may hold the engine, whose end this thread waits for
+        try:
+            core.step()
+        except Exception as error:  # not a single request's fault: end them all, stay alive
+            log.exception("the engine's step failed")
+            core.fail_all(EngineClosedError(f"the engine failed: {error}"))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import subprocess
+import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,3 +218,26 @@ def test_flush_cache(engine: Engine) -> None:
     assert engine.flush_cache() > 0
     stats = engine.stats()
     assert stats["kv_free"] == stats["kv_slots"] and engine.flush_cache() == 0
+
+
+def test_an_engine_that_is_forgotten_ends_its_thread(folder: Path) -> None:
+    engine = Engine(folder, dtype="float32")
+    engine.generate("x", GREEDY)
+    loop = weakref.ref(engine._loop)
+    threads = [t for t in threading.enumerate() if t.name == "sgl-engine"]
+    del engine
+    gc.collect()
+    assert loop() is None
+    assert sum(t.is_alive() for t in threads) == len(threads) - 1
+
+
+def test_leaving_the_interpreter_with_an_engine_at_work_is_clean(folder: Path) -> None:
+    code = (
+        "import sys\n"
+        "from sgl_like.runtime.engine.engine import Engine\n"
+        "engine = Engine(sys.argv[1])\n"
+        "stream = engine.generate('x', {'max_new_tokens': 250, 'ignore_eos': True}, stream=True)\n"
+        "print(len(next(stream)['output_ids']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, ""), done
