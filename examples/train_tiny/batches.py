@@ -17,9 +17,10 @@ from torch import Tensor
 class Mix(NamedTuple):
     """What an epoch is made of."""
 
-    puzzles: int = 3000  # per epoch
+    puzzles: int = 9000  # per epoch
     no_system: float = 0.1  # share of examples without system message
     prompt_share: float = 0.25  # share of user tokens that are learned from as well (utterances only)
+    verdict: int = 6  # weight of an answer of one token (yes, no, correct, wrong)
     tokens: int = 6600  # per batch, padding included
 
 
@@ -31,7 +32,7 @@ class Batch(NamedTuple):
 
 
 class Coded(NamedTuple):
-    """One example: token ids, and the indices of those to predict."""
+    """One example: token ids, and the indices of those to predict (listed n times: weight n)."""
 
     ids: list[int]
     learned: list[int]
@@ -61,6 +62,7 @@ def epoch(data: Augmenter, tokenizer: Tokenizer, mix: Mix, rng: random.Random) -
     ):
         learned = [i for i in range(prompt.index(user) + 1, len(prompt) - 1) if rng.random() < share]
         learned += range(len(prompt), len(prompt) + len(answer))
+        learned += [len(prompt)] * (mix.verdict - 1 if len(answer) == 2 else 0)
         coded.append(Coded(prompt + answer, learned))
     return coded
 

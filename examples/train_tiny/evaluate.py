@@ -111,9 +111,9 @@ def score_rows(model: Llama, tokenizer: Tokenizer, rows: Sequence[Row]) -> tuple
 def score_puzzles(
     model: Llama, tokenizer: Tokenizer, size: int, count: int = 100, samples: int = 8
 ) -> PuzzleScores:
-    """Scores on held-out puzzles of `size` numbers."""
+    """Scores on puzzles of `size` numbers, held out from training if these are 3 or 4."""
     rng = random.Random(size)
-    puzzles = [draw_puzzle(rng, size, held=True) for _ in range(count)]
+    puzzles = [draw_puzzle(rng, size, held=size > 2) for _ in range(count)]
     prompts = [chat_prompt(reach_prompt(*puzzle), PUZZLE_SYSTEM) for puzzle in puzzles]
     greedy = [passes(*p, a) for p, a in zip(puzzles, complete(model, tokenizer, prompts, 90), strict=True)]
     drawn = complete(model, tokenizer, [p for p in prompts for _ in range(samples)], 90, temperature=0.8)

@@ -1,7 +1,7 @@
 """Arithmetic puzzles: reach a target with all of 2 to 4 given numbers, using + - * / in any order.
 
 A state is a tuple of numbers. A step takes two of them and appends the result; a solution is the steps to the
-single number `target`. All values are whole and between 0 and 200. `solve` and `reachable` are brute force and
+single number `target`. All values are whole, 0 to 100. `solve` and `reachable` are brute force and
 the truth for every label; everything drawn at random comes from the `random.Random` passed in.
 """
 
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from formats import can_prompt, check_prompt, reach_prompt, step_line
 
-MAX_VALUE = 200
+MAX_VALUE = 100
 _EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 _LINE = re.compile(rf"({_EQUATION.pattern}) \(left: (\d+(?:, \d+)*)\)")
 
@@ -115,12 +115,15 @@ def held_out(target: int, numbers: tuple[int, ...]) -> bool:
 
 
 def draw_puzzle(rng: random.Random, count: int, held: bool = False) -> tuple[int, tuple[int, ...]]:
-    """A solvable puzzle of `count` numbers (1..12) with a target in 1..60, from one side of the split."""
+    """A solvable puzzle of `count` numbers (1..9) with a target in 1..50, from one side of the split."""
     while True:
-        numbers = tuple(rng.randint(1, 12) for _ in range(count))
-        if count == 2 and rng.random() < 0.6:  # states met in a search hold one larger number
-            numbers = (numbers[0], rng.randint(1, 72))
-        targets = [t for t in sorted(reachable(tuple(sorted(numbers)))) if 1 <= t <= 60]
+        numbers = tuple(rng.randint(1, 9) for _ in range(count))
+        if not held and rng.random() < (0.6 if count == 2 else 0.15 if count == 3 else 0):
+            numbers = (
+                *numbers[:-1],
+                rng.randint(1, 60),
+            )  # a state met in a search: its last number is a result
+        targets = [t for t in sorted(reachable(tuple(sorted(numbers)))) if 1 <= t <= 50]
         if targets:
             target = rng.choice(targets)
             if held_out(target, numbers) == held:
@@ -129,14 +132,14 @@ def draw_puzzle(rng: random.Random, count: int, held: bool = False) -> tuple[int
 
 def solution(rng: random.Random) -> Example:
     """A puzzle and one of its solutions, drawn at random."""
-    target, numbers = draw_puzzle(rng, rng.choices((2, 3, 4), (15, 45, 40))[0])
+    target, numbers = draw_puzzle(rng, rng.choices((2, 3, 4), (30, 58, 12))[0])
     path = solve(target, numbers, rng)
     return Example(reach_prompt(target, numbers), "\n".join(step_line(s.equation, s.left) for s in path))
 
 
 def labelled_can(rng: random.Random) -> Example:
     """A value question about 2 or 3 numbers, balanced."""
-    target, numbers = draw_puzzle(rng, rng.choices((2, 3), (60, 40))[0])
+    target, numbers = draw_puzzle(rng, rng.choices((2, 3), (80, 20))[0])
     if rng.random() < 0.5:
         near = [t for t in range(max(1, target - 12), target + 13) if not can_reach(t, numbers)]
         target = rng.choice(near) if near else target
@@ -171,7 +174,7 @@ def _corrupt(target: int, numbers: tuple[int, ...], path: list[Step], rng: rando
 
 def labelled_check(rng: random.Random) -> Example:
     """A self-check of a right or a corrupted solution, balanced."""
-    target, numbers = draw_puzzle(rng, rng.choices((2, 3, 4), (20, 45, 35))[0])
+    target, numbers = draw_puzzle(rng, rng.choices((2, 3, 4), (30, 60, 10))[0])
     path = solve(target, numbers, rng)
     equations = [step.equation for step in path]
     if rng.random() < 0.5:

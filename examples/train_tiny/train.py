@@ -90,8 +90,11 @@ class Run:
         self.dev: list[Row] = split.dev
         self.data = Augmenter(split.train)
         args.work.mkdir(parents=True, exist_ok=True)
-        self.tokenizer: Tokenizer = train_tokenizer(split.train)
-        save_tokenizer(self.tokenizer, args.out)
+        if args.resume:  # the weights know this tokenizer only
+            self.tokenizer: Tokenizer = Tokenizer.from_file(str(args.out / "tokenizer.json"))
+        else:
+            self.tokenizer = train_tokenizer(split.train)
+            save_tokenizer(self.tokenizer, args.out)
         torch.manual_seed(args.seed)
         model = Llama(Shape(), args.dropout).to(self.device)
         self.master = Master(model, args.lr, args.weight_decay, args.average)
@@ -165,7 +168,7 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=Path("/tmp/train_tiny"), help="checkpoints")
     parser.add_argument(
-        "--resume", type=Path, default=None, help="go on from this checkpoint with a new schedule"
+        "--resume", type=Path, default=None, help="go on from here, with the tokenizer in --out"
     )
     parser.add_argument("--minutes", type=float, default=65.0)
     parser.add_argument("--report", type=float, default=7.0, help="minutes between reports")
@@ -174,7 +177,7 @@ def main() -> None:
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--average", type=float, default=0.997)
-    parser.add_argument("--puzzles", type=int, default=3000, help="per epoch")
+    parser.add_argument("--puzzles", type=int, default=9000, help="per epoch")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -148,7 +148,7 @@ def brute_force(numbers: tuple[float, ...]) -> set[float]:
         rest = tuple(n for k, n in enumerate(numbers) if k not in (i, j))
         values = [a + b, a - b, a * b] + ([a / b] if b else [])
         for value in values:
-            if 0 <= value <= 200 and value == int(value):
+            if 0 <= value <= 100 and value == int(value):
                 found |= brute_force((*rest, value))
     return found
 

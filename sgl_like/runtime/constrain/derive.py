@@ -320,10 +320,22 @@ def split(pool: Pool, node: Node) -> tuple[Node, Node]:
 
 
 def shortest(pool: Pool, node: Node) -> bytes:
-    """A shortest string of `node` (not `EMPTY`). A* with `min_len`, which without conjunctions is exact.
+    """A shortest string of `node` (not `EMPTY`): those of the parts of a concatenation, one after the other.
 
-    Raises ConstraintTooComplex after `limits.max_search` steps.
+    Raises ConstraintTooComplex after `limits.max_search` steps for one part.
     """
+    known: dict[Node, bytes] = {}
+    path: list[bytes] = []
+    while node is not EPSILON:
+        head, node = (node.head, node.tail) if isinstance(node, Concat) else (node, EPSILON)
+        if head not in known:
+            known[head] = _search_shortest(pool, head)
+        path.append(known[head])
+    return b"".join(path)
+
+
+def _search_shortest(pool: Pool, node: Node) -> bytes:
+    """A* with `min_len`, which without conjunctions is exact."""
     order = count()
     came_from: dict[Node, tuple[Node, int] | None] = {node: None}
     cost = {node: 0}

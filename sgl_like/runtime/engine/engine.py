@@ -28,7 +28,14 @@ from sgl_like.runtime.engine.offline import Collector, read_call
 from sgl_like.runtime.engine.output import OutputProcessor
 from sgl_like.runtime.engine.runner import ModelRunner
 from sgl_like.runtime.engine.scheduler import Scheduler
-from sgl_like.runtime.models.load import Model, find_model, load_model, read_model_config
+from sgl_like.runtime.models.load import (
+    SMALL_MODEL,
+    Model,
+    find_model,
+    load_model,
+    parameter_count,
+    read_model_config,
+)
 from sgl_like.runtime.protocol import GenerateRequest, Output, OutputSink
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
@@ -47,8 +54,6 @@ class Engine:
 
     def __init__(self, model_path: str | Path | None = None, **options: Any) -> None:
         config = EngineConfig.from_options(options)
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
         folder = find_model(model_path)
         shape = read_model_config(folder)
         self.tokenizer = Tokenizer(folder, shape.vocab_size)
@@ -60,6 +65,9 @@ class Engine:
         slots = self.config.kv_cache_memory // slot_bytes
         self._intake = Intake(self.tokenizer, shape.vocab_size, self.config.context_length, slots)
         self._loop = EngineLoop(self._make_core(model, slots))
+        threads = config.threads or (1 if parameter_count(shape) < SMALL_MODEL else None)
+        if threads is not None:  # torch counts threads per calling thread
+            self._loop.post(lambda core: torch.set_num_threads(threads))
         self._in_flight: set[str] = set()
 
     def _make_core(self, model: Model, slots: int) -> EngineCore:
