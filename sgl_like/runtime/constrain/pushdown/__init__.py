@@ -1,0 +1,1 @@
+"""A pushdown machine of small automata ("frames") over bytes: JSON values inside JSON values."""

@@ -1,0 +1,195 @@
+"""Boolean formulas over the assertions that apply to one JSON value, as far as they are decided.
+
+A leaf is an assertion that is still running; reading the value turns leaves into other leaves or into TRUE and
+FALSE, and the constructors simplify. Equal formulas of one `Formulas` are one object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+
+class Formula:
+    """A formula; compare with ``is``."""
+
+    __slots__ = ("serial",)
+    serial: int
+
+
+class Leaf(Formula):
+    """An assertion that is not decided yet; subclasses say which. `key` tells equal ones apart."""
+
+    __slots__ = ()
+
+
+class And(Formula):
+    """All of `parts`."""
+
+    __slots__ = ("parts",)
+    parts: tuple[Formula, ...]
+
+
+class Or(Formula):
+    """One of `parts` at least."""
+
+    __slots__ = ("parts",)
+    parts: tuple[Formula, ...]
+
+
+class Not(Formula):
+    """Not `part`."""
+
+    __slots__ = ("part",)
+    part: Formula
+
+
+def _constant(serial: int) -> Formula:
+    made = Formula()
+    made.serial = serial
+    return made
+
+
+TRUE, FALSE = _constant(0), _constant(1)
+
+
+class Formulas:
+    """Makes formulas."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, Formula] = {}
+        self._count = 2
+
+    def leaf(self, key: object, make: Callable[[], Leaf]) -> Leaf:
+        """The leaf of this key."""
+        found = self._known.get(key)
+        if found is None:
+            found = self._number(key, make())
+        assert isinstance(found, Leaf)
+        return found
+
+    def _number(self, key: object, formula: Formula) -> Formula:
+        formula.serial = self._count
+        self._count += 1
+        self._known[key] = formula
+        return formula
+
+    def all_of(self, parts: Iterable[Formula]) -> Formula:
+        """Conjunction."""
+        return self._join(parts, And, TRUE, FALSE)
+
+    def any_of(self, parts: Iterable[Formula]) -> Formula:
+        """Disjunction."""
+        return self._join(parts, Or, FALSE, TRUE)
+
+    def _join(
+        self,
+        parts: Iterable[Formula],
+        kind: type[And | Or],
+        neutral: Formula,
+        absorbing: Formula,
+    ) -> Formula:
+        kept: dict[Formula, None] = {}
+        todo = list(parts)
+        for part in todo:
+            if part is absorbing:
+                return absorbing
+            if isinstance(part, kind):
+                todo.extend(part.parts)
+            elif part is not neutral:
+                kept[part] = None
+        if any(isinstance(part, Not) and part.part in kept for part in kept):
+            return absorbing
+        if len(kept) < 2:
+            return next(iter(kept), neutral)
+        key = (kind, frozenset(part.serial for part in kept))
+        found = self._known.get(key)
+        if found is None:
+            made = kind()
+            made.parts = tuple(kept)
+            found = self._number(key, made)
+        return found
+
+    def negate(self, part: Formula) -> Formula:
+        """Negation."""
+        if part is TRUE:
+            return FALSE
+        if part is FALSE:
+            return TRUE
+        if isinstance(part, Not):
+            return part.part
+        key = (Not, part.serial)
+        found = self._known.get(key)
+        if found is None:
+            made = Not()
+            made.part = part
+            found = self._number(key, made)
+        return found
+
+    def exactly_one(self, parts: list[Formula]) -> Formula:
+        """One of `parts` and no other."""
+        if len(parts) > 64 and len(set(parts)) > 64:
+            pass  # quadratic, but linear in memory per part
+        return self.any_of(
+            self.all_of(
+                [part, *(self.negate(other) for j, other in enumerate(parts) if j != i)]
+            )
+            for i, part in enumerate(parts)
+        )
+
+    def map(self, formula: Formula, change: Callable[[Leaf], Formula]) -> Formula:
+        """The formula with every leaf changed."""
+        memo: dict[Formula, Formula] = {TRUE: TRUE, FALSE: FALSE}
+
+        def go(each: Formula) -> Formula:
+            found = memo.get(each)
+            if found is not None:
+                return found
+            if isinstance(each, And):
+                made = self.all_of(go(part) for part in each.parts)
+            elif isinstance(each, Or):
+                made = self.any_of(go(part) for part in each.parts)
+            elif isinstance(each, Not):
+                made = self.negate(go(each.part))
+            else:
+                assert isinstance(each, Leaf)
+                made = change(each)
+            memo[each] = made
+            return made
+
+        return go(formula)
+
+    def at_most(self, formula: Formula, bound: Callable[[Leaf], Formula]) -> Formula:
+        """A formula that is implied by `formula`, given that each leaf implies its bound."""
+        if isinstance(formula, And):
+            return self.all_of(self.at_most(part, bound) for part in formula.parts)
+        if isinstance(formula, Or):
+            return self.any_of(self.at_most(part, bound) for part in formula.parts)
+        if isinstance(formula, Leaf):
+            return bound(formula)
+        return FALSE if formula is FALSE else TRUE
+
+
+def leaves(formulas: Iterable[Formula]) -> Iterator[Leaf]:
+    """Every leaf once."""
+    seen: set[Formula] = set()
+    todo = list(formulas)
+    while todo:
+        formula = todo.pop()
+        if formula in seen:
+            continue
+        seen.add(formula)
+        if isinstance(formula, And | Or):
+            todo.extend(reversed(formula.parts))
+        elif isinstance(formula, Not):
+            todo.append(formula.part)
+        elif isinstance(formula, Leaf):
+            yield formula
+
+
+def required_leaves(formula: Formula) -> set[Leaf]:
+    """Leaves that must become true for the formula to."""
+    if isinstance(formula, Leaf):
+        return {formula}
+    if isinstance(formula, And):
+        return {part for part in formula.parts if isinstance(part, Leaf)}
+    return set()

@@ -1,0 +1,188 @@
+"""The pushdown machine: masks against trying every token, verdicts against the JSON-Schema-Test-Suite."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from sgl_like.errors import ConstraintError
+from sgl_like.runtime.constrain.pushdown.compile import JsonCompiler
+from sgl_like.runtime.constrain.pushdown.machine import Stack
+from sgl_like.runtime.constrain.pushdown.values import Style
+from sgl_like.runtime.constrain.vocabulary import Vocabulary
+
+SUITE = (
+    Path(__file__).parents[5] / "shared/bench/constraints/json-schema-test-suite/tests"
+)
+META = {
+    "draft2020-12": "https://json-schema.org/draft/2020-12/schema",
+    "draft7": "http://json-schema.org/draft-07/schema#",
+}
+PIECES = [
+    '{"',
+    '":',
+    '": ',
+    '","',
+    '"}',
+    "  ",
+    "\n ",
+    "},",
+    "]}",
+    "tr",
+    "ue",
+    "name",
+    "a",
+    "kin",
+    '"kind',
+    "12",
+    "[[",
+]
+TOKENS = [
+    *(bytes([b]) for b in range(256)),
+    *(p.encode() for p in PIECES),
+    "한".encode()[:2],
+]
+LOOSE = Style(spaces=20, any_order=True)
+
+
+def compiler() -> JsonCompiler:
+    return JsonCompiler(Vocabulary([*TOKENS, None], [len(TOKENS)]))
+
+
+def allowed(compiled: JsonCompiler, stack: Stack) -> set[int]:
+    mask = compiled.machine.mask(stack)
+    return {t for t in range(len(TOKENS) + 1) if int(mask[t >> 5]) >> (t & 31) & 1}
+
+
+SHAPES: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "kind": {"type": "string"},
+        "next": {"$ref": "#"},
+        "n": {"type": "integer", "minimum": 3},
+    },
+    "required": ["kind"],
+    "anyOf": [
+        {"properties": {"kind": {"const": "a"}}, "not": {"required": ["n"]}},
+        {
+            "properties": {
+                "kind": {"const": "name"},
+                "tags": {"contains": {"const": True}},
+            },
+            "required": ["n"],
+        },
+    ],
+    "if": {"required": ["next"]},
+    "then": {"maxProperties": 2},
+}
+INSTANCES: list[Any] = [
+    {"kind": "a"},
+    {"kind": "name", "n": 12, "tags": [1, True]},
+    {"n": 4, "kind": "name", "extra": [[{}]]},
+    {"kind": "a", "next": {"n": 5, "kind": "name"}},
+    {"kind": "a", "n": 12},
+    {"kind": "name", "n": 12, "tags": [1]},
+    {"kind": "a", "next": {"kind": "a"}, "more": 0},
+    {"kind": "name", "n": 2},
+    {"next": {"kind": "a"}},
+]
+
+
+@pytest.mark.parametrize("instance", INSTANCES, ids=json.dumps)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_masks_equal_trying_every_token(instance: Any, indent: int | None) -> None:
+    compiled = compiler()
+    stack: Stack | None = compiled.compile(SHAPES, LOOSE)
+    valid = jsonschema.Draft202012Validator(SHAPES).is_valid(instance)
+    for byte in json.dumps(instance, indent=indent).encode():
+        assert stack is not None
+        tried = {
+            t
+            for t, data in enumerate(TOKENS)
+            if compiled.machine.read(stack, data) is not None
+        }
+        assert allowed(compiled, stack) - {len(TOKENS)} == tried
+        assert (len(TOKENS) in allowed(compiled, stack)) == stack.accepting
+        stack = compiled.machine.step(stack, byte)
+        if stack is None:
+            break
+    assert (stack is not None and stack.accepting) == valid
+
+
+def test_recursion_and_deep_nesting() -> None:
+    compiled = compiler()
+    schema = {
+        "anyOf": [
+            {"type": "null"},
+            {"type": "array", "items": {"$ref": "#"}, "maxItems": 1},
+        ]
+    }
+    stack = compiled.compile(schema, Style())
+    after = compiled.machine.read(stack, b"[" * 5000 + b"null" + b"]" * 5000)
+    assert after is not None and after.accepting
+    assert compiled.machine.read(stack, b"[null,") is None
+
+
+def test_compact_style_in_schema_order() -> None:
+    compiled = compiler()
+    schema = {
+        "type": "object",
+        "properties": {
+            "a": {"type": "integer"},
+            "b": {"type": "null"},
+            "c": {"type": "boolean"},
+        },
+        "required": ["b"],
+    }
+    stack = compiled.compile(schema, Style(any_order=False))
+    for text, good in [
+        ('{"a":1,"b":null,"c":true}', True),
+        ('{"b":null}', True),
+        ('{"b":null,"x":[1]}', True),
+        ('{"b":null,"a":1}', False),
+        ('{"c":true}', False),
+        ('{"x":1,"b":null}', False),
+        ('{"a": 1,"b":null}', False),
+    ]:
+        after = compiled.machine.read(stack, text.encode())
+        assert (after is not None and after.accepting) == good, text
+
+
+@pytest.mark.skipif(
+    not SUITE.is_dir(),
+    reason="the JSON-Schema-Test-Suite is not beside this repository",
+)
+@pytest.mark.parametrize("draft, least", [("draft2020-12", 930), ("draft7", 815)])
+def test_json_schema_test_suite(draft: str, least: int) -> None:
+    """Required tests right; nothing invalid is accepted. What cannot be enforced is refused, not counted."""
+    compiled = compiler()
+    counts: Counter[str] = Counter()
+    wrong = []
+    for path in sorted((SUITE / draft).glob("*.json")):
+        for group in json.loads(path.read_text(encoding="utf-8")):
+            schema = group["schema"]
+            if isinstance(schema, dict):
+                schema = {"$schema": META[draft], **schema}
+            for test in group["tests"]:
+                try:
+                    stack = compiled.compile(schema, LOOSE)
+                    data = json.dumps(test["data"], ensure_ascii=False).encode(
+                        "utf-8", "surrogatepass"
+                    )
+                    after = compiled.machine.read(stack, data)
+                except ConstraintError:
+                    counts["refused"] += 1
+                    continue
+                accepted = after is not None and after.accepting
+                counts[
+                    "right" if accepted == test["valid"] else f"accepted is {accepted}"
+                ] += 1
+                if accepted and not test["valid"]:
+                    wrong.append((path.name, group["description"], test["description"]))
+    assert not wrong
+    assert counts["right"] >= least, counts
