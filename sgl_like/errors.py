@@ -6,7 +6,7 @@
     ├── RequestError                a request cannot be run as asked (also a ValueError)
     │   ├── SamplingParamsError     a sampling parameter is out of range or of the wrong type
     │   ├── PromptTooLongError      prompt plus output cannot fit the context or the KV pool, ever
-    │   └── ConstraintError         a regex or schema cannot be enforced
+    │   └── ConstraintError         a regex, schema or grammar cannot be enforced
     │       ├── UnsupportedSchemaError   names the keyword and its JSON pointer
     │       └── ConstraintTooComplex     a limit on size, depth or states was reached
     ├── EngineError                 the engine cannot serve

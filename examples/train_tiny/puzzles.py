@@ -132,14 +132,14 @@ def draw_puzzle(rng: random.Random, count: int, held: bool = False) -> tuple[int
 
 def solution(rng: random.Random) -> Example:
     """A puzzle and one of its solutions, drawn at random."""
-    target, numbers = draw_puzzle(rng, rng.choices((2, 3, 4), (30, 58, 12))[0])
+    target, numbers = draw_puzzle(rng, rng.choices((2, 3, 4), (15, 75, 10))[0])
     path = solve(target, numbers, rng)
     return Example(reach_prompt(target, numbers), "\n".join(step_line(s.equation, s.left) for s in path))
 
 
 def labelled_can(rng: random.Random) -> Example:
     """A value question about 2 or 3 numbers, balanced."""
-    target, numbers = draw_puzzle(rng, rng.choices((2, 3), (80, 20))[0])
+    target, numbers = draw_puzzle(rng, rng.choices((2, 3), (85, 15))[0])
     if rng.random() < 0.5:
         near = [t for t in range(max(1, target - 12), target + 13) if not can_reach(t, numbers)]
         target = rng.choice(near) if near else target

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sgl_like.errors import SamplingParamsError
 from sgl_like.frontend.choices import ChoicesSamplingMethod, token_length_normalized
 from sgl_like.frontend.expr import Expr, ExprList, Gen, RoleBegin, RoleEnd, Select, flatten
 from sgl_like.frontend.params import dtype_name, schema_text
+from sgl_like.runtime.sampling_params import CONSTRAINTS
 
 __all__ = [
     "assistant", "assistant_begin", "assistant_end", "gen", "select", "system", "system_begin", "system_end",
@@ -41,6 +42,8 @@ def gen(
     regex: str | None = None,
     json_schema: Any = None,
     *,
+    ebnf: str | None = None,
+    structural_tag: Mapping[str, Any] | str | None = None,
     property_order: str | None = None,
     seed: int | None = None,
 ) -> Gen | Select:
@@ -53,6 +56,8 @@ def gen(
     * ``choices``: the text is one of these; the same as `select`.
     * ``regex``: the whole text matches this (``re.fullmatch``).
     * ``json_schema``: the text is JSON valid under this: a dict, its JSON text, or a pydantic model class.
+    * ``ebnf``: the text is of this grammar, in GBNF or Lark syntax.
+    * ``structural_tag``: the text is free up to a trigger, and JSON under a schema after it.
     * ``property_order``: ``"schema"`` or ``"any"``: order of the properties of an object.
     * ``seed``: of this gen alone, taken as it is; a run's seed is varied from gen to gen and fork to fork.
 
@@ -66,8 +71,8 @@ def gen(
         "top_k": top_k, "min_p": min_p, "frequency_penalty": frequency_penalty,
         "presence_penalty": presence_penalty, "ignore_eos": ignore_eos, "return_logprob": return_logprob,
         "logprob_start_len": logprob_start_len, "top_logprobs_num": top_logprobs_num,
-        "return_text_in_logprobs": return_text_in_logprobs, "regex": regex,
-        "property_order": property_order, "seed": seed,
+        "return_text_in_logprobs": return_text_in_logprobs, "regex": regex, "ebnf": ebnf,
+        "structural_tag": structural_tag, "property_order": property_order, "seed": seed,
     }  # fmt: skip
     params = {key: _frozen(value) for key, value in given.items() if value is not None}
     if json_schema is not None:
@@ -78,9 +83,9 @@ def gen(
         return _gen_choices(name, choices, choices_method, params)
     if choices_method is not None:
         raise SamplingParamsError("choices_method needs choices")
-    held = [key for key in ("dtype", "regex", "json_schema") if key in params]
+    held = [key for key in ("dtype", *CONSTRAINTS) if key in params]
     if len(held) > 1:
-        raise SamplingParamsError(f"{' and '.join(held)} cannot both be given; use one of them")
+        raise SamplingParamsError(f"{' and '.join(held)} cannot be given together; use one of them")
     return Gen(name, params)
 
 

@@ -16,6 +16,7 @@ from sgl_like.errors import SamplingParamsError
 
 MAX_STOPS = 16
 MAX_STOP_BYTES = 1024
+CONSTRAINTS = ("regex", "json_schema", "ebnf", "structural_tag")
 _ALIASES = {"max_tokens": "max_new_tokens", "sampling_seed": "seed"}
 
 
@@ -34,6 +35,9 @@ class SamplingParams:
         ignore_eos: sample on after an end-of-sequence token.
         regex: the whole output matches this (Python syntax, ``re.fullmatch``).
         json_schema: the output is JSON valid under this schema (its text, or a dict).
+        ebnf: the output is of this grammar, in GBNF (start rule ``root``) or Lark syntax (start rule ``start``).
+        structural_tag: text is free up to a trigger, then JSON under a schema: ``{"structures": [{"begin", "schema",
+            "end"}, ...], "triggers": [...]}``, as a dict or as JSON text.
         property_order: ``"schema"``: object properties come as declared; ``"any"``: in any order.
         seed: of this request's own random numbers; the same seed gives the same draws in any batch.
         skip_special_tokens: leave special tokens out of the text (never out of the token ids).
@@ -54,6 +58,8 @@ class SamplingParams:
     ignore_eos: bool = False
     regex: str | None = None
     json_schema: str | None = None
+    ebnf: str | None = None
+    structural_tag: str | None = None
     property_order: Literal["schema", "any"] = "schema"
     seed: int | None = None
     skip_special_tokens: bool = True
@@ -63,7 +69,8 @@ class SamplingParams:
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", _strings("stop", self.stop))
         object.__setattr__(self, "stop_token_ids", _token_ids("stop_token_ids", self.stop_token_ids))
-        object.__setattr__(self, "json_schema", _schema_text(self.json_schema))
+        object.__setattr__(self, "json_schema", _json_text("json_schema", self.json_schema))
+        object.__setattr__(self, "structural_tag", _json_text("structural_tag", self.structural_tag))
         _integer("max_new_tokens", self.max_new_tokens, low=0)
         _integer("top_k", self.top_k, low=-1)
         if self.top_k == 0:
@@ -78,10 +85,13 @@ class SamplingParams:
         for name in ("ignore_eos", "skip_special_tokens", "no_stop_trim", "jump_forward"):
             if not isinstance(getattr(self, name), bool):
                 raise SamplingParamsError(f"{name} must be True or False, not {getattr(self, name)!r}")
-        if self.regex is not None and not isinstance(self.regex, str):
-            raise SamplingParamsError(f"regex must be a string, not {type(self.regex).__name__}")
-        if self.regex is not None and self.json_schema is not None:
-            raise SamplingParamsError("regex and json_schema cannot both be given; use one of them")
+        for name in ("regex", "ebnf"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise SamplingParamsError(f"{name} must be a string, not {type(value).__name__}")
+        held = [name for name in CONSTRAINTS if getattr(self, name) is not None]
+        if len(held) > 1:
+            raise SamplingParamsError(f"{' and '.join(held)} cannot be given together; use one of them")
         if self.property_order not in ("schema", "any"):
             raise SamplingParamsError(
                 f'property_order must be "schema" or "any", not {self.property_order!r}'
@@ -94,8 +104,8 @@ class SamplingParams:
 
     @property
     def is_constrained(self) -> bool:
-        """Whether a regex or a schema holds the output."""
-        return self.regex is not None or self.json_schema is not None
+        """Whether a regex, a schema, a grammar or a structural tag holds the output."""
+        return any(getattr(self, name) is not None for name in CONSTRAINTS)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SamplingParams:
@@ -158,13 +168,13 @@ def _token_ids(name: str, value: Any) -> tuple[int, ...]:
     return items
 
 
-def _schema_text(value: Any) -> str | None:
-    """A schema given as a dict becomes its JSON text, so that parameters stay hashable values."""
+def _json_text(name: str, value: Any) -> str | None:
+    """What is given as a dict becomes its JSON text, so that parameters stay hashable values."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, (dict, bool)):
         try:
             return json.dumps(value, ensure_ascii=False)
         except (TypeError, ValueError) as error:
-            raise SamplingParamsError(f"json_schema cannot be written as JSON: {error}") from error
-    raise SamplingParamsError(f"json_schema must be JSON text or a dict, not {type(value).__name__}")
+            raise SamplingParamsError(f"{name} cannot be written as JSON: {error}") from error
+    raise SamplingParamsError(f"{name} must be JSON text or a dict, not {type(value).__name__}")

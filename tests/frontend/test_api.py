@@ -49,6 +49,14 @@ def test_a_node_does_not_share_the_callers_list() -> None:
     assert isinstance(node, Gen) and node.params["stop"] == (".",)
 
 
+def test_grammar_and_structural_tag_are_passed_on() -> None:
+    node = sgl.gen("x", ebnf='root ::= "a"')
+    assert isinstance(node, Gen) and node.params == {"ebnf": 'root ::= "a"'}
+    tag = {"structures": [{"begin": "<", "schema": {}, "end": ">"}], "triggers": ["<"]}
+    node = sgl.gen("x", structural_tag=tag)
+    assert isinstance(node, Gen) and node.params == {"structural_tag": tag}
+
+
 def test_json_schema_from_a_pydantic_model() -> None:
     class Order(BaseModel):
         item: str
@@ -86,6 +94,10 @@ def test_what_select_cannot_do_is_said() -> None:
 
 
 def test_constraints_exclude_each_other() -> None:
+    with pytest.raises(
+        SamplingParamsError, match="regex and ebnf and structural_tag cannot be given together"
+    ):
+        sgl.gen("x", regex="a", ebnf="b", structural_tag="{}")
     with pytest.raises(SamplingParamsError, match="dtype and regex"):
         sgl.gen("x", dtype=int, regex="a")
     with pytest.raises(SamplingParamsError, match="dtype must be int"):

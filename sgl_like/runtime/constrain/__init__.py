@@ -1,1 +1,1 @@
-"""Constraints: regex and JSON Schema to byte automata to packed token masks."""
+"""Constraints: regex, JSON Schema, grammars and structural tags to byte automata to packed token masks."""

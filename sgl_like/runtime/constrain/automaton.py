@@ -137,10 +137,14 @@ class Automaton:
                 state.completion = derive.shortest(self.pool, state.node)
         return state.completion
 
-    def first_bytes(self, state: State) -> list[int]:
-        """One byte of each set of bytes that lead to the same state."""
+    def next_bytes(self, state: State, wanted: bytes) -> list[int]:
+        """Those of the bytes `wanted` that may come next, and one of every set of bytes that has none of them."""
+        found = []
         with self.work():
-            return [(mask & -mask).bit_length() - 1 for mask, _ in derive.edges(self.pool, state.node)]
+            for mask, _ in derive.edges(self.pool, state.node):
+                mine = [byte for byte in wanted if mask >> byte & 1]
+                found += mine or [(mask & -mask).bit_length() - 1]
+        return found
 
     @contextmanager
     def work(self) -> Iterator[None]:

@@ -24,12 +24,13 @@ class Limits:
         max_states: automaton states kept per grammar (about 1.2 kB each). A full automaton is emptied and filled
             again on demand; only a single mask that needs more than this many states at once is an error.
         max_work: expression nodes made by one compilation or for one automaton state.
-        max_width: alternatives that one expression may have open at once.
+        max_width: alternatives that one expression may have open at once: what an ambiguous grammar runs into. How
+            deep an output nests is not limited: a level takes the memory of a few expression nodes.
         max_search: states visited to prove a conjunction non-empty, or to find a shortest completion.
         max_depth: nesting depth of a JSON schema.
         max_mask_bytes: bytes of token masks kept per grammar (the least recently used go first; never an error).
         max_forced: bytes that `forced_bytes` returns at most (never an error).
-        max_source: characters of a regex or JSON schema.
+        max_source: characters of a regex, JSON schema, grammar or structural tag.
         max_grammars: compiled grammars kept by a `GrammarCompiler` (never an error).
         max_cache_bytes: approximate bytes of all grammars kept by a `GrammarCompiler` (never an error).
     """

@@ -1,4 +1,4 @@
-"""Where constraints come in: from a regex, a JSON Schema or a list of choices to a `CompiledGrammar`."""
+"""Where constraints come in: a regex, JSON Schema, grammar, structural tag or choices become a `CompiledGrammar`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from sgl_like.errors import ConstraintError, ConstraintTooComplex
 from sgl_like.runtime.constrain.automaton import Automaton
 from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.expr import EMPTY, Node, Pool
+from sgl_like.runtime.constrain.gbnf import gbnf_to_expr, is_gbnf
 from sgl_like.runtime.constrain.json_schema import PropertyOrder, SchemaConverter, load_schema
+from sgl_like.runtime.constrain.lark_grammar import IGNORE_BYTES, lark_to_expr
 from sgl_like.runtime.constrain.masks import MaskCache
 from sgl_like.runtime.constrain.matcher import AutomatonMatcher
 from sgl_like.runtime.constrain.regex import regex_to_expr
+from sgl_like.runtime.constrain.structural import load_structural_tag, structural_to_expr
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 __all__ = ["CompiledGrammar", "GrammarCompiler"]
@@ -59,8 +62,7 @@ class GrammarCompiler:
 
     def compile_regex(self, pattern: str) -> CompiledGrammar:
         """Outputs for which ``re.fullmatch(pattern, output)`` matches. Errors: see `regex.regex_to_expr`."""
-        if not isinstance(pattern, str):
-            raise ConstraintError(f"a regex is a string, not {type(pattern).__name__}")
+        _check_text(pattern, "a regex")
         return self._compile(("regex", pattern), "the regex", lambda pool: regex_to_expr(pool, pattern))
 
     def compile_json_schema(
@@ -80,15 +82,67 @@ class GrammarCompiler:
             UnsupportedSchemaError: a keyword cannot be enforced; it names the keyword and its JSON pointer.
         """
         loaded = load_schema(schema)
-        try:
-            text = json.dumps(loaded)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ConstraintError(f"the JSON schema has a value that is not JSON: {error}") from None
+        text = _dump(loaded, "the JSON schema")
 
         def convert(pool: Pool) -> Node:
             return SchemaConverter(pool, loaded, property_order, separators).convert(loaded)
 
         return self._compile(("json_schema", text, property_order, *separators), "the JSON schema", convert)
+
+    def compile_ebnf(self, grammar: str) -> CompiledGrammar:
+        """Outputs of a grammar in GBNF, if some line begins with ``name ::=``, or else in Lark syntax."""
+        _check_text(grammar, "a grammar")
+        return self.compile_gbnf(grammar) if is_gbnf(grammar) else self.compile_lark(grammar)
+
+    def compile_gbnf(self, grammar: str, start: str = "root") -> CompiledGrammar:
+        """Outputs of rule `start` of a grammar in GBNF. Syntax and errors: see `gbnf.gbnf_to_expr`."""
+        _check_text(grammar, "a grammar")
+        return self._compile(
+            ("gbnf", grammar, start), "the grammar", lambda pool: gbnf_to_expr(pool, grammar, start)
+        )
+
+    def compile_lark(
+        self, grammar: str, start: str = "start", ignore_bytes: int | None = IGNORE_BYTES
+    ) -> CompiledGrammar:
+        """Outputs of rule `start` of a grammar in Lark syntax. What that means, and errors: see `lark_grammar`.
+
+        Args:
+            grammar: its text.
+            start: the rule to begin with.
+            ignore_bytes: how many bytes that ``%ignore`` matches may come in a row; None: any number.
+        """
+        _check_text(grammar, "a grammar")
+        return self._compile(
+            ("lark", grammar, start, str(ignore_bytes)),
+            "the grammar",
+            lambda pool: lark_to_expr(pool, grammar, start, ignore_bytes),
+        )
+
+    def compile_structural_tag(
+        self,
+        tag: Any,
+        property_order: PropertyOrder = "schema",
+        separators: tuple[str, str] = (",", ":"),
+    ) -> CompiledGrammar:
+        """Free text with constrained parts. Form and errors: see `structural`.
+
+        Args:
+            tag: a mapping or JSON text.
+            property_order: of all its schemas, as for `compile_json_schema`.
+            separators: as for `compile_json_schema`.
+        """
+        loaded = load_structural_tag(tag)
+        text = _dump(loaded, "the structural tag")
+
+        def convert(pool: Pool) -> Node:
+            def schema_to_expr(schema: Any) -> Node:
+                root = load_schema(schema)
+                return SchemaConverter(pool, root, property_order, separators).convert(root)
+
+            return structural_to_expr(pool, loaded, schema_to_expr)
+
+        key = ("structural_tag", text, property_order, *separators)
+        return self._compile(key, "the structural tag", convert)
 
     def compile_choices(self, choices: Sequence[str]) -> CompiledGrammar:
         """Outputs that are one of `choices`."""
@@ -130,3 +184,15 @@ class GrammarCompiler:
             len(self._grammars) > self.limits.max_grammars or total > self.limits.max_cache_bytes
         ):
             total -= self._grammars.popitem(last=False)[1].nbytes
+
+
+def _dump(value: Any, name: str) -> str:
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConstraintError(f"{name} has a value that is not JSON: {error}") from None
+
+
+def _check_text(value: Any, name: str) -> None:
+    if not isinstance(value, str):
+        raise ConstraintError(f"{name} is a string, not {type(value).__name__}")

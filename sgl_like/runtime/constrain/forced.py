@@ -15,7 +15,9 @@ from sgl_like.runtime.constrain.automaton import Automaton, State
 
 __all__ = ["forced_tokens"]
 
-_PROBES = 12  # continuations tried
+_PROBE_FIRST = (
+    b"aA0 \n\xc3\xea\xf0!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"  # first bytes of continuations that are tried
+)
 _PROBE_BYTES = 24  # length of each
 _REMEMBERED = 64  # previous tokens for which a state keeps its answer
 
@@ -96,16 +98,36 @@ def _undecided(automaton: Automaton, tokens: list[int], forced: bytes, after: St
         rest = forced[start:]
         if len(rest) >= vocabulary.trie.longest:
             break
-        pieces = {vocabulary.token_bytes[t] or b"" for t in vocabulary.longer_tokens(rest).tolist()}
-        if any(automaton.read(after, piece[len(rest) :]) is not None for piece in pieces):
+        if _reaches_over(automaton, rest, after):
             keep = i
     return keep
 
 
+def _reaches_over(automaton: Automaton, forced: bytes, after: State) -> bool:
+    """Whether some token begins with `forced` and goes on into bytes that `after` allows."""
+    trie = automaton.vocabulary.trie
+    top = automaton.vocabulary.trie_node(forced)
+    if top < 0:
+        return False
+    stop, base = int(trie.end[top]), int(trie.depth[top]) + 1
+    states, node = [after], top + 1
+    while node < stop:
+        depth = int(trie.depth[node]) - base
+        state = automaton.read(states[depth], trie.byte[node : node + 1].tobytes())
+        if state is None:
+            node = int(trie.end[node])
+            continue
+        if trie.first[node + 1] > trie.first[node]:
+            return True
+        states[depth + 1 :] = [state]
+        node += 1
+    return False
+
+
 def _probes(automaton: Automaton, after: State) -> list[bytes]:
-    """A few continuations that differ in their first byte."""
+    """Continuations that begin with each kind of byte that pre-tokenizers tell apart."""
     probes: list[bytes] = []
-    for byte in automaton.first_bytes(after)[:_PROBES]:
+    for byte in automaton.next_bytes(after, _PROBE_FIRST):
         state = automaton.read(after, bytes([byte]))
         if state is not None:
             probe = bytes([byte]) + automaton.completion(state)[:_PROBE_BYTES]

@@ -89,7 +89,7 @@ def corner(pool: Pool, base: Rule, goal: Rule) -> Node:
 
 
 def left_recursion(pool: Pool, rule: Rule) -> LeftRecursion:
-    """The component of `rule`. Found with those of all rules that it may begin with (Tarjan 1972, without recursion)."""
+    """The component of `rule`, found together with those of all rules that it may begin with (Tarjan 1972)."""
     if rule.left is None:
         order: dict[Rule, int] = {}
         lowest: dict[Rule, int] = {}

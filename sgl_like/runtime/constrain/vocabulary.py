@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sgl_like.errors import ConstraintError
 from sgl_like.runtime.constrain.base import mask_words
@@ -52,10 +51,6 @@ class Vocabulary:
         for i in self.eos_token_ids:
             self.eos_mask[i >> 5] |= np.uint32(1 << (i & 31))
 
-    def longer_tokens(self, prefix: bytes) -> NDArray[np.int32]:
-        """Ids of the tokens that start with `prefix` (not empty) and go on after it."""
-        trie = self.trie
-        node = int(find_extension(trie.byte, trie.end, np.frombuffer(prefix, np.uint8).copy()))
-        if node < 0:
-            return trie.tokens[:0]
-        return trie.tokens[trie.first[node + 1] : trie.first[trie.end[node]]]
+    def trie_node(self, prefix: bytes) -> int:
+        """The trie node below which are the tokens that start with `prefix` (not empty) and go on; -1 if none."""
+        return int(find_extension(self.trie.byte, self.trie.end, np.frombuffer(prefix, np.uint8).copy()))

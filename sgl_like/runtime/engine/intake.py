@@ -77,6 +77,13 @@ class Intake:
                 params.json_schema, property_order=params.property_order
             )
             return schema.matcher()
+        if params.ebnf is not None:
+            return self.compiler.compile_ebnf(params.ebnf).matcher()
+        if params.structural_tag is not None:
+            tag = self.compiler.compile_structural_tag(
+                params.structural_tag, property_order=params.property_order
+            )
+            return tag.matcher()
         return None
 
     @property

@@ -34,10 +34,12 @@ def test_trie_is_every_prefix_in_order(tokens: list[bytes | None]) -> None:
 
 
 @given(TOKENS, st.binary(min_size=1, max_size=3))
-def test_longer_tokens(tokens: list[bytes | None], prefix: bytes) -> None:
+def test_tokens_below_a_node(tokens: list[bytes | None], prefix: bytes) -> None:
     vocabulary = Vocabulary([*tokens, b"abcd"], [])
     expected = [i for i, t in enumerate([*tokens, b"abcd"]) if t and t.startswith(prefix) and t != prefix]
-    assert sorted(vocabulary.longer_tokens(prefix).tolist()) == expected
+    trie, node = vocabulary.trie, vocabulary.trie_node(prefix)
+    below = trie.tokens[trie.first[node + 1] : trie.first[trie.end[node]]] if node >= 0 else trie.tokens[:0]
+    assert sorted(below.tolist()) == expected
 
 
 def test_works_where_nothing_can_be_written(tmp_path: Path) -> None:

@@ -86,6 +86,44 @@ def test_regexes_and_schemas_hold_side_by_side(folder: Path, temperature: float)
     )
 
 
+TAG: dict[str, Any] = {
+    "structures": [
+        {"begin": "<n>", "schema": {"type": "integer", "minimum": 1, "maximum": 9}, "end": "</n>"}
+    ],
+    "triggers": ["<n"],
+}
+
+
+def test_grammars_and_structural_tags_hold(folder: Path) -> None:
+    gbnf = 'root ::= "(" root ")" | [0-9a-f]{1,3} | root "+"'
+    lark = 'start: item ("," item)~0..3 ";"\nitem: "x" | "(" start ")"\n%ignore " "'
+    requests = [request(f"g{i}", ebnf=gbnf, seed=i) for i in range(4)]
+    requests += [request(f"l{i}", ebnf=lark, seed=i, jump_forward=i % 2 == 0) for i in range(4)]
+    requests += [request(f"t{i}", structural_tag=TAG, seed=i, max_new_tokens=60) for i in range(4)]
+    compiler = Harness(folder).intake.compiler
+    for rid, result in Harness(folder, slots=3000, running=16).run(requests).items():
+        assert result.error is None and result.finish is not None
+        grammar = {"g": compiler.compile_gbnf(gbnf), "l": compiler.compile_lark(lark)}.get(
+            rid[0], compiler.compile_structural_tag(TAG)
+        )
+        matcher = grammar.matcher()
+        if result.finish.type == "stop" or rid[0] == "t":
+            data = b"".join(matcher._automaton.vocabulary.token_bytes[t] or b"" for t in result.token_ids)
+            assert matcher.accept_bytes(data)
+            assert matcher.is_complete or result.finish.type == "length"
+
+
+def test_a_grammar_that_is_wrong_says_where(folder: Path) -> None:
+    intake = Harness(folder).intake
+    for params, message in [
+        ({"ebnf": "root ::= a"}, "GBNF grammar, line 1, column 10"),
+        ({"ebnf": "start: a"}, "Lark grammar, line 1, column 8"),
+        ({"structural_tag": {}}, "structural tag: 'triggers'"),
+    ]:
+        with pytest.raises(ConstraintError, match=message):
+            intake.matcher(SamplingParams.from_dict(params))
+
+
 def test_nothing_is_sampled_after_the_last_possible_byte(folder: Path) -> None:
     result = Harness(folder).run([request("r", regex="a[bc]d", jump_forward=False)])["r"]
     assert result.text[0] == "a" and len(result.token_ids) == 3  # no end-of-sequence token was needed

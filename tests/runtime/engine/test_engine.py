@@ -239,5 +239,7 @@ def test_leaving_the_interpreter_with_an_engine_at_work_is_clean(folder: Path) -
         "stream = engine.generate('x', {'max_new_tokens': 250, 'ignore_eos': True}, stream=True)\n"
         "print(len(next(stream)['output_ids']))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120
+    )
     assert (done.returncode, done.stderr) == (0, ""), done

@@ -74,9 +74,7 @@ def in_array(env: Env, part: ArrayPart, count: int, hits: int) -> Formula:
         return FALSE
     count = min(count, max(part.prefix_length, part.low, (part.high or 0) + 1))
     hits = (
-        min(hits, max(part.contains_low, (part.contains_high or 0) + 1))
-        if part.contains is not None
-        else 0
+        min(hits, max(part.contains_low, (part.contains_high or 0) + 1)) if part.contains is not None else 0
     )
 
     def make() -> InArray:
@@ -154,13 +152,9 @@ class Array(Frame):
         one = 1 << byte
         if self.phase == FIRST and byte != 0x5D and not SPACES >> byte & 1:
             item = self._item(0, 0)  # whitespace before it is read here
-            return ALL_BYTES & ~SPACES & ~(1 << 0x5D), None if item is None else Enter(
-                *item
-            )
+            return ALL_BYTES & ~SPACES & ~(1 << 0x5D), None if item is None else Enter(*item)
         if SPACES >> byte & 1:
-            return SPACES, Push(
-                replace(self, spaces=0), Spaces(self.spaces - 1)
-            ) if self.spaces else None
+            return SPACES, Push(replace(self, spaces=0), Spaces(self.spaces - 1)) if self.spaces else None
         if byte == 0x5D and self.phase in (FIRST, AFTER):
             if not self._ends(self.must):
                 return one, None
@@ -185,9 +179,7 @@ class Array(Frame):
                 return FALSE
             assert isinstance(after, Leaf)
             old = children.get(after)
-            children[after] = (
-                child if old is None else env.formulas.all_of([old, child])
-            )
+            children[after] = child if old is None else env.formulas.all_of([old, child])
             return after
 
         must = env.formulas.map(self.must, advance)
@@ -230,11 +222,7 @@ class Array(Frame):
             assert isinstance(leaf, InArray)
             if leaf in false:
                 return FALSE
-            return (
-                in_array(env, leaf.part, leaf.count, leaf.hits + 1)
-                if leaf in hits
-                else leaf
-            )
+            return in_array(env, leaf.part, leaf.count, leaf.hits + 1) if leaf in hits else leaf
 
         must = env.formulas.map(self.must, change)
         if must is FALSE:

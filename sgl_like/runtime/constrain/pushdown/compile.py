@@ -27,12 +27,8 @@ class JsonCompiler:
         """The stack before an output."""
         with self.machine.lock:
             formulas = Formulas()
-            free = self._free.setdefault(
-                style, Env(self._pool, formulas, self._scalars, style)
-            )
+            free = self._free.setdefault(style, Env(self._pool, formulas, self._scalars, style))
             env = Env(self._pool, formulas, self._scalars, style, free)
             document = Document(schema, formulas)
             formula = document.schema(schema, "", "")
-            return self.machine.start(
-                [Root(), Value(env, formula, spaces=style.spaces)]
-            )
+            return self.machine.start([Root(), Value(env, formula, spaces=style.spaces)])

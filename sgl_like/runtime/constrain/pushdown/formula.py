@@ -130,9 +130,7 @@ class Formulas:
         if len(parts) > 64 and len(set(parts)) > 64:
             pass  # quadratic, but linear in memory per part
         return self.any_of(
-            self.all_of(
-                [part, *(self.negate(other) for j, other in enumerate(parts) if j != i)]
-            )
+            self.all_of([part, *(self.negate(other) for j, other in enumerate(parts) if j != i)])
             for i, part in enumerate(parts)
         )
 

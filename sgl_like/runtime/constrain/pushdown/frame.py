@@ -62,7 +62,8 @@ class Frame(ABC):
     @abstractmethod
     def step(self, byte: int) -> tuple[int, Action | None]:
         """What happens on `byte`, and the set of bytes (a 256-bit mask that has it) for which the same happens;
-        ``None`` if the byte is not allowed."""
+        ``None`` if the byte is not allowed.
+        """
 
     def resume(self, result: Result) -> Frame | None:
         """The frame to go on with after the child ended with `result`; ``None`` if that must not be."""

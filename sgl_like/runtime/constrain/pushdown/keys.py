@@ -38,9 +38,7 @@ class Key(Frame):
         """Named keys byte by byte, others by derivatives."""
         pool = self.env.pool
         depth = self.depth
-        mine = [
-            i for i in range(self.low, self.high) if self.texts[i][0][depth] == byte
-        ]
+        mine = [i for i in range(self.low, self.high) if self.texts[i][0][depth] == byte]
         mask, other = edge(pool, self.other, byte)
         watch = []
         for node in self.watch:
@@ -65,9 +63,7 @@ class Key(Frame):
             return mask, None
         if other is EMPTY:
             watch = [EMPTY] * len(watch)
-        if (
-            not mine
-        ):  # no known name any more: the same wherever and after whatever it began
+        if not mine:  # no known name any more: the same wherever and after whatever it began
             return mask, Go(Key(self.env.free, (), 0, 0, 0, (), other, tuple(watch)))
         low, high = mine[0], mine[-1] + 1
         return mask, Go(

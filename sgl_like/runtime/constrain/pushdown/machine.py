@@ -192,15 +192,11 @@ class Machine:
             if number is None:
                 number = self._pair_numbers[pair] = len(self._pair_numbers)
                 if number == len(self._pairs):
-                    self._pairs = np.concatenate(
-                        [self._pairs, np.zeros_like(self._pairs)]
-                    )
+                    self._pairs = np.concatenate([self._pairs, np.zeros_like(self._pairs)])
                 self._pairs[number] = pair
             return number << KIND_BITS | (PUSH if isinstance(action, Push) else ENTER)
         assert isinstance(action, Pop | Leave)
-        return self.result(action.result) << KIND_BITS | (
-            POP if isinstance(action, Pop) else LEAVE
-        )
+        return self.result(action.result) << KIND_BITS | (POP if isinstance(action, Pop) else LEAVE)
 
     def result(self, value: Any) -> int:
         """Number of a result."""
@@ -352,9 +348,7 @@ class Machine:
         state.inner = Inner(out, ends)
         return state.inner
 
-    def _walk(
-        self, start: int, parts: NDArray[np.int32], out: NDArray[np.uint32]
-    ) -> int:
+    def _walk(self, start: int, parts: NDArray[np.int32], out: NDArray[np.uint32]) -> int:
         """Walk parts of the trie from a stack node; returns how many exits were found."""
         trie = self.vocabulary.trie
         progress = np.array([0, -1, 0, 0, 0], dtype=np.int64)
@@ -371,6 +365,4 @@ class Machine:
             elif need == NEED_RESUME:
                 self._resume(int(progress[3]), int(progress[4]))
             else:
-                raise ConstraintTooComplex(
-                    "a token nests deeper than a mask can follow"
-                )
+                raise ConstraintTooComplex("a token nests deeper than a mask can follow")

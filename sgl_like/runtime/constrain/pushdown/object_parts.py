@@ -20,11 +20,7 @@ class ObjectPart:
         self.schema = schema
         self.names: list[str] = list(raw.get("properties", ()))
         self.required: frozenset[str] = frozenset(raw.get("required", ()))
-        self.names += [
-            name
-            for name in raw.get("required", ())
-            if name not in raw.get("properties", {})
-        ]
+        self.names += [name for name in raw.get("required", ()) if name not in raw.get("properties", {})]
         self.dependent = schema.dependent_required()
         known = dict.fromkeys(self.names)
         for name, others in self.dependent.items():
@@ -37,9 +33,7 @@ class ObjectPart:
         self.patterns: list[str] = list(raw.get("patternProperties", ()))
         self._children: dict[Any, Formula] = {}
         if "unevaluatedProperties" in raw:
-            raise UnsupportedSchemaError(
-                "unevaluatedProperties", at(schema.pointer, "unevaluatedProperties")
-            )
+            raise UnsupportedSchemaError("unevaluatedProperties", at(schema.pointer, "unevaluatedProperties"))
 
     def child(self, name: str | None, matched: tuple[bool, ...]) -> Formula:
         """What the value of a property has to be; `matched` says which of `patterns` its name matches."""

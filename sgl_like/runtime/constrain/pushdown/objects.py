@@ -99,9 +99,7 @@ class Object(Frame):
                 return ALL_BYTES & ~(1 << 0x20), None
             return one, Go(replace(self, gap=self.gap - 1))
         if SPACES >> byte & 1:
-            return SPACES, Push(
-                replace(self, spaces=0), Spaces(self.spaces - 1)
-            ) if self.spaces else None
+            return SPACES, Push(replace(self, spaces=0), Spaces(self.spaces - 1)) if self.spaces else None
         style = self.env.style
         if byte == 0x22 and self.phase in (FIRST, KEY):
             key = self._key()
@@ -110,9 +108,7 @@ class Object(Frame):
             return one, Push(replace(self, spaces=0), key)
         if byte == 0x3A and self.phase == COLON:
             assert self.pending is not None
-            return one, Push(
-                replace(self, phase=VALUE, pending=None, spaces=0), self.pending
-            )
+            return one, Push(replace(self, phase=VALUE, pending=None, spaces=0), self.pending)
         if byte == 0x2C and self.phase == AFTER:
             after = replace(self, phase=KEY, gap=style.comma_gap, spaces=style.spaces)
             return one, Go(after) if after._key() is not None else None
@@ -152,24 +148,16 @@ class Object(Frame):
             return self.must, self.watch
         change = lambda leaf: FALSE if leaf in false else leaf
         formulas = self.env.formulas
-        return formulas.map(self.must, change), tuple(
-            formulas.map(each, change) for each in self.watch
-        )
+        return formulas.map(self.must, change), tuple(formulas.map(each, change) for each in self.watch)
 
     # -- keys ----------------------------------------------------------------------------------------------------
 
     def _leaves(self) -> list[InObject]:
-        return [
-            leaf
-            for leaf in leaves([self.must, *self.watch])
-            if isinstance(leaf, InObject)
-        ]
+        return [leaf for leaf in leaves([self.must, *self.watch]) if isinstance(leaf, InObject)]
 
     def _names(self) -> list[str]:
         """Names that mean something to a leaf, in order."""
-        return list(
-            dict.fromkeys(name for leaf in self._leaves() for name in leaf.part.names)
-        )
+        return list(dict.fromkeys(name for leaf in self._leaves() for name in leaf.part.names))
 
     def _after_key(self, name: str | None, flags: tuple[bool, ...]) -> Object | None:
         """The state after a key; None if it leads nowhere. `flags`: one for each of `_key_watch`."""
@@ -191,9 +179,7 @@ class Object(Frame):
                 return FALSE
             assert isinstance(after, Leaf)
             old = children.get(after)
-            children[after] = (
-                child if old is None else env.formulas.all_of([old, child])
-            )
+            children[after] = child if old is None else env.formulas.all_of([old, child])
             return after
 
         must = env.formulas.map(self.must, advance)
@@ -206,9 +192,7 @@ class Object(Frame):
         used = self.used | {name} if name is not None else self.used
         names = self._names() if not env.style.any_order else []
         place = (
-            self.place
-            if env.style.any_order
-            else (names.index(name) + 1 if name in names else len(names))
+            self.place if env.style.any_order else (names.index(name) + 1 if name in names else len(names))
         )
         return Object(
             env, must, watch, COLON, used, place, 0, env.style.spaces, pending=value, waiting=waiting
@@ -249,10 +233,7 @@ class Object(Frame):
         """`_key_watch` of a name."""
         text = json.dumps(name, ensure_ascii=False).encode("utf-8", "surrogatepass")[1:]
         env = self.env
-        return tuple(
-            derive.matches(env.pool, self._watch_node(each), text)
-            for each in self._key_watch()
-        )
+        return tuple(derive.matches(env.pool, self._watch_node(each), text) for each in self._key_watch())
 
     def _watch_node(self, watch: tuple[str, Any]) -> Node:
         """The expression, without the opening quote, of keys for which the verdict is true."""
@@ -262,9 +243,7 @@ class Object(Frame):
             if kind == "pattern":
                 found = _pattern_key(env, which, self._leaves())
             else:
-                part = next(
-                    leaf.part for leaf in self._leaves() if id(leaf.part) == which
-                )
+                part = next(leaf.part for leaf in self._leaves() if id(leaf.part) == which)
                 node = env.scalars._of(part.schema.sub("propertyNames"), "string")
                 found = edge(env.pool, node, 0x22)[1]
             env.key_nodes[kind, which] = found
@@ -294,9 +273,7 @@ class Object(Frame):
         texts = tuple(
             sorted(
                 (
-                    json.dumps(name, ensure_ascii=False).encode(
-                        "utf-8", "surrogatepass"
-                    )[1:],
+                    json.dumps(name, ensure_ascii=False).encode("utf-8", "surrogatepass")[1:],
                     name,
                 )
                 for name in names
@@ -307,8 +284,7 @@ class Object(Frame):
 
     def _is_needed(self, name: str) -> bool:
         return any(
-            isinstance(leaf, InObject) and name in leaf.part.required
-            for leaf in required_leaves(self.must)
+            isinstance(leaf, InObject) and name in leaf.part.required for leaf in required_leaves(self.must)
         )
 
     def _other(self, watch: list[Node]) -> Node:
@@ -322,14 +298,8 @@ class Object(Frame):
             if self._after_key(None, flags) is None:
                 continue
             positive = [node for node, flag in zip(watch, flags, strict=True) if flag]
-            negative = [
-                node for node, flag in zip(watch, flags, strict=True) if not flag
-            ]
-            ways.append(
-                derive.conjoin(env.pool, [any_key, *positive], negative)
-                if kinds
-                else any_key
-            )
+            negative = [node for node, flag in zip(watch, flags, strict=True) if not flag]
+            ways.append(derive.conjoin(env.pool, [any_key, *positive], negative) if kinds else any_key)
         return env.pool.alt(ways)
 
     def _ends(self, formula: Formula) -> bool:
@@ -339,11 +309,7 @@ class Object(Frame):
             good = (
                 part.required <= leaf.seen
                 and leaf.count >= part.low
-                and all(
-                    leaf.seen.issuperset(v)
-                    for k, v in part.dependent.items()
-                    if k in leaf.seen
-                )
+                and all(leaf.seen.issuperset(v) for k, v in part.dependent.items() if k in leaf.seen)
             )
             return TRUE if good else FALSE
 
@@ -355,9 +321,7 @@ def _pattern_key(env: Env, pattern: str, running: list[InObject]) -> Node:
     try:
         body = search_to_expr(env.pool, pattern, env.scalars.strings.character)
     except ConstraintError as error:
-        schema = next(
-            leaf.part.schema for leaf in running if pattern in leaf.part.patterns
-        )
+        schema = next(leaf.part.schema for leaf in running if pattern in leaf.part.patterns)
         raise UnsupportedSchemaError(
             "patternProperties",
             at(schema.pointer, "patternProperties", pattern),

@@ -66,21 +66,13 @@ class Scalars:
         found = self._memo.get((formula, kind))
         if found is None:
             if isinstance(formula, And):
-                positive = [
-                    self._of(p, kind) for p in formula.parts if not isinstance(p, Not)
-                ]
-                negative = [
-                    self._of(p.part, kind) for p in formula.parts if isinstance(p, Not)
-                ]
-                found = derive.conjoin(
-                    self.pool, positive or [self.plain[kind]], negative
-                )
+                positive = [self._of(p, kind) for p in formula.parts if not isinstance(p, Not)]
+                negative = [self._of(p.part, kind) for p in formula.parts if isinstance(p, Not)]
+                found = derive.conjoin(self.pool, positive or [self.plain[kind]], negative)
             elif isinstance(formula, Or):
                 found = self.pool.alt([self._of(p, kind) for p in formula.parts])
             elif isinstance(formula, Not):
-                found = derive.conjoin(
-                    self.pool, [self.plain[kind]], [self._of(formula.part, kind)]
-                )
+                found = derive.conjoin(self.pool, [self.plain[kind]], [self._of(formula.part, kind)])
             else:
                 assert isinstance(formula, Own)
                 found = self._own(formula.schema, kind)
@@ -95,26 +87,18 @@ class Scalars:
             ("const", [raw["const"]] if "const" in raw else None),
         ):
             if values is not None and node is not EMPTY:
-                texts = {
-                    text
-                    for value in values
-                    for text in scalar_texts(value, kind, schema, keyword)
-                }
+                texts = {text for value in values for text in scalar_texts(value, kind, schema, keyword)}
                 node = derive.conjoin(self.pool, [node, self.pool.strings(texts)])
         return node
 
     def _typed(self, schema: Schema, kind: str) -> Node:
         types, raw = schema.types, schema.raw
         if kind == "literal":
-            return self.pool.strings(
-                t for name, texts in LITERALS.items() if name in types for t in texts
-            )
+            return self.pool.strings(t for name, texts in LITERALS.items() if name in types for t in texts)
         if kind == "string":
             if "string" not in types:
                 return EMPTY
-            return self.strings.from_schema(
-                raw, schema.pointer, one_spelling=not _only_lengths(raw)
-            )
+            return self.strings.from_schema(raw, schema.pointer, one_spelling=not _only_lengths(raw))
         if not types & {"number", "integer"}:
             return EMPTY
         if "multipleOf" in raw and Decimal(repr(raw["multipleOf"])) != 1:
@@ -122,19 +106,12 @@ class Scalars:
         if "number" in types and "multipleOf" not in raw:
             return self._numbers.number(raw)
         integer = self._numbers.integer(raw)
-        zeros = self.pool.sequence(
-            self.pool.literal(b"."), self.pool.repeat(self.pool.literal(b"0"), 1, 4)
-        )
+        zeros = self.pool.sequence(self.pool.literal(b"."), self.pool.repeat(self.pool.literal(b"0"), 1, 4))
         return self.pool.concat(integer, self.pool.optional(zeros))
 
 
 def _only_lengths(raw: Mapping[str, Any]) -> bool:
-    return (
-        "pattern" not in raw
-        and "format" not in raw
-        and "enum" not in raw
-        and "const" not in raw
-    )
+    return "pattern" not in raw and "format" not in raw and "enum" not in raw and "const" not in raw
 
 
 def scalar_texts(value: Any, kind: str, schema: Schema, keyword: str) -> list[bytes]:
@@ -181,11 +158,7 @@ class Scalar(Frame):
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Scalar)
-            and self.node is other.node
-            and self.watch == other.watch
-        )
+        return isinstance(other, Scalar) and self.node is other.node and self.watch == other.watch
 
     def step(self, byte: int) -> tuple[int, Action | None]:
         """Derivatives of all expressions side by side."""

@@ -26,9 +26,7 @@ ARRAY = ("items", "prefixItems", "additionalItems", "contains", "minContains", "
          "maxItems", "uniqueItems", "unevaluatedItems")  # fmt: skip
 STRING = ("minLength", "maxLength", "pattern", "format")
 NUMBER = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-OWN = frozenset(
-    (*OBJECT, *ARRAY, *STRING, *NUMBER, "type", "enum", "const", "dependencies")
-)
+OWN = frozenset((*OBJECT, *ARRAY, *STRING, *NUMBER, "type", "enum", "const", "dependencies"))
 _NESTED = ("allOf", "anyOf", "oneOf", "prefixItems")
 _NESTED_ONE = ("not", "if", "then", "else", "additionalProperties", "propertyNames", "contains", "items",
                "additionalItems", "unevaluatedProperties", "unevaluatedItems")  # fmt: skip
@@ -52,9 +50,7 @@ class Own(Leaf):
 class Schema:
     """One sub-schema of a document. Compare with ``is``."""
 
-    def __init__(
-        self, document: Document, raw: Mapping[str, Any], pointer: str, base: str
-    ) -> None:
+    def __init__(self, document: Document, raw: Mapping[str, Any], pointer: str, base: str) -> None:
         self.document = document
         self.raw = raw
         self.pointer = pointer
@@ -112,18 +108,14 @@ class Schema:
         if "anyOf" in raw:
             yield f.any_of([self.sub("anyOf", i) for i in range(len(raw["anyOf"]))])
         if "oneOf" in raw:
-            yield f.exactly_one(
-                [self.sub("oneOf", i) for i in range(len(raw["oneOf"]))]
-            )
+            yield f.exactly_one([self.sub("oneOf", i) for i in range(len(raw["oneOf"]))])
         if "not" in raw:
             yield f.negate(self.sub("not"))
         if "if" in raw and ("then" in raw or "else" in raw):
             condition = self.sub("if")
             then = self.sub("then") if "then" in raw else TRUE
             other = self.sub("else") if "else" in raw else TRUE
-            yield f.any_of(
-                [f.all_of([condition, then]), f.all_of([f.negate(condition), other])]
-            )
+            yield f.any_of([f.all_of([condition, then]), f.all_of([f.negate(condition), other])])
         for name, keyword in self._dependent_schemas():
             present = document.keep(
                 {"type": "object", "required": [name]},
@@ -142,13 +134,7 @@ class Schema:
     def dependent_required(self) -> dict[str, list[str]]:
         """Property names that others require."""
         out = dict(self.raw.get("dependentRequired", {}))
-        out.update(
-            {
-                k: v
-                for k, v in self.raw.get("dependencies", {}).items()
-                if isinstance(v, list)
-            }
-        )
+        out.update({k: v for k, v in self.raw.get("dependencies", {}).items() if isinstance(v, list)})
         return out
 
 
@@ -158,13 +144,9 @@ class Document:
     def __init__(self, root: Any, formulas: Formulas) -> None:
         self.root = root
         self.formulas = formulas
-        self.draft7 = isinstance(root, Mapping) and "draft-0" in str(
-            root.get("$schema", "")
-        )
+        self.draft7 = isinstance(root, Mapping) and "draft-0" in str(root.get("$schema", ""))
         self._schemas: dict[tuple[int, str], Schema] = {}
-        self._places: dict[
-            str, tuple[Any, str, str]
-        ] = {}  # URI with fragment -> (raw, pointer, base)
+        self._places: dict[str, tuple[Any, str, str]] = {}  # URI with fragment -> (raw, pointer, base)
         self._dynamic: dict[str, list[str]] = {}
         self._bases: dict[int, str] = {}
         self._made: dict[str, Mapping[str, Any]] = {}
@@ -183,9 +165,7 @@ class Document:
         key = (id(raw), pointer)
         found = self._schemas.get(key)
         if found is None:
-            found = self._schemas[key] = Schema(
-                self, raw, pointer, self._bases.get(id(raw), base)
-            )
+            found = self._schemas[key] = Schema(self, raw, pointer, self._bases.get(id(raw), base))
         return found.formula()
 
     def keep(self, raw: Mapping[str, Any], pointer: str, base: str) -> Formula:
@@ -210,9 +190,7 @@ class Document:
         raw, pointer, base = self._find(reference, schema, keyword)
         return self.schema(raw, pointer, base)
 
-    def _find(
-        self, reference: str, schema: Schema, keyword: str
-    ) -> tuple[Any, str, str]:
+    def _find(self, reference: str, schema: Schema, keyword: str) -> tuple[Any, str, str]:
         uri = urljoin(schema.base, reference)
         place = self._places.get(uri) or self._places.get(uri.rstrip("#"))
         if place is not None:

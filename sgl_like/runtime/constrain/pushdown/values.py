@@ -19,9 +19,7 @@ from sgl_like.runtime.constrain.pushdown.scalars import KINDS, Scalar, Scalars
 
 SPACES = sum(1 << b for b in b" \n\r\t")
 NO_START = ALL_BYTES & ~SPACES & ~sum(1 << b for b in (0x7B, 0x5B, *KINDS))
-KIND_MASKS = {
-    kind: sum(1 << b for b, k in KINDS.items() if k == kind) for kind in KINDS.values()
-}
+KIND_MASKS = {kind: sum(1 << b for b, k in KINDS.items() if k == kind) for kind in KINDS.values()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +50,7 @@ class Env:
         style: Style,
         free: Env | None = None,
     ) -> None:
-        self.free = (
-            free or self
-        )  # for values that nothing is asserted about: the same in all grammars
+        self.free = free or self  # for values that nothing is asserted about: the same in all grammars
         self.pool = pool
         self.formulas = formulas
         self.scalars = scalars
@@ -64,13 +60,9 @@ class Env:
         self.key_nodes: dict[Any, Any] = {}  # expressions of keys
 
 
-def value(
-    env: Env, must: Formula, watch: tuple[Formula, ...], gap: int, spaces: int
-) -> Value:
+def value(env: Env, must: Formula, watch: tuple[Formula, ...], gap: int, spaces: int) -> Value:
     """The frame before a value."""
-    return Value(
-        env.free if must is TRUE and not watch else env, must, watch, gap, spaces
-    )
+    return Value(env.free if must is TRUE and not watch else env, must, watch, gap, spaces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +92,11 @@ class Value(Frame):
         if self.gap:
             if byte != 0x20:
                 return ~(1 << 0x20) & ((1 << 256) - 1), None
-            return one, Go(
-                Value(self.env, self.must, self.watch, self.gap - 1, self.spaces)
-            )
+            return one, Go(Value(self.env, self.must, self.watch, self.gap - 1, self.spaces))
         if SPACES >> byte & 1:
             if not self.spaces:
                 return SPACES, None
-            return SPACES, Push(
-                Value(self.env, self.must, self.watch), Spaces(self.spaces - 1)
-            )
+            return SPACES, Push(Value(self.env, self.must, self.watch), Spaces(self.spaces - 1))
         if byte == 0x7B:
             started = start_object(self.env, self.must, self.watch)
             return one, None if started is None else Go(started)

@@ -16,9 +16,7 @@ from sgl_like.runtime.constrain.pushdown.machine import Stack
 from sgl_like.runtime.constrain.pushdown.values import Style
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
-SUITE = (
-    Path(__file__).parents[5] / "shared/bench/constraints/json-schema-test-suite/tests"
-)
+SUITE = Path(__file__).parents[5] / "shared/bench/constraints/json-schema-test-suite/tests"
 META = {
     "draft2020-12": "https://json-schema.org/draft/2020-12/schema",
     "draft7": "http://json-schema.org/draft-07/schema#",
@@ -101,11 +99,7 @@ def test_masks_equal_trying_every_token(instance: Any, indent: int | None) -> No
     valid = jsonschema.Draft202012Validator(SHAPES).is_valid(instance)
     for byte in json.dumps(instance, indent=indent).encode():
         assert stack is not None
-        tried = {
-            t
-            for t, data in enumerate(TOKENS)
-            if compiled.machine.read(stack, data) is not None
-        }
+        tried = {t for t, data in enumerate(TOKENS) if compiled.machine.read(stack, data) is not None}
         assert allowed(compiled, stack) - {len(TOKENS)} == tried
         assert (len(TOKENS) in allowed(compiled, stack)) == stack.accepting
         stack = compiled.machine.step(stack, byte)
@@ -171,17 +165,13 @@ def test_json_schema_test_suite(draft: str, least: int) -> None:
             for test in group["tests"]:
                 try:
                     stack = compiled.compile(schema, LOOSE)
-                    data = json.dumps(test["data"], ensure_ascii=False).encode(
-                        "utf-8", "surrogatepass"
-                    )
+                    data = json.dumps(test["data"], ensure_ascii=False).encode("utf-8", "surrogatepass")
                     after = compiled.machine.read(stack, data)
                 except ConstraintError:
                     counts["refused"] += 1
                     continue
                 accepted = after is not None and after.accepting
-                counts[
-                    "right" if accepted == test["valid"] else f"accepted is {accepted}"
-                ] += 1
+                counts["right" if accepted == test["valid"] else f"accepted is {accepted}"] += 1
                 if accepted and not test["valid"]:
                     wrong.append((path.name, group["description"], test["description"]))
     assert not wrong

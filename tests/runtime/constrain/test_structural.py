@@ -1,0 +1,170 @@
+"""Structural tags: against a plain reader of the output, token by token."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from sgl_like.errors import ConstraintError, UnsupportedSchemaError
+from sgl_like.runtime.constrain.compiler import GrammarCompiler
+from sgl_like.runtime.constrain.vocabulary import Vocabulary
+from tests.support.constrain_vocab import allowed, make_vocabulary, random_output
+
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+TOOLS: dict[str, Any] = {
+    "structures": [
+        {"begin": "<tool=add>", "schema": SCHEMA, "end": "</tool>"},
+        {"begin": "<tool=sub>", "schema": {"enum": [1, 2]}, "end": "</tool>"},
+    ],
+    "triggers": ["<tool="],
+}
+PIECES = [
+    "<",
+    "<t",
+    "tool=",
+    "<tool=",
+    "<tool=add>{",
+    "add>",
+    '{"a":',
+    "true",
+    "false",
+    "}",
+    "</tool>",
+    "1",
+    "1<",
+    "a",
+]
+VOCABULARY = Vocabulary(
+    [*(piece.encode() for piece in PIECES), *(bytes([i]) for i in range(256)), b"</s>"], [270]
+)
+
+
+def accepts(tag: Any, text: str) -> bool:
+    matcher = GrammarCompiler(VOCABULARY).compile_structural_tag(tag).matcher()
+    return matcher.accept_bytes(text.encode()) and matcher.is_complete
+
+
+def reads(tag: dict[str, Any], text: str) -> bool:
+    """The form by hand: up to the first trigger, one structure of small known texts, and again."""
+    ends = {text.find(t) + len(t): t for t in tag["triggers"] if t in text}
+    if not ends:
+        return True
+    end = min(ends)
+    for structure in tag["structures"]:
+        begin = structure["begin"]
+        if begin.startswith(ends[end]) and text.startswith(begin[len(ends[end]) :], end):
+            rest = text[end + len(begin) - len(ends[end]) :]
+            for value in ("1", "2", '{"a":true}', '{"a":false}'):
+                valid = (value in "12") == ("enum" in structure["schema"])
+                if valid and rest.startswith(value + structure["end"]):
+                    return reads(tag, rest[len(value + structure["end"]) :])
+    return False
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", True),
+        ("any text < <tool 서울 </tool>", True),
+        ('so: <tool=add>{"a":true}</tool>', True),
+        ('<tool=add>{"a":true}</tool><tool=sub>2</tool> and more', True),
+        ("<tool=", False),
+        ("<tool=mul>1</tool>", False),
+        ("<tool=sub>3</tool>", False),
+        ("<tool=sub>2</tool", False),
+        ("<<tool=sub>2</tool>", True),
+        ("<tool=sub>2</tool><tool=", False),
+    ],
+)
+def test_known_texts(text: str, expected: bool) -> None:
+    assert accepts(TOOLS, text) == expected == reads(TOOLS, text)
+    assert accepts(json.dumps(TOOLS), text) == expected
+
+
+def test_random_texts_and_masks() -> None:
+    compiled = GrammarCompiler(VOCABULARY).compile_structural_tag(TOOLS)
+    for seed in range(30):
+        rng = random.Random(seed)
+        text = "".join(rng.choices(PIECES, k=rng.randint(1, 8)))
+        matcher = compiled.matcher()
+        assert (matcher.accept_bytes(text.encode()) and matcher.is_complete) == reads(TOOLS, text)
+        matcher, output = compiled.matcher(), ""
+        for _ in range(12):
+            mask = allowed(matcher)
+            assert mask == {t for t in range(VOCABULARY.size) if matcher.copy().accept_token(t)}
+            pieces = [t for t in mask if t < len(PIECES)]
+            choice = rng.choice(pieces or sorted(mask))
+            assert matcher.accept_token(choice)
+            if matcher.is_terminated:
+                break
+            output += (VOCABULARY.token_bytes[choice] or b"").decode()
+        assert reads(TOOLS, output + matcher.shortest_completion().decode())
+
+
+def test_several_triggers() -> None:
+    tag = {
+        "structures": [
+            {"begin": "<a>", "schema": {"enum": [1]}, "end": ""},
+            {"begin": "ab!", "schema": {"enum": [2]}, "end": "."},
+            {"begin": "<ab?", "schema": {"enum": [1]}, "end": "."},
+        ],
+        "triggers": ["<a>", "ab", "<ab"],
+    }
+    for text in ("<a>1<a>1 x", "xab!2.", "<ab?1.", "<ab!2.", "<<ab?1.", "a <a"):
+        assert accepts(tag, text), text
+    for text in ("ab", "ab?1.", "<ab", "<a>2", "xab!2", "<ab?2."):
+        assert not accepts(tag, text), text
+
+
+def test_forced_and_completed() -> None:
+    vocabulary = make_vocabulary()
+    matcher = GrammarCompiler(vocabulary).compile_structural_tag(TOOLS).matcher()
+    assert matcher.is_complete and matcher.forced_bytes() == b""
+    assert matcher.accept_bytes(b"text <tool=a")
+    assert not matcher.is_complete and matcher.forced_bytes() == b'dd>{"a":'
+    assert matcher.accept_bytes(b'dd>{"a":t')
+    assert matcher.forced_bytes() == b"rue}</tool>" == matcher.shortest_completion()
+    random_output(matcher, vocabulary, random.Random(0))
+
+
+def test_property_order_and_separators_reach_the_schemas() -> None:
+    schema = {"type": "object", "properties": {k: {"enum": [1]} for k in "ab"}, "required": ["a", "b"]}
+    tag = {"structures": [{"begin": "!", "schema": schema, "end": ""}], "triggers": ["!"]}
+    compiler = GrammarCompiler(VOCABULARY)
+    matcher = compiler.compile_structural_tag(tag, "any", (", ", ": ")).matcher()
+    assert matcher.accept_bytes(b'!{"b": 1, "a": 1}')
+    assert not compiler.compile_structural_tag(tag).matcher().accept_bytes(b'!{"b"')
+
+
+@pytest.mark.parametrize(
+    ("tag", "message"),
+    [
+        (3, "is an object, not int"),
+        ("{", "is not JSON"),
+        ({"triggers": ["a"]}, "'structures' is a non-empty list"),
+        ({"structures": TOOLS["structures"]}, "'triggers' is a non-empty list"),
+        ({**TOOLS, "triggers": [""]}, "'triggers' is a non-empty list of non-empty"),
+        ({**TOOLS, "triggers": ["<call"]}, r"structures\[0\]: begin '<tool=add>' starts with none of"),
+        ({**TOOLS, "format": {}}, "'format' is not supported"),
+        ({**TOOLS, "type": "tags"}, "the type 'tags' is not supported"),
+        ({**TOOLS, "structures": [{"begin": "<tool="}]}, r"structures\[0\] has to have"),
+        ({**TOOLS, "structures": [{"begin": "<tool=", "schema": {}, "end": 1}]}, "'end' is a string"),
+        ({**TOOLS, "structures": [{"begin": "<tool=", "schema": 3, "end": ""}]}, "JSON schema is an object"),
+        (
+            {**TOOLS, "structures": [{"begin": "xax", "schema": {}, "end": ""}], "triggers": ["xax", "a"]},
+            "never reached",
+        ),
+    ],
+)
+def test_errors(tag: Any, message: str) -> None:
+    with pytest.raises(ConstraintError, match=message):
+        GrammarCompiler(VOCABULARY).compile_structural_tag(tag)
+
+
+def test_a_schema_that_cannot_be_enforced() -> None:
+    tag = {"structures": [{"begin": "<", "schema": {"$ref": "#/nowhere"}, "end": ""}], "triggers": ["<"]}
+    with pytest.raises(UnsupportedSchemaError):
+        GrammarCompiler(VOCABULARY).compile_structural_tag(tag)
