@@ -28,7 +28,7 @@ class EngineConfig:
         context_length: longest sequence; ``None`` means the model's own limit.
         enable_radix_cache: keep prefixes for reuse.
         threads: torch's threads in the engine; ``None`` means one for a small model, whose operations are too short
-            to share (with a second thread they are up to half as fast when the other core is busy), else torch's choice.
+            to share (a second thread only waits where the other core is busy), else torch's choice.
 
     Raises:
         ConfigError: a value is out of range.

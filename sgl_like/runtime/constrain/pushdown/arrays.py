@@ -167,7 +167,7 @@ class Array(Frame):
         return ALL_BYTES & ~(1 << 0x5D | 1 << 0x2C | SPACES) | one, None
 
     def _item(self, gap: int, spaces: int) -> tuple[Frame, Frame] | None:
-        """This frame while an item is read, and the frame of the item."""
+        """What waits while an item is read, and the frame of the item."""
         env = self.env
         children: dict[Leaf, Formula] = {}
 

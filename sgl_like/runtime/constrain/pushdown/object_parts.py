@@ -79,6 +79,7 @@ def in_object(env: Env, part: ObjectPart, seen: frozenset[str], count: int) -> F
 
 
 def begin_object(env: Env, schema: Schema) -> Formula:
+    """What a schema's own assertions become when the value turns out to be an object."""
     raw = schema.raw
     if "object" not in schema.types:
         return FALSE

@@ -146,7 +146,10 @@ class Object(Frame):
     def _without(self, false: set[Formula]) -> tuple[Formula, tuple[Formula, ...]]:
         if not false:
             return self.must, self.watch
-        change = lambda leaf: FALSE if leaf in false else leaf
+
+        def change(leaf: Leaf) -> Formula:
+            return FALSE if leaf in false else leaf
+
         formulas = self.env.formulas
         return formulas.map(self.must, change), tuple(formulas.map(each, change) for each in self.watch)
 

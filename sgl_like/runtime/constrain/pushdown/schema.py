@@ -65,7 +65,7 @@ class Schema:
         return frozenset([names] if isinstance(names, str) else names)
 
     def formula(self) -> Formula:
-        """This schema as a formula.
+        """The formula that stands for this schema.
 
         Raises:
             UnsupportedSchemaError: something in it cannot be enforced.

@@ -122,7 +122,7 @@ def walk(
                     here = np.int64(-top)
                     alive = True
                     break
-                if kind == PUSH or kind == ENTER:
+                if kind in (PUSH, ENTER):
                     scratch[top, 0], scratch[top, 1] = pairs[number, 0], below
                     scratch[top + 1, 0], scratch[top + 1, 1] = (
                         pairs[number, 1],
