@@ -23,6 +23,9 @@ if importlib.util.find_spec("sgl_like") is None:  # the races' environment need 
 
 from sgl_like.runtime.constrain import base
 from sgl_like.runtime.constrain.compiler import CompiledGrammar, GrammarCompiler
+from sgl_like.runtime.constrain.pushdown.compile import JsonCompiler
+from sgl_like.runtime.constrain.pushdown.machine import Machine, Stack
+from sgl_like.runtime.constrain.pushdown.values import Style
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 
@@ -78,6 +81,10 @@ class SglLike(Engine):
         """A regex for the whole output."""
         return self.compiler.compile_regex(regex)
 
+    def compile_ebnf(self, grammar: str) -> CompiledGrammar:
+        """A grammar in GBNF or Lark syntax."""
+        return self.compiler.compile_ebnf(grammar)
+
     def start(self, compiled: CompiledGrammar) -> SglLikeMatcher:
         """A matcher at the start of an output."""
         return SglLikeMatcher(compiled.matcher(), self.rows)
@@ -93,3 +100,47 @@ class SglLikeDefault(SglLike):
     name = "sgl_like-default"
     separators = (",", ":")
     options: ClassVar[dict[str, Any]] = {}
+
+
+class PushdownMatcher(Matcher):
+    """One output, followed by the pushdown machine."""
+
+    def __init__(self, machine: Machine, stack: Stack, row: NDArray[np.int32]) -> None:
+        self.machine = machine
+        self.stack = stack
+        self.row = row
+
+    def fill_mask(self) -> None:
+        """Write the mask of the next token into the engine's `mask`."""
+        self.row[:] = self.machine.mask(self.stack)
+
+    def accept(self, token: int) -> bool:
+        """Advance by a token; False if it is not allowed."""
+        after = self.machine.step(self.stack, token)
+        self.stack = after or self.stack
+        return after is not None
+
+    def can_end(self) -> bool:
+        """Whether the output may end here."""
+        return self.stack.accepting
+
+
+class SglLikePushdown(Engine):
+    """The pushdown machine, which generation does not use yet: any whitespace, properties in any order."""
+
+    name, package = "sgl_like-pushdown", "sgl-like"
+
+    def __init__(self, vocab: Any) -> None:
+        super().__init__(vocab)
+        self.row = self.mask.view(np.int32)
+        pieces = [vocab.token_bytes(i) or None for i in range(vocab.size)]
+        self.compiler = JsonCompiler(Vocabulary(pieces, [vocab.eos]))
+        self.style = Style(spaces=20, any_order=True)
+
+    def compile(self, schema: Any) -> Stack:
+        """A JSON Schema; raises what our compiler raises."""
+        return self.compiler.compile(schema, self.style)
+
+    def start(self, compiled: Stack) -> PushdownMatcher:
+        """A matcher at the start of an output."""
+        return PushdownMatcher(self.compiler.machine, compiled, self.row)
