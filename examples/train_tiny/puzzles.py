@@ -116,6 +116,8 @@ def held_out(target: int, numbers: tuple[int, ...]) -> bool:
 
 def draw_puzzle(rng: random.Random, count: int, held: bool = False) -> tuple[int, tuple[int, ...]]:
     """A solvable puzzle of `count` numbers (1..9) with a target in 1..50, from one side of the split."""
+    if held and count < 3:
+        raise ValueError("puzzles of two numbers are never held out: draw 3 or 4")
     while True:
         numbers = tuple(rng.randint(1, 9) for _ in range(count))
         if not held and rng.random() < (0.6 if count == 2 else 0.15 if count == 3 else 0):

@@ -140,7 +140,7 @@ class Run:
         """Epochs until the budget is used up, a report every `--report` minutes, all scores at the end."""
         rng = random.Random(self.args.seed)
         mix = Mix(puzzles=self.args.puzzles)
-        due, epochs = self.args.first_report / self.args.minutes, 0
+        due, epochs, mean = self.args.first_report / self.args.minutes, 0, 0.0
         while self.progress < 1:
             losses: list[Tensor] = []
             for batch in batches(epoch(self.data, self.tokenizer, mix, rng), mix, rng):
@@ -151,8 +151,9 @@ class Run:
                 if self.progress >= 1:
                     break
             epochs += 1
-            self.say(f"epoch {epochs} done, step {self.steps}, loss {float(torch.stack(losses).mean()):.4f}")
-        self.report(epochs, float("nan"))
+            mean = float(torch.stack(losses).mean())
+            self.say(f"epoch {epochs} done, step {self.steps}, loss {mean:.4f}")
+        self.report(epochs, mean)
         model = self.master.averaged()
         for size in (2, 3, 4):
             self.say(f"{size} numbers {score_puzzles(model, self.tokenizer, size)}")

@@ -229,6 +229,8 @@ def test_held_out_puzzles_are_not_drawn_for_training() -> None:
     drawn = [puzzles.draw_puzzle(rng, 3) for _ in range(300)]
     assert not any(puzzles.held_out(*puzzle) for puzzle in drawn)
     assert puzzles.held_out(*puzzles.draw_puzzle(rng, 3, held=True))
+    with pytest.raises(ValueError, match="never held out"):
+        puzzles.draw_puzzle(rng, 2, held=True)
 
 
 def test_puzzles_are_reproducible() -> None:
