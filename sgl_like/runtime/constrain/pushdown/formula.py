@@ -126,9 +126,7 @@ class Formulas:
         return found
 
     def exactly_one(self, parts: list[Formula]) -> Formula:
-        """One of `parts` and no other."""
-        if len(parts) > 64 and len(set(parts)) > 64:
-            pass  # quadratic, but linear in memory per part
+        """One of `parts` and no other. Quadratic in their number."""
         return self.any_of(
             self.all_of([part, *(self.negate(other) for j, other in enumerate(parts) if j != i)])
             for i, part in enumerate(parts)
