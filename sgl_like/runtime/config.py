@@ -27,8 +27,8 @@ class EngineConfig:
         max_queued_requests: requests beyond this many waiting ones are refused.
         context_length: longest sequence; ``None`` means the model's own limit.
         enable_radix_cache: keep prefixes for reuse.
-        threads: torch's threads in the engine; ``None`` means one for a small model, whose operations are too short
-            to share (a second thread only waits where the other core is busy), else torch's choice.
+        threads: torch's threads in the engine; ``None`` means one for a small model, where a second gains
+            a tenth on an idle machine and loses more on a busy one, else torch's choice.
 
     Raises:
         ConfigError: a value is out of range.

@@ -20,7 +20,8 @@ from sgl_like.runtime.tokenizer.tokenizer import read_json
 EMBEDDED_MODEL = Path(__file__).parents[2] / "assets" / "tiny"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SMALL_MODEL = 50_000_000
-"""Parameters below which a CPU computes in float32 and on one thread: the weights fit its caches."""
+"""Parameters below which a CPU computes in float32, where greedy output does not depend on the batch, and on one
+thread. bfloat16 is faster even then (examples/bench/README.md); ask for it with ``dtype``."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = ["*.json", "*.safetensors", "*.jinja"]
 

@@ -369,3 +369,26 @@ def test_tokens_that_nothing_can_follow_are_refused_early() -> None:
     assert matcher.shortest_completion() == b"o" or re.fullmatch(
         "[g-z]", matcher.shortest_completion().decode()
     )
+
+
+def test_a_closing_quote_that_a_tokenizer_joins_with_what_follows_is_not_forced() -> None:
+    """The token ``"/`` starts inside the forced ``":"``; whether it comes depends on the string's first character."""
+    pieces = [*(bytes([b]) for b in range(256)), b"path", b'":"', b'":', b'"/', b'{"']
+
+    def tokenize(text: str) -> list[int]:
+        parts = re.findall(r'\{"|path|":(?="/)|"/|":"|":|[\s\S]', text)
+        known = {piece: token for token, piece in enumerate(pieces)}
+        return [
+            token for p in parts for token in ([known[p.encode()]] if p.encode() in known else p.encode())
+        ]
+
+    schema = {
+        "type": "object",
+        "properties": {"path": {"type": "string"}},
+        "required": ["path"],
+        "additionalProperties": False,
+    }
+    vocabulary = Vocabulary([*pieces, None], [len(pieces)], tokenize=tokenize)
+    matcher = GrammarCompiler(vocabulary).compile_json_schema(schema).matcher()
+    assert matcher.forced_bytes() == b'{"path":"'
+    assert [pieces[token] for token in matcher.forced_tokens()] == [b'{"', b"path"]
