@@ -15,9 +15,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
-    "default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    "default",
+    derandomize=True,  # the same examples on every machine: a red run means a change made it red
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("thorough", settings.get_profile("default"), max_examples=2000)
+settings.register_profile("random", settings.get_profile("default"), derandomize=False, print_blob=True)
+settings.register_profile("thorough", settings.get_profile("random"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 _LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
