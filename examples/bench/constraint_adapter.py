@@ -25,7 +25,7 @@ from sgl_like.runtime.constrain import base
 from sgl_like.runtime.constrain.compiler import CompiledGrammar, GrammarCompiler
 from sgl_like.runtime.constrain.pushdown.compile import JsonCompiler
 from sgl_like.runtime.constrain.pushdown.machine import Machine, Stack
-from sgl_like.runtime.constrain.pushdown.values import Style
+from sgl_like.runtime.constrain.pushdown.syntax import Style
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 
@@ -112,7 +112,7 @@ class PushdownMatcher(Matcher):
 
     def fill_mask(self) -> None:
         """Write the mask of the next token into the engine's `mask`."""
-        self.row[:] = self.machine.mask(self.stack)
+        self.machine.fill(self.stack, self.row)
 
     def accept(self, token: int) -> bool:
         """Advance by a token; False if it is not allowed."""
@@ -122,7 +122,7 @@ class PushdownMatcher(Matcher):
 
     def can_end(self) -> bool:
         """Whether the output may end here."""
-        return self.stack.accepting
+        return self.machine.accepting(self.stack)
 
 
 class SglLikePushdown(Engine):

@@ -26,6 +26,7 @@ from sgl_like.runtime.constrain.expr import (
     Corner,
     Edges,
     Members,
+    Multiple,
     Node,
     Pool,
     Repeat,
@@ -159,6 +160,11 @@ def _raw_both_edges(pool: Pool, node: Node) -> Edges:
     return found
 
 
+def _multiple_edges(pool: Pool, node: Node) -> Edges:
+    assert isinstance(node, Multiple)
+    return _join(pool.after_multiple(node))
+
+
 def _rule_edges(pool: Pool, node: Node) -> Edges:
     assert isinstance(node, Rule)
     left = left_recursion(pool, node)
@@ -189,6 +195,7 @@ _EDGES: dict[type[Node], Callable[[Pool, Node], Edges]] = {
     Alt: _alt_edges,
     Members: _members_edges,
     Both: _both_edges,
+    Multiple: _multiple_edges,
     Rule: _rule_edges,
     Corner: _corner_edges,
 }

@@ -9,8 +9,10 @@ the empty language is always the one node `EMPTY`. Derivatives are in `derive.py
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from itertools import count
+from typing import Any
 
 from sgl_like.errors import ConstraintTooComplex
 from sgl_like.runtime.constrain.base import Limits
@@ -18,14 +20,17 @@ from sgl_like.runtime.constrain.nodes import (
     ALL_BYTES,
     EMPTY,
     EPSILON,
+    UNLIMITED,
     Alt,
     Both,
     Bytes,
     Concat,
     Corner,
+    Divisor,
     Edges,
     Members,
     MemberSpec,
+    Multiple,
     Node,
     Repeat,
     Rule,
@@ -34,11 +39,13 @@ from sgl_like.runtime.constrain.nodes import (
 )
 
 __all__ = [
-    "ALL_BYTES", "EMPTY", "EPSILON", "Alt", "Both", "Bytes", "Concat", "Corner", "Edges", "MemberSpec", "Members",
-    "Node", "Pool", "Repeat", "Rule", "Strings", "bits",
+    "ALL_BYTES", "EMPTY", "EPSILON", "Alt", "Both", "Bytes", "Concat", "Corner", "Divisor", "Edges", "MemberSpec",
+    "Members", "Multiple", "Node", "Pool", "Repeat", "Rule", "Strings", "bits",
 ]  # fmt: skip
 
 _LONGEST_LITERAL = 256  # joining stops there: a stack of 10,000 closing brackets is not copied at every step
+_MOST_KEPT = 256
+_DIGITS = 0x3FF << 0x30
 
 
 class Pool:
@@ -52,7 +59,9 @@ class Pool:
         self.limits = limits
         self.edges: dict[Node, Edges] = {}  # memo of derive.edges
         self.raw_edges: dict[Node, Edges] = {}  # memo of derive: edges of a conjunction before pruning
+        self.counted: dict[tuple[Node, Node], Any] = {}  # memo of `pushdown.expressions`
         self._nodes: weakref.WeakValueDictionary[Hashable, Node] = weakref.WeakValueDictionary()
+        self._kept: OrderedDict[Hashable, Node] = OrderedDict()
         self._made = 2
         self._stop = 0
         self.start_work()
@@ -65,9 +74,20 @@ class Pool:
         """Drop the memos, and with them every node that nobody else holds."""
         self.edges.clear()
         self.raw_edges.clear()
+        self.counted.clear()
 
-    def _add(self, key: Hashable, node: Node, nullable: bool, min_len: int) -> Node:
-        node.serial, node.nullable, node.min_len = self._made, nullable, min_len
+    def keep(self, key: Hashable, build: Callable[[], Node]) -> Node:
+        """What `build` makes, built once: the 256 keys that were asked for last are remembered."""
+        found = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = build()
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return found
+
+    def _add(self, key: Hashable, node: Node, nullable: bool, min_len: int, max_len: int = UNLIMITED) -> Node:
+        node.serial, node.nullable, node.min_len, node.max_len = self._made, nullable, min_len, max_len
         self._made += 1
         if self._made > self._stop:
             raise ConstraintTooComplex(
@@ -85,7 +105,7 @@ class Pool:
             return found
         node = Bytes()
         node.mask = mask
-        return self._add(mask, node, False, 1)
+        return self._add(mask, node, False, 1, 1)
 
     def byte_range(self, low: int, high: int) -> Node:
         """One byte from `low` to `high`, both included."""
@@ -112,7 +132,7 @@ class Pool:
             return found
         node = Strings()
         node.strings = strings
-        return self._add(strings, node, not strings[0], min(map(len, strings)))
+        return self._add(strings, node, not strings[0], min(map(len, strings)), max(map(len, strings)))
 
     def concat(self, head: Node, tail: Node) -> Node:
         """`head` then `tail`."""
@@ -157,7 +177,8 @@ class Pool:
             return found
         node = Concat()
         node.head, node.tail = head, tail
-        return self._add(key, node, head.nullable and tail.nullable, head.min_len + tail.min_len)
+        longest = min(head.max_len + tail.max_len, UNLIMITED)
+        return self._add(key, node, head.nullable and tail.nullable, head.min_len + tail.min_len, longest)
 
     def alt(self, items: Iterable[Node]) -> Node:
         """Any one of `items`. Merges byte sets, finite sets, equal tails and touching counts."""
@@ -215,7 +236,8 @@ class Pool:
             return found
         node = Alt()
         node.items = tuple(kept)
-        return self._add(key, node, any(n.nullable for n in kept), min(n.min_len for n in kept))
+        shortest, longest = min(n.min_len for n in kept), max(n.max_len for n in kept)
+        return self._add(key, node, any(n.nullable for n in kept), shortest, longest)
 
     def _join_heads(self, items: list[Node]) -> list[Node]:
         """Rb | Rc = R(b | c) for rules: what keeps S = aSb | aSc | x from having 2**n alternatives after n letters."""
@@ -261,7 +283,8 @@ class Pool:
             return found
         node = Repeat()
         node.item, node.low, node.high = item, low, high
-        return self._add(key, node, low == 0, low * item.min_len)
+        longest = UNLIMITED if high is None else min(high * item.max_len, UNLIMITED)
+        return self._add(key, node, low == 0, low * item.min_len, longest)
 
     def optional(self, item: Node) -> Node:
         """`item` or nothing."""
@@ -283,7 +306,8 @@ class Pool:
         nullable = all(n.nullable for n in pos) and not any(n.nullable for n in neg)
         if EPSILON in pos:
             return EPSILON if nullable else EMPTY
-        if EMPTY in pos or not pos.keys().isdisjoint(neg):
+        shortest, longest = max(n.min_len for n in pos), min(n.max_len for n in pos)
+        if EMPTY in pos or shortest > longest or not pos.keys().isdisjoint(neg):
             return EMPTY
         if len(pos) == 1 and not neg:
             return next(iter(pos))
@@ -294,8 +318,37 @@ class Pool:
         if found is not None:
             return found
         node = Both()
-        node.positive, node.negative, node.live = positives, negatives, True if nullable else None
-        return self._add(key, node, nullable, max(n.min_len for n in positives))
+        node.positive, node.negative = positives, negatives
+        node.live = True if nullable or (not negatives and _has_multiple(positives)) else None
+        return self._add(key, node, nullable, shortest, longest)
+
+    def multiple(self, divisor: Divisor, value: int = 0, left: int | None = None) -> Node:
+        """The rest of a decimal number that is a multiple of `divisor`; see `Multiple`."""
+        if divisor.quotient is None:
+            value %= divisor.modulus
+        if left is not None and not divisor.is_live(value, left):
+            return EMPTY
+        if left == 0:
+            return self.repeat(self.literal(b"0"), 0, None)
+        key = ("%", divisor, value, left)
+        found = self._nodes.get(key)
+        if found is not None:
+            return found
+        node = Multiple()
+        node.divisor, node.value, node.left = divisor, value, left
+        needed, after = divisor.least_digits(value, left), divisor.places - (left or 0)
+        return self._add(key, node, needed == 0 and divisor.has(value, after), needed)
+
+    def after_multiple(self, node: Multiple) -> list[tuple[int, Node]]:
+        """(byte set, what follows) of `node`: a minus sign is passed over."""
+        divisor, left = node.divisor, node.left
+        fewer = None if left is None else left - 1
+        pairs = [(1 << 0x30 + d, self.multiple(divisor, node.value * 10 + d, fewer)) for d in range(10)]
+        if left is None:
+            pairs.append((1 << 0x2D, node))
+            if divisor.places:
+                pairs.append((1 << 0x2E, self.multiple(divisor, node.value, divisor.places)))
+        return pairs
 
     def members(self, spec: MemberSpec, remaining: int, first: bool) -> Node:
         """The members of `spec` that may still come. No value of the spec may be `EMPTY`."""
@@ -327,3 +380,15 @@ class Pool:
         node = Corner()
         node.base, node.goal = base, goal
         return self._add(key, node, nullable, min_len)
+
+
+def _has_multiple(positives: tuple[Node, ...]) -> bool:
+    """Whether these are known to have a string in common: enough free digits (or more: zeros) for a `Multiple`."""
+    if len(positives) != 2 or not any(isinstance(node, Multiple) for node in positives):
+        return False
+    digits, multiple = sorted(positives, key=lambda node: isinstance(node, Multiple))
+    if not isinstance(digits, Repeat) or not isinstance(digits.item, Bytes) or digits.item.mask != _DIGITS:
+        return False
+    assert isinstance(multiple, Multiple)
+    has_point = multiple.left is not None or not multiple.divisor.places
+    return multiple.divisor.quotient is None and has_point and multiple.min_len <= digits.max_len

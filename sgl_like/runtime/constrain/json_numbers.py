@@ -1,23 +1,32 @@
-"""JSON numbers within bounds, digit by digit.
+"""JSON numbers within bounds and multiples of something, digit by digit.
 
 Integers are exact. Numbers within bounds are written without exponent, and with decimals only up to 15 digits in all:
 so many are told apart by 64-bit floats, so that a checker that computes in floats agrees about the bounds. Without a
 bound on one side at most `MAX_DIGITS` digits are written, so that no model can run on.
+
+`multipleOf` is decided by remainders in decimal arithmetic, without rounding. Where the divisor is a float that is
+not a sum of powers of two (0.01), a number also has to pass the test that Python's `jsonschema` makes in floats;
+some multiples do not (0.07): no checker refuses what is written here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Collection, Iterable
 from decimal import Decimal
+from fractions import Fraction
 from typing import NamedTuple
 
-from sgl_like.runtime.constrain.expr import EMPTY, EPSILON, Node, Pool
-from sgl_like.runtime.constrain.json_keywords import Schema
+from sgl_like.errors import UnsupportedSchemaError
+from sgl_like.runtime.constrain.derive import conjoin
+from sgl_like.runtime.constrain.expr import EMPTY, EPSILON, Divisor, Node, Pool
+from sgl_like.runtime.constrain.json_keywords import Schema, at
 
 __all__ = ["MAX_DIGITS", "Numbers"]
 
 MAX_DIGITS = 64
 _FLOAT_DIGITS = 15
+_MORE_ZEROS = 4  # zeros that may be written without need: 2.0000
 
 
 class Bound(NamedTuple):
@@ -25,6 +34,13 @@ class Bound(NamedTuple):
 
     value: Decimal
     strict: bool
+
+
+class Form(NamedTuple):
+    """How decimals are written: at most `places` of them, and whether there have to be some."""
+
+    places: int = _FLOAT_DIGITS
+    has_point: bool = False
 
 
 class Numbers:
@@ -35,28 +51,101 @@ class Numbers:
         self._digit = pool.byte_range(0x30, 0x39)
         self._minus = pool.literal(b"-")
 
-    def integer(self, schema: Schema) -> Node:
-        """An integer (no decimals, no exponent) within `minimum`, `maximum` and the exclusive ones."""
+    def from_schema(self, schema: Schema, types: Collection[str], pointer: str = "") -> Node:
+        """A number that the bounds and `multipleOf` of `schema` allow: any if `types` has ``number``; else, if it has
+        ``integer``, a whole one, also written with zeros as decimals (``6.0``); else none.
+
+        Raises: see `number`.
+        """
+        if "number" in types:
+            return self.number(schema, pointer)
+        if "integer" not in types:
+            return EMPTY
+        return self._pool.alt((self.integer(schema, pointer), self._whole_with_zeros(schema, pointer)))
+
+    def decimal(self) -> Node:
+        """Numbers of up to 15 digits without exponent and without a needless zero or sign. About these every schema
+        decides exactly, so what it forbids is to be looked for among these: ``1e3`` is never allowed, whatever the
+        bounds are.
+        """
+        pool = self._pool
+        parts = [self._natural(1, 10**_FLOAT_DIGITS - 1)]
+        for size in range(1, _FLOAT_DIGITS):
+            whole = self._natural(10 ** (size - 1) if size > 1 else 0, 10**size - 1)
+            digits = self._digits(0, _FLOAT_DIGITS - size - 1)
+            parts.append(pool.sequence(whole, pool.literal(b"."), digits, pool.byte_range(0x31, 0x39)))
+        nonzero = pool.alt(parts)
+        return pool.alt((pool.literal(b"0"), nonzero, pool.concat(self._minus, nonzero)))
+
+    def integer(self, schema: Schema, pointer: str = "") -> Node:
+        """An integer (no decimals, no exponent) within `minimum`, `maximum` and the exclusive ones, and, if there is
+        `multipleOf`, a multiple of that.
+
+        Raises: see `number`.
+        """
+        return self._integers(schema, pointer, None)
+
+    def number(self, schema: Schema, pointer: str = "") -> Node:
+        """A number within `minimum`, `maximum` and the exclusive ones; with `multipleOf` only multiples of that.
+
+        Raises:
+            UnsupportedSchemaError: `multipleOf` is not a positive number.
+            ConstraintTooComplex: a limit was reached.
+        """
+        lower, upper = _bounds(schema)
+        if "multipleOf" not in schema:
+            return self._free_number() if lower is None and upper is None else self._within(lower, upper)
+        parts = [self._integers(schema, pointer, None), self._whole_with_zeros(schema, pointer)]
+        divisor = _divisor(schema["multipleOf"], pointer)
+        if divisor.places:
+            decimals = self._within(lower, upper, Form(divisor.places, True))
+            found = conjoin(self._pool, [decimals, self._pool.multiple(divisor)])
+            parts.append(self._pool.concat(found, self._zeros(0)))
+        return self._pool.alt(parts)
+
+    def _integers(self, schema: Schema, pointer: str, digits: int | None) -> Node:
+        """The integers that `schema` allows, with at most that many `digits`."""
         lower, upper = _bounds(schema)
         low = None if lower is None else _round(lower, up=True)
         high = None if upper is None else _round(upper, up=False)
-        return self._signed_integer(low, high)
+        divisor = None
+        if "multipleOf" in schema:
+            divisor = _whole_divisor(schema["multipleOf"], pointer)
+            if isinstance(schema["multipleOf"], float) and schema["multipleOf"] != 1:
+                digits = _FLOAT_DIGITS
+            low = None if low is None else -(-low // divisor.modulus) * divisor.modulus
+            high = None if high is None else high // divisor.modulus * divisor.modulus
+        if digits is not None:
+            most = 10**digits - 1
+            low, high = (
+                max(-most, low if low is not None else -most),
+                min(most, high if high is not None else most),
+            )
+        found = self._signed_integer(low, high)
+        if divisor is None or (divisor.modulus == 1 and divisor.quotient is None):
+            return found
+        return conjoin(self._pool, [found, self._pool.multiple(divisor)])
 
-    def number(self, schema: Schema) -> Node:
-        """A number within `minimum`, `maximum` and the exclusive ones."""
-        lower, upper = _bounds(schema)
-        if lower is None and upper is None:
-            return self._free_number()
+    def _whole_with_zeros(self, schema: Schema, pointer: str) -> Node:
+        """Integers like ``6.0``, as long as floats are exact."""
+        whole = self._integers(schema, pointer, _FLOAT_DIGITS)
+        return self._pool.sequence(whole, self._pool.literal(b"."), self._zeros(1))
+
+    def _zeros(self, low: int) -> Node:
+        return self._pool.repeat(self._pool.literal(b"0"), low, _MORE_ZEROS)
+
+    def _within(self, lower: Bound | None, upper: Bound | None, form: Form | None = None) -> Node:
+        form = form or Form()
         parts = []
         if upper is None or upper.value >= 0:
             start = lower if lower is not None and lower.value >= 0 else Bound(Decimal(0), False)
-            parts.append(self._magnitude(start, upper))
+            parts.append(self._magnitude(start, upper, form))
         if lower is None or lower.value < 0:
             start = (
                 Bound(-upper.value, upper.strict) if upper and upper.value < 0 else Bound(Decimal(0), True)
             )
             end = None if lower is None else Bound(-lower.value, lower.strict)
-            parts.append(self._pool.concat(self._minus, self._magnitude(start, end)))
+            parts.append(self._pool.concat(self._minus, self._magnitude(start, end, form)))
         return self._pool.alt(parts)
 
     def _free_number(self) -> Node:
@@ -122,7 +211,7 @@ class Numbers:
             parts.append(self._pool.concat(middle, self._digits(size - 1, size - 1)))
         return self._pool.alt(parts)
 
-    def _magnitude(self, lower: Bound, upper: Bound | None) -> Node:
+    def _magnitude(self, lower: Bound, upper: Bound | None, form: Form) -> Node:
         """A decimal number without sign from `lower` >= 0 to `upper`."""
         if upper is not None and upper.value < lower.value:
             return EMPTY
@@ -130,25 +219,29 @@ class Numbers:
         high_whole, high_rest = (None, "") if upper is None else _split(upper.value)
         at_low, at_high = _Edge(low_rest, lower.strict), _Edge(high_rest, upper is not None and upper.strict)
         if low_whole == high_whole:
-            return self._whole_and_fraction(low_whole, low_whole, at_low, at_high)
-        parts = [self._whole_and_fraction(low_whole, low_whole, at_low, None)]
+            return self._whole_and_fraction(low_whole, low_whole, at_low, at_high, form)
+        parts = [self._whole_and_fraction(low_whole, low_whole, at_low, None, form)]
         start, stop = low_whole + 1, None if high_whole is None else high_whole - 1
         for digits in range(len(str(start)), _FLOAT_DIGITS):
             end = 10**digits - 1 if stop is None else min(stop, 10**digits - 1)
             if start <= end:
-                parts.append(self._whole_and_fraction(start, end, None, None))
+                parts.append(self._whole_and_fraction(start, end, None, None, form))
                 start = end + 1
-        parts.append(self._natural(start, stop))
+        if not form.has_point:
+            parts.append(self._natural(start, stop))
         if high_whole is not None:
-            parts.append(self._whole_and_fraction(high_whole, high_whole, None, at_high))
+            parts.append(self._whole_and_fraction(high_whole, high_whole, None, at_high, form))
         return self._pool.alt(parts)
 
-    def _whole_and_fraction(self, low: int, high: int, at_low: _Edge | None, at_high: _Edge | None) -> Node:
+    def _whole_and_fraction(
+        self, low: int, high: int, at_low: _Edge | None, at_high: _Edge | None, form: Form
+    ) -> Node:
         """Whole numbers from `low` to `high`, which have equally many digits, and decimals between the edges."""
-        places = max(0, _FLOAT_DIGITS - len(str(low)))
+        places = min(form.places, max(0, _FLOAT_DIGITS - len(str(low))))
         fraction = self._pool.concat(self._pool.literal(b"."), self._fraction(at_low, at_high, places, False))
-        rest = self._pool.alt((fraction, EPSILON if _zero_fits(at_low, at_high) else EMPTY))
-        return self._pool.concat(self._natural(low, high), rest)
+        if not form.has_point and _zero_fits(at_low, at_high):
+            fraction = self._pool.optional(fraction)
+        return self._pool.concat(self._natural(low, high), fraction)
 
     def _fraction(self, low: _Edge | None, high: _Edge | None, places: int, may_end: bool) -> Node:
         """Up to `places` digits d such that 0.d is between the edges (None: any)."""
@@ -202,6 +295,39 @@ def _bounds(schema: Schema) -> tuple[Bound | None, Bound | None]:
     return max(lower, default=None), min(
         upper, key=lambda bound: (bound.value, not bound.strict), default=None
     )
+
+
+def _divisor(value: int | float, pointer: str) -> Divisor:
+    """What decimals have to be a multiple of: 0.0025 in 4 places is 25; in 2 places it would be 1."""
+    exact = _checked(value, pointer)
+    whole, rest = exact.numerator, exact.denominator
+    places = next(i for i in range(len(str(rest)) * 4) if 10**i % rest == 0)
+    modulus, places = whole * (10**places // rest), places
+    if places >= _FLOAT_DIGITS:  # so small a digit is not written
+        dropped = 10 ** (places - _FLOAT_DIGITS + 1)
+        modulus, places = modulus // math.gcd(modulus, dropped), _FLOAT_DIGITS - 1
+    return Divisor(modulus, places, None if _is_dyadic(value) else float(value))
+
+
+def _whole_divisor(value: int | float, pointer: str) -> Divisor:
+    """What integers have to be a multiple of: 2.5 divides those that 5 divides.
+
+    The quotient of an integer by a float needs no test if the float is off by less than half of what a quotient
+    may be off when it is rounded.
+    """
+    exact = _checked(value, pointer)
+    off = abs(Fraction(value) - exact) / exact
+    return Divisor(exact.numerator, 0, float(value) if off * 2**54 >= 1 else None)
+
+
+def _checked(value: int | float, pointer: str) -> Fraction:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise UnsupportedSchemaError("multipleOf", at(pointer, "multipleOf"), "must be a positive number")
+    return Fraction(_exact(value))
+
+
+def _is_dyadic(value: int | float) -> bool:
+    return Fraction(value) == Fraction(_exact(value))
 
 
 def _present(schema: Schema, ending: str) -> Iterable[str]:

@@ -8,12 +8,16 @@ only, that of ``json.dumps(..., ensure_ascii=False)``: otherwise ``\u0061`` woul
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from sgl_like.errors import ConstraintError, ConstraintTooComplex, UnsupportedSchemaError
+from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.codepoints import ALL, Ranges, intersect, utf8
 from sgl_like.runtime.constrain.derive import conjoin
-from sgl_like.runtime.constrain.expr import Node, Pool
+from sgl_like.runtime.constrain.expr import EPSILON, Alt, Both, Bytes, Concat, Node, Pool, Repeat
+from sgl_like.runtime.constrain.expr import Strings as StringSet
+from sgl_like.runtime.constrain.json_formats import FORMATS, Part
 from sgl_like.runtime.constrain.json_keywords import Schema, at
 from sgl_like.runtime.constrain.regex import Converter, search_to_expr
 
@@ -21,27 +25,6 @@ __all__ = ["FORMATS", "Strings", "encode_json"]
 
 _RAW: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))
 _ESCAPED: Ranges = ((0, 0x1F), (0x22, 0x22), (0x5C, 0x5C))
-
-_YEAR = r"(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
-_LEAP = r"(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
-_DATE = (
-    rf"(?:{_YEAR}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
-    rf"|02-(?:0[1-9]|1[0-9]|2[0-8]))|{_LEAP}-02-29)"
-)
-_TIME = (
-    r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
-)
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-
-FORMATS = {
-    "date": _DATE,  # RFC 3339 full-date, with the right number of days
-    "time": _TIME,  # RFC 3339 full-time, without leap seconds, to the microsecond
-    "date-time": f"{_DATE}T{_TIME}",
-    "uuid": r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
-    "email": rf"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+){{0,8}}@(?:{_LABEL}\.){{1,8}}[A-Za-z]{{2,24}}",
-    "ipv4": rf"{_OCTET}(?:\.{_OCTET}){{3}}",
-}
 
 
 def encode_json(value: Any, comma: str, colon: str, pointer: str, keyword: str) -> bytes:
@@ -59,27 +42,53 @@ def encode_json(value: Any, comma: str, colon: str, pointer: str, keyword: str) 
 
 
 class Strings:
-    """Builds the expressions of JSON strings in one pool."""
+    """Builds the expressions of JSON strings in one pool, each when it is first asked for; the pool keeps them."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._quote = pool.literal(b'"')
-        self._one_spelling = self.character(ALL)
-        self._any_spelling = pool.alt((utf8(pool, _RAW), self._escapes()))
+
+    @property
+    def _one_spelling(self) -> Node:
+        return self.character(ALL)
+
+    @property
+    def _any_spelling(self) -> Node:
+        pool = self._pool
+        return pool.keep("any spelling", lambda: pool.alt((utf8(pool, _RAW), self._escapes())))
 
     def character(self, ranges: Ranges) -> Node:
         """One character of the set, as ``json.dumps(ensure_ascii=False)`` writes it."""
-        escaped = (c for low, high in intersect(ranges, _ESCAPED) for c in range(low, high + 1))
-        escapes = self._pool.strings(json.dumps(chr(c))[1:-1].encode() for c in escaped)
-        return self._pool.alt((utf8(self._pool, intersect(ranges, _RAW)), escapes))
+
+        def build() -> Node:
+            escaped = (c for low, high in intersect(ranges, _ESCAPED) for c in range(low, high + 1))
+            escapes = self._pool.strings(json.dumps(chr(c))[1:-1].encode() for c in escaped)
+            return self._pool.alt((utf8(self._pool, intersect(ranges, _RAW)), escapes))
+
+        return self._pool.keep(("character", ranges), build)
 
     def _escapes(self) -> Node:
         r"""``\`` and: a letter, u and a character of the basic plane, or u and a pair of surrogates."""
-        convert = Converter(self._pool, lambda ranges: utf8(self._pool, ranges))
-        return convert.full(
-            r'\\(?:["\\/bfnrt]|u(?:[0-9a-cefA-CEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}'
-            r"|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}))"
+        pool = self._pool
+        hexes = pool.byte_set(_hexes("0123456789abcdef"))
+        two, three = pool.repeat(hexes, 2, 2), pool.repeat(hexes, 3, 3)
+        second = pool.sequence(
+            pool.literal(b"\\u"), pool.byte_set(_hexes("d")), pool.byte_set(_hexes("cdef")), two
         )
+        after_d = pool.alt(
+            (
+                pool.concat(pool.byte_set(_hexes("01234567")), two),
+                pool.sequence(pool.byte_set(_hexes("89ab")), two, second),
+            )
+        )
+        units = pool.alt(
+            (
+                pool.concat(pool.byte_set(_hexes("0123456789abcef")), three),
+                pool.concat(pool.byte_set(_hexes("d")), after_d),
+            )
+        )
+        letters = pool.strings(bytes([byte]) for byte in b'"\\/bfnrt')
+        return pool.concat(pool.literal(b"\\"), pool.alt((letters, pool.concat(pool.literal(b"u"), units))))
 
     def any_text(self) -> Node:
         """Any string."""
@@ -92,24 +101,39 @@ class Strings:
             UnsupportedSchemaError: the pattern has bad syntax, or needs what `regex_to_expr` cannot do.
             ConstraintTooComplex: a limit was reached.
         """
-        conditions: list[Node] = []
-        if "pattern" in schema:
-            try:
-                conditions.append(search_to_expr(self._pool, schema["pattern"], self.character))
-            except ConstraintTooComplex:
-                raise
-            except ConstraintError as error:
-                raise UnsupportedSchemaError(
-                    "pattern", at(pointer, "pattern"), f"cannot be enforced: {error}"
-                ) from None
-        if schema.get("format") in FORMATS:
-            conditions.append(Converter(self._pool, self.character).full(FORMATS[schema["format"]]))
         low = int(schema.get("minLength", 0))
         high = int(schema["maxLength"]) if "maxLength" in schema else None
+        conditions: list[Node] = []
+        if "pattern" in schema:
+            conditions.append(self._pattern(schema["pattern"], pointer))
+        if schema.get("format") in FORMATS:
+            conditions.append(self._format(schema["format"]))
         character = self._one_spelling if conditions or one_spelling else self._any_spelling
         if not conditions or low or high is not None:
             conditions.append(self._pool.repeat(character, low, high))
         return self._quoted(conjoin(self._pool, conditions))
+
+    def _pattern(self, pattern: str, pointer: str) -> Node:
+        pool = self._pool
+        try:
+            return pool.keep(("pattern", pattern), lambda: search_to_expr(pool, pattern, self.character))
+        except ConstraintTooComplex:
+            raise
+        except ConstraintError as error:
+            raise UnsupportedSchemaError(
+                "pattern", at(pointer, "pattern"), f"cannot be enforced: {error}"
+            ) from None
+
+    def _format(self, name: str) -> Node:
+        pool = self._pool
+        return pool.keep(("format", name), lambda: _copy(pool, _format_body(name), {EPSILON: EPSILON}))
+
+    def part(self, part: Part) -> Node:
+        """The texts, without quotes, that one part of a format matches."""
+        found = Converter(self._pool, self.character).full(part.pattern)
+        if part.most is None:
+            return found
+        return conjoin(self._pool, [found, self._pool.repeat(self._one_spelling, 0, part.most)])
 
     def undeclared_name(self, declared: list[bytes], allowed: Node | None) -> Node:
         """A property name that is not one of `declared` (JSON strings with quotes) and, if given, is in `allowed`."""
@@ -118,3 +142,39 @@ class Strings:
 
     def _quoted(self, body: Node) -> Node:
         return self._pool.sequence(self._quote, body, self._quote)
+
+
+@lru_cache(maxsize=len(FORMATS))
+def _format_body(name: str) -> Node:
+    """The texts of a format, in a pool of its own: to parse and convert ``iri`` takes 15 ms, to copy it 1 ms."""
+    pool = Pool(Limits())
+    strings = Strings(pool)
+    parts = {part: strings.part(part) for parts in FORMATS[name] for part in parts}
+    return pool.alt(pool.sequence(*(parts[part] for part in way)) for way in FORMATS[name])
+
+
+def _copy(pool: Pool, node: Node, known: dict[Node, Node]) -> Node:
+    """The same expression in another pool, for the kinds that patterns are made of. `known`: what was copied."""
+    found = known.get(node)
+    if found is not None:
+        return found
+    if isinstance(node, Bytes):
+        found = pool.byte_set(node.mask)
+    elif isinstance(node, StringSet):
+        found = pool.strings(node.strings)
+    elif isinstance(node, Concat):
+        found = pool.concat(_copy(pool, node.head, known), _copy(pool, node.tail, known))
+    elif isinstance(node, Repeat):
+        found = pool.repeat(_copy(pool, node.item, known), node.low, node.high)
+    elif isinstance(node, Alt):
+        found = pool.alt([_copy(pool, item, known) for item in node.items])
+    else:
+        assert isinstance(node, Both) and not node.negative
+        found = conjoin(pool, [_copy(pool, item, known) for item in node.positive])
+    known[node] = found
+    return found
+
+
+def _hexes(digits: str) -> int:
+    """The byte set of some hexadecimal digits, in both cases."""
+    return sum({1 << ord(digit) for digit in digits + digits.upper()})

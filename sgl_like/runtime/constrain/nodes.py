@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sgl_like.runtime.constrain.recursion import LeftRecursion
 
 __all__ = [
-    "ALL_BYTES", "EMPTY", "EPSILON", "Alt", "Both", "Bytes", "Concat", "Corner", "Edges", "MemberSpec", "Members",
-    "Node", "Repeat", "Rule", "Strings", "bits",
+    "ALL_BYTES", "EMPTY", "EPSILON", "UNLIMITED", "Alt", "Both", "Bytes", "Concat", "Corner", "Divisor", "Edges",
+    "MemberSpec", "Members", "Multiple", "Node", "Repeat", "Rule", "Strings", "bits",
 ]  # fmt: skip
 
 ALL_BYTES = (1 << 256) - 1
-_NEVER = 1 << 62
+UNLIMITED = 1 << 62
+_TRIES = 1_000
 
 
 class Node:
     """An expression. `nullable`: has the empty string. `min_len`: length of its shortest string in bytes (for
-    `Both`, a lower bound).
+    `Both` and `Multiple`, a lower bound). `max_len`: no string of it is longer; `UNLIMITED` if that is not known.
     """
 
-    __slots__ = ("__weakref__", "min_len", "nullable", "serial")
+    __slots__ = ("__weakref__", "max_len", "min_len", "nullable", "serial")
     serial: int
     nullable: bool
     min_len: int
+    max_len: int
 
     @property
     def is_star(self) -> bool:
@@ -119,6 +123,72 @@ class Members(Node):
     first: bool
 
 
+@dataclass(frozen=True)
+class Divisor:
+    """What a decimal number has to be a multiple of, for `Multiple`.
+
+    Args:
+        modulus: the divisor times ``10 ** places``, an integer.
+        places: digits after the point that count, only zeros may follow them. 0: integers, written without a point;
+            else there has to be a point.
+        quotient: None, or the divisor as a float: then the quotient has to be whole in floats too, which is how
+            Python's ``jsonschema`` tests divisibility by a float (``0.07 / 0.01`` is 7.000000000000001).
+    """
+
+    modulus: int
+    places: int
+    quotient: float | None = None
+
+    def missing(self, value: int, digits: int, zeros: int = 0) -> int:
+        """The least integer t for which `value` followed by t and then by `zeros` zeros is a multiple. It fits into
+        `digits` digits iff it is below ``10 ** digits``.
+        """
+        modulus: int = self.modulus // math.gcd(self.modulus, 10**zeros)
+        shifted: int = value * 10**digits
+        return -shifted % modulus
+
+    def least_digits(self, value: int, left: int | None) -> int:
+        """How many more characters a multiple takes at least; see `Multiple`."""
+        for digits in range(left + 1) if left is not None else range(len(str(self.modulus)) + 1):
+            zeros = left - digits if left is not None else max(0, self.places - digits)
+            if self.missing(value, digits, zeros) < 10**digits:
+                return digits + (left is None and self.places > 0)
+        return UNLIMITED
+
+    def has(self, value: int, places: int) -> bool:
+        """Whether ``value / 10 ** places`` passes the test in floats."""
+        if self.quotient is None:
+            return True
+        number: float = value / 10**places
+        quotient = number / self.quotient
+        if math.isinf(quotient):
+            return (Fraction(number) / Fraction(self.quotient)).denominator == 1
+        return quotient.is_integer()
+
+    def is_live(self, value: int, left: int) -> bool:
+        """Whether some `left` digits after `value` make a multiple that `has` accepts (the first 1,000 are tried)."""
+        size: int = 10**left
+        end, first = (value + 1) * size, value * size + self.missing(value, left)
+        if self.quotient is None:
+            return first < end
+        multiples = range(first, min(end, first + _TRIES * self.modulus), self.modulus)
+        return any(self.has(multiple, self.places) for multiple in multiples)
+
+
+class Multiple(Node):
+    """The rest of a decimal number that is a multiple of `divisor`.
+
+    What came before is `value`, its digits read as an integer, or, without a test in floats, its remainder: so a big
+    divisor costs no more than the states that are visited. `left`: how many digits may follow that count; None
+    before the point. Signs, leading zeros and how long the number is are for other expressions to say.
+    """
+
+    __slots__ = ("divisor", "left", "value")
+    divisor: Divisor
+    value: int
+    left: int | None
+
+
 class Rule(Node):
     """A named expression that may contain itself. `body` is built when the automaton first gets to it.
 
@@ -154,11 +224,11 @@ class Corner(Node):
 
 def _constant(serial: int, nullable: bool, min_len: int) -> Node:
     node = Node()
-    node.serial, node.nullable, node.min_len = serial, nullable, min_len
+    node.serial, node.nullable, node.min_len, node.max_len = serial, nullable, min_len, 0
     return node
 
 
-EMPTY = _constant(0, False, _NEVER)
+EMPTY = _constant(0, False, UNLIMITED)
 EPSILON = _constant(1, True, 0)
 
 

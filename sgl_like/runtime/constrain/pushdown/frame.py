@@ -3,40 +3,31 @@
 A frame is a value: equal frames are one state of the machine, wherever they stand. What it does with a byte is an
 `Action`; what is below it on the stack it never sees, except that a frame that ends hands a result to the one below.
 
-    Go      read the byte, become another frame
-    Push    read the byte, become another frame, and start a child on top
-    Enter   start a child on top, which then reads the byte
+    Go      read the byte; these frames (bottom first) take the place of this one
+    Become  these frames take the place of this one, and the top one reads the byte
     Pop     read the byte and end with a result
-    Leave   end with a result; the frame below reads the byte
+    Leave   end with a result; the byte is still to be read
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Hashable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 Result = Hashable
 
 
 class Go(NamedTuple):
-    """Read the byte and go on as `frame`."""
+    """Read the byte and go on as `frames`."""
 
-    frame: Frame
-
-
-class Push(NamedTuple):
-    """Read the byte; `frame` waits below `child`."""
-
-    frame: Frame
-    child: Frame
+    frames: tuple[Frame, ...]
 
 
-class Enter(NamedTuple):
-    """`frame` waits below `child`, which reads the byte."""
+class Become(NamedTuple):
+    """Go on as `frames`, of which the top one reads the byte."""
 
-    frame: Frame
-    child: Frame
+    frames: tuple[Frame, ...]
 
 
 class Pop(NamedTuple):
@@ -51,22 +42,26 @@ class Leave(NamedTuple):
     result: Result
 
 
-Action = Go | Push | Enter | Pop | Leave
+Action = Go | Become | Pop | Leave
 
 
 class Frame(ABC):
-    """One small automaton in one state."""
+    """One small automaton in one state. It reads bytes (`step`), or waits for a child (`resume`), or both.
+
+    `native`: it has no row in the machine's table; only `texts.Texts`.
+    """
 
     __slots__ = ()
+    native: ClassVar[bool] = False
 
-    @abstractmethod
     def step(self, byte: int) -> tuple[int, Action | None]:
         """What happens on `byte`, and the set of bytes (a 256-bit mask that has it) for which the same happens;
         ``None`` if the byte is not allowed.
         """
+        raise AssertionError(f"{type(self).__name__} reads nothing")
 
-    def resume(self, result: Result) -> Frame | None:
-        """The frame to go on with after the child ended with `result`; ``None`` if that must not be."""
+    def resume(self, result: Result) -> Become | Leave | None:
+        """What happens after the child ended with `result`; ``None`` if it must not end so."""
         raise AssertionError(f"{type(self).__name__} has no children")
 
     @property

@@ -1,240 +1,139 @@
-"""The machine: frames numbered as states, what they do with bytes as tables, and stacks of them as nodes.
+"""The machine: configurations of stacked frames, what tokens do to them, and their masks.
 
-    frame below  <── stack node ──  frame on top          a configuration is one node; equal stacks are one node
-                     (state, below)
+    frame below  <── stack node ──  frame on top          a configuration is a `Stack`; equal ones are one object
 
-States, tables, masks of single frames and results belong to a vocabulary, not to one grammar: the inside of a JSON
-string is the same state in all of them. Nothing is computed before it is asked for.
+Frames, single-frame masks and results belong to a vocabulary, not to one grammar: the inside of a JSON string is the
+same state in all of them. Nothing is computed before it is asked for.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Any
+import zlib
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgl_like.errors import ConstraintError, ConstraintTooComplex
-from sgl_like.runtime.constrain.automaton import _members as members
-from sgl_like.runtime.constrain.base import Limits
-from sgl_like.runtime.constrain.pushdown.frame import (
-    Action,
-    Enter,
-    Frame,
-    Go,
-    Leave,
-    Pop,
-    Push,
-)
-from sgl_like.runtime.constrain.pushdown.walk import (
-    BARRIER,
-    DEAD,
-    DONE,
-    ENTER,
-    GO,
-    KIND_BITS,
-    LEAVE,
-    NEED_RESUME,
-    NEED_STEP,
-    POP,
-    PUSH,
-    UNKNOWN,
-    add_tokens,
-    find,
-    walk,
-)  # fmt: skip
+from sgl_like.errors import ConstraintError
+from sgl_like.runtime.constrain.pushdown import walk
+from sgl_like.runtime.constrain.pushdown.expressions import Counted
+from sgl_like.runtime.constrain.pushdown.frame import Frame
+from sgl_like.runtime.constrain.pushdown.tables import State, Tables
+from sgl_like.runtime.constrain.pushdown.texts import BARRED, Texts
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
+Words = NDArray[np.uint32]
+Ints = NDArray[np.int32]
+Ends = tuple[tuple[int, Ints, Ints], ...]
+Natives = tuple[tuple[int, int, Ints], ...]
 
-class State:
-    """A numbered frame. `inner`: what it does to the whole vocabulary, once known."""
-
-    __slots__ = ("frame", "inner", "number")
-
-    def __init__(self, frame: Frame, number: int) -> None:
-        self.frame = frame
-        self.number = number
-        self.inner: Inner | None = None
+_FEW = 512  # tokens that are listed rather than kept as a mask of their own
+_STACK_BYTES = 700
 
 
-class Inner:
-    """Tokens that stay within a frame and its children, and the parts of the trie that come after its end.
+class Inner(NamedTuple):
+    """Tokens that stay within one frame and its children, and what comes after its end.
 
     Args:
-        mask: uint32 [words].
-        ends: result -> (parts of the trie to go on with [n, 2], trie nodes whose tokens end with the frame [m]).
+        base: uint32 [words], one of the machine's common masks.
+        more: int32 [n], tokens besides.
+        ends: (result, parts of the trie to go on with [n, 2], trie nodes whose tokens end with the frame [m]).
+        natives: (state, stack node on the barrier, parts): where a native frame above this one is to read on.
     """
 
-    __slots__ = ("ends", "mask")
-
-    def __init__(
-        self,
-        mask: NDArray[np.uint32],
-        ends: dict[int, tuple[NDArray[np.int32], NDArray[np.int32]]],
-    ) -> None:
-        self.mask = mask
-        self.ends = ends
+    base: Words
+    more: Ints
+    ends: Ends
+    natives: Natives
 
 
 class Stack:
-    """A stack of frames: one configuration. Equal stacks are one object."""
+    """A configuration: a frame on a stack of frames. `base` and `more` are its mask as in `Inner`, once known."""
 
-    __slots__ = ("below", "mask", "number", "state", "steps")
+    __slots__ = ("base", "below", "completion", "forced", "forced_tokens", "more", "state", "steps")
 
-    def __init__(self, state: State, below: Stack | None, number: int) -> None:
+    def __init__(self, state: State, below: int) -> None:
         self.state = state
         self.below = below
-        self.number = number
-        self.mask: NDArray[np.int32] | None = None
+        self.base: Words | None = None
+        self.more: Ints | None = None
         self.steps: dict[int, Stack | None] = {}
-
-    @property
-    def accepting(self) -> bool:
-        """Whether the output may end here."""
-        stack: Stack = self
-        frame = stack.state.frame
-        while stack.below is not None:
-            result = frame.leaving
-            if result is None:
-                return False
-            stack = stack.below
-            resumed = stack.state.frame.resume(result[0])
-            if resumed is None:
-                return False
-            frame = resumed
-        return frame.accepting
+        self.forced: bytes | None = None
+        self.forced_tokens: dict[int, tuple[int, ...]] = {}
+        self.completion: bytes | None = None
 
 
 class Machine:
     """All that has been found out about frames over one vocabulary. Thread-safe."""
 
-    def __init__(self, vocabulary: Vocabulary, limits: Limits | None = None) -> None:
+    def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self.limits = limits or Limits()
+        self.tables = Tables()
         self.lock = threading.RLock()
         trie = vocabulary.trie
-        self._table = np.zeros((256, 256), dtype=np.int32)
-        self._pairs = np.zeros((64, 2), dtype=np.int32)
-        self._nodes = np.zeros((256, 2), dtype=np.int32)
-        self._resume_keys = np.full(256, -1, dtype=np.int64)
-        self._resume_values = np.zeros(256, dtype=np.int32)
-        self._resumes = 0
-        self._states: list[State | None] = [None]  # 0: dead
-        self._by_frame: dict[Frame, State] = {}
-        self._pair_numbers: dict[tuple[int, int], int] = {}
-        self._results: list[Any] = []
-        self._result_numbers: dict[Any, int] = {}
-        self._stacks: dict[tuple[int, int], Stack] = {}
-        self._stack_count = 1  # 0: the barrier
+        self._trie = (trie.byte, trie.depth, trie.end, trie.first, trie.tokens)
         self._whole = np.array([[0, len(trie.byte)]], dtype=np.int32)
-        self._walk_stack = np.zeros(trie.longest + 2, dtype=np.int32)
-        self._walk_tops = np.zeros(trie.longest + 2, dtype=np.int32)
-        self._scratch = np.zeros((8 * (trie.longest + 2), 2), dtype=np.int32)
+        self._path = np.zeros((trie.longest + 2, 2), dtype=np.int32)
+        self._out = np.zeros(vocabulary.words, dtype=np.uint32)
+        self._listed = np.zeros(_FEW, dtype=np.int32)
+        self._none = np.zeros(0, dtype=np.int32)
+        self._found = np.zeros((len(trie.tokens), 2), dtype=np.int32)
+        self._profiles: dict[tuple[int, int], tuple[Ints, Ints, Ints]] = {}
         self._exits = np.zeros((len(trie.byte) + 1, 4), dtype=np.int32)
+        self._natives = np.zeros((len(trie.byte) + 1, 4), dtype=np.int32)
+        self._nothing = np.zeros(vocabulary.words, dtype=np.uint32)
+        self._masks: dict[int, list[Words]] = {}
+        self._stacks: dict[tuple[int, int], Stack] = {}
+        self._bytes = 0
 
-    # -- numbering ---------------------------------------------------------------------------------------------
+    @property
+    def nbytes(self) -> int:
+        """Approximate bytes of memory held by what was found out."""
+        return self.tables.nbytes + self._bytes + len(self._stacks) * _STACK_BYTES
 
-    def start(self, frames: list[Frame]) -> Stack:
+    def start(self, frames: tuple[Frame, ...]) -> Stack:
         """The stack of these frames, bottom first."""
         with self.lock:
-            stack: Stack | None = None
-            for frame in frames:
-                stack = self.stack(self.state(frame), stack)
-            assert stack is not None
-            return stack
+            node = walk.BARRIER
+            for frame in frames[:-1]:
+                node = self.tables.node(self.tables.state(frame).number, node)
+            return self._stack(self.tables.state(frames[-1]).number, node)
 
-    def state(self, frame: Frame) -> State:
-        """The state of a frame."""
-        state = self._by_frame.get(frame)
-        if state is None:
-            number = len(self._states)
-            if number == len(self._table):
-                self._table = np.concatenate([self._table, np.zeros_like(self._table)])
-            self._table[number] = UNKNOWN
-            state = self._by_frame[frame] = State(frame, number)
-            self._states.append(state)
-        return state
+    def frames(self, stack: Stack) -> tuple[Frame, ...]:
+        """The frames of a stack, bottom first."""
+        found, node = [stack.state.frame], stack.below
+        with self.lock:
+            while node != walk.BARRIER:
+                state, node = self.tables.nodes[node].tolist()
+                found.append(self.tables.frame(state))
+        return tuple(reversed(found))
 
-    def stack(self, state: State, below: Stack | None) -> Stack:
-        """The stack with `state` on top of `below`."""
-        under = -1 if below is None else below.number
-        key = (state.number, under)
-        stack = self._stacks.get(key)
+    def _stack(self, state: int, below: int) -> Stack:
+        stack = self._stacks.get((state, below))
         if stack is None:
-            number = self._stack_count
-            self._stack_count += 1
-            if number == len(self._nodes):
-                self._nodes = np.concatenate([self._nodes, np.zeros_like(self._nodes)])
-            self._nodes[number] = (
-                state.number,
-                -(2**30) if below is None else below.number,
-            )
-            stack = self._stacks[key] = Stack(state, below, number)
+            known = self.tables.states[state]
+            assert known is not None
+            stack = self._stacks[state, below] = Stack(known, below)
         return stack
 
-    def _fill(self, number: int, byte: int) -> int:
-        """Ask the frame what it does with a byte; returns the code."""
-        state = self._states[number]
-        assert state is not None
-        mask, action = state.frame.step(byte)
-        assert mask >> byte & 1, f"{state.frame} answers for other bytes than {byte}"
-        code = DEAD if action is None else self._code(action)
-        self._table[number, members(mask)] = code
-        return code
-
-    def _code(self, action: Action) -> int:
-        if isinstance(action, Go):
-            return self.state(action.frame).number << KIND_BITS | GO
-        if isinstance(action, Push | Enter):
-            pair = (self.state(action.frame).number, self.state(action.child).number)
-            number = self._pair_numbers.get(pair)
-            if number is None:
-                number = self._pair_numbers[pair] = len(self._pair_numbers)
-                if number == len(self._pairs):
-                    self._pairs = np.concatenate([self._pairs, np.zeros_like(self._pairs)])
-                self._pairs[number] = pair
-            return number << KIND_BITS | (PUSH if isinstance(action, Push) else ENTER)
-        assert isinstance(action, Pop | Leave)
-        return self.result(action.result) << KIND_BITS | (POP if isinstance(action, Pop) else LEAVE)
-
-    def result(self, value: Any) -> int:
-        """Number of a result."""
-        number = self._result_numbers.get(value)
-        if number is None:
-            number = self._result_numbers[value] = len(self._results)
-            self._results.append(value)
-        return number
-
-    def _resume(self, parent: int, result: int) -> int:
-        """The state after the child of a state has ended with a result; 0 if that must not be."""
-        key = parent << 32 | result
-        found = int(find(self._resume_keys, self._resume_values, key))
-        if found >= 0:
-            return found
-        state = self._states[parent]
-        assert state is not None
-        frame = state.frame.resume(self._results[result])
-        value = DEAD if frame is None else self.state(frame).number
-        if 2 * self._resumes >= len(self._resume_keys):
-            old_keys, old_values = self._resume_keys, self._resume_values
-            self._resume_keys = np.full(4 * len(old_keys), -1, dtype=np.int64)
-            self._resume_values = np.zeros(4 * len(old_keys), dtype=np.int32)
-            for each in np.flatnonzero(old_keys >= 0):
-                self._put(int(old_keys[each]), int(old_values[each]))
-        self._put(key, value)
-        self._resumes += 1
-        return value
-
-    def _put(self, key: int, value: int) -> None:
-        size = len(self._resume_keys)
-        at = ((key >> 32) * 0x9E3779B1 + key * 0x85EBCA6B) & (size - 1)
-        while self._resume_keys[at] >= 0:
-            at = (at + 1) & (size - 1)
-        self._resume_values[at] = value
-        self._resume_keys[at] = key
-
     # -- reading -----------------------------------------------------------------------------------------------
+
+    def accepting(self, stack: Stack) -> bool:
+        """Whether the output may end here."""
+        with self.lock:
+            state, below = stack.state.number, stack.below
+            while True:
+                frame = self.tables.frame(state)
+                if frame.accepting:
+                    return True
+                result = frame.leaving
+                if result is None or below == walk.BARRIER:
+                    return False
+                after = self.tables.after(below, self.tables.result(result[0]))
+                if after is None:
+                    return False
+                state, below = after
 
     def step(self, stack: Stack, token: int) -> Stack | None:
         """The stack after a token, or None."""
@@ -245,124 +144,302 @@ class Machine:
         data = self.vocabulary.token_bytes[token]
         if data is None:
             return None
-        with self.lock:
-            after = self.read(stack, data)
-            stack.steps[token] = after
+        after = stack.steps[token] = self.read(stack, data)
         return after
 
     def read(self, stack: Stack, data: bytes) -> Stack | None:
         """The stack after some bytes, or None."""
         with self.lock:
-            states = self._states
-            state: State | None = stack.state
-            below = stack.below
-            for byte in data:
-                while True:
-                    assert state is not None
-                    code = self._table.item(state.number, byte)
-                    if code == UNKNOWN:
-                        code = self._fill(state.number, byte)
-                    kind, number = code & 7, code >> KIND_BITS
-                    if code == DEAD:
-                        return None
-                    if kind == GO:
-                        state = states[number]
-                        break
-                    if kind in (PUSH, ENTER):
-                        parent, child = self._pairs[number].tolist()
-                        waiting = states[parent]
-                        assert waiting is not None
-                        below, state = self.stack(waiting, below), states[child]
-                        if kind == PUSH:
-                            break
-                        continue
-                    assert below is not None
-                    state = states[self._resume(below.state.number, number)]
-                    below = below.below
-                    if state is None:
-                        return None
-                    if kind == POP:
-                        break
-            assert state is not None
-            return self.stack(state, below)
+            status, _, state, below = self._read(stack.state.number, stack.below, data)
+            return self._stack(state, below) if status == walk.ALIVE else None
+
+    def _read(self, state: int, below: int, data: bytes) -> tuple[int, int, int, int]:
+        """(status, bytes read, state, stack node) of reading `data`; at an exit the result is in the state's place."""
+        tables, progress = self.tables, self.tables.progress
+        array = np.frombuffer(bytearray(data), dtype=np.uint8)
+        progress[walk.NODE], progress[walk.PART], progress[walk.BELOW] = 0, state, below
+        while True:
+            status = walk.read(*tables.arrays, array, len(data))
+            if status == walk.ALIVE:
+                return status, len(data), int(progress[walk.PART]), int(progress[walk.BELOW])
+            if status >= walk.NEED_STEP:
+                at = progress[walk.NODE : walk.NODE + 1].copy(), int(progress[walk.PART]), int(progress[walk.BELOW])
+                tables.provide(status)
+                progress[walk.NODE], progress[walk.PART], progress[walk.BELOW] = at[0][0], at[1], at[2]
+                continue
+            read = int(progress[walk.NODE])
+            if status != walk.NATIVE:
+                return status, read, int(progress[walk.WHAT]), walk.BARRIER
+            below = int(progress[walk.BELOW])
+            frame = tables.frame(int(progress[walk.PART]))
+            if isinstance(frame, Texts):
+                after = self._read_texts(frame, below, data[read:])
+            else:
+                assert isinstance(frame, Counted)
+                after = self._read_counted(frame, below, data[read:])
+            if isinstance(after, int):
+                return after, read, int(progress[walk.WHAT]), walk.BARRIER
+            progress[walk.NODE], progress[walk.PART], progress[walk.BELOW] = read + after[0], after[1], after[2]
+
+    def _read_texts(self, frame: Texts, below: int, data: bytes) -> tuple[int, int, int] | int:
+        """(bytes read, state, stack node) after a native frame has read on, or the status of an end."""
+        tables = self.tables
+        low, high, whole = frame.matching(data)
+        if whole:
+            read, result = len(frame.texts[low]), frame.results[low]
+            if result is BARRED:
+                return walk.DEAD_END
+            return self._pop(below, tables.result(result), read)
+        other = None
+        if frame.other is not None:
+            status, read, state, _ = self._read(tables.state(frame.other).number, walk.BARRIER, data)
+            if status == walk.EXIT_POP:
+                return self._pop(below, state, read)
+            if status == walk.ALIVE:
+                other = tables.frame(state)
+        rest = frame.rest(low, high, len(data), other)
+        if rest is None:
+            return walk.DEAD_END
+        return len(data), tables.state(rest).number, below
+
+    def _read_counted(self, frame: Counted, below: int, data: bytes) -> tuple[int, int, int] | int:
+        tables, progress = self.tables, self.tables.progress
+        array = np.frombuffer(bytearray(data), dtype=np.uint8)
+        loop = tables.state(frame.loop).number
+        progress[walk.NODE], progress[walk.EXITS], progress[walk.PART] = 0, 0, tables.state(frame.at).number
+        while True:
+            status = walk.count_read(tables.table, loop, frame.leaves, progress, array, len(data))
+            if status != walk.NEED_STEP:
+                break
+            saved = progress.copy()
+            tables.provide(status)
+            progress[: walk.NODES] = saved[: walk.NODES]
+        items, read = int(progress[walk.EXITS]), int(progress[walk.NODE])
+        if status == walk.DEAD_END or items > frame.high:
+            return walk.DEAD_END
+        if status == walk.ALIVE:
+            return read, tables.state(frame.moved(tables.frame(int(progress[walk.PART])), items)).number, below
+        if items < frame.low:
+            return walk.DEAD_END
+        return read, tables.state(frame.after()).number, below
+
+    def _pop(self, below: int, result: int, read: int) -> tuple[int, int, int] | int:
+        if below == walk.BARRIER:
+            self.tables.progress[walk.WHAT] = result
+            return walk.EXIT_POP
+        after = self.tables.after(below, result)
+        return walk.DEAD_END if after is None else (read, *after)
 
     # -- masks -------------------------------------------------------------------------------------------------
 
-    def mask(self, stack: Stack) -> NDArray[np.int32]:
-        """The packed mask, int32 [words]; not to be written to."""
-        if stack.mask is not None:
-            return stack.mask
-        with self.lock:
-            inner = self._inner(stack.state)
-            out = inner.mask.copy()
-            if stack.accepting:
-                out |= self.vocabulary.eos_mask
-            below = stack.below
-            if below is not None:
-                for result, (parts, tokens) in inner.ends.items():
-                    after = self._resume(below.state.number, result)
-                    if after == DEAD:
-                        continue
-                    if len(tokens):
-                        add_tokens(
-                            tokens,
-                            self.vocabulary.trie.first,
-                            self.vocabulary.trie.tokens,
-                            out,
-                        )
-                    if len(parts):
-                        resumed = self._states[after]
-                        assert resumed is not None
-                        self._walk(self.stack(resumed, below.below).number, parts, out)
-            if not out.any():
-                raise ConstraintError(
-                    "no token of the vocabulary can continue the output; it lacks some bytes"
-                )
-            stack.mask = out.view(np.int32)
-            return stack.mask
+    def fill(self, stack: Stack, out: NDArray[np.int32]) -> None:
+        """Write the mask into `out`, int32 [words]."""
+        if stack.more is None:
+            with self.lock:
+                try:
+                    self._find_mask(stack)
+                except BaseException:
+                    self._out[:] = 0
+                    raise
+        assert stack.base is not None and stack.more is not None
+        out[:] = stack.base.view(np.int32)
+        if len(stack.more):
+            walk.add_tokens(stack.more, out.view(np.uint32))
+
+    def _find_mask(self, stack: Stack) -> None:
+        inner = self._inner(stack.state)
+        self._follow(inner.ends, inner.natives, stack.below)
+        walk.add_tokens(inner.more, self._out)
+        if self.accepting(stack):
+            self._out |= self.vocabulary.eos_mask
+        base, more = self._taken(inner.base)
+        if not len(more) and not base.any():
+            raise ConstraintError("no token of the vocabulary can continue the output")
+        stack.base, stack.more = base, more
+
+    def _follow(self, ends: Ends, natives: Natives, base: int) -> None:
+        """Add what comes after the ends of a fragment that stands on the stack node `base`."""
+        tables = self.tables
+        if base != walk.BARRIER:
+            for result, parts, nodes in ends:
+                after = tables.after(base, result)
+                if after is None:
+                    continue
+                if len(nodes):
+                    walk.add_nodes(nodes, self._trie[3], self._trie[4], self._out)
+                if len(parts):
+                    self._go_on(*after, parts)
+        for state, below, parts in natives:
+            self._go_on(state, tables.rebase(below, base), parts)
+
+    def _go_on(self, state: int, below: int, parts: Ints) -> None:
+        if self.tables.native[state]:
+            self._follow(*self._native(self.tables.frame(state), parts), below)
+            return
+        exits, natives = self._walk(state, below, parts)
+        assert not exits
+        self._follow((), natives, walk.BARRIER)
 
     def _inner(self, state: State) -> Inner:
-        if state.inner is None:
+        found: Inner | None = state.inner
+        if found is None:
             core = state.frame.core(self.vocabulary.trie.longest)
-            shared = state if core is state.frame else self.state(core)
-            state.inner = shared.inner or self._find_inner(shared)
-        return state.inner
+            shared = state if core is state.frame else self.tables.state(core)
+            found = state.inner = shared.inner = shared.inner or self._find_inner(shared)
+        return found
 
     def _find_inner(self, state: State) -> Inner:
-        number = self._stack_count
-        if number == len(self._nodes):
-            self._nodes = np.concatenate([self._nodes, np.zeros_like(self._nodes)])
-        self._nodes[number] = (
-            state.number,
-            BARRIER,
-        )  # not counted: overwritten by the next stack
-        out = np.zeros(self.vocabulary.words, dtype=np.uint32)
-        count = self._walk(number, self._whole, out)
-        exits = self._exits[:count]
-        ends = {}
-        for result in np.unique(exits[:, 2]).tolist():
-            mine = exits[exits[:, 2] == result]
-            parts = mine[mine[:, 0] < mine[:, 1]][:, :2].copy()
-            tokens = mine[mine[:, 3] >= 0][:, 3].copy()
-            ends[result] = (parts, tokens)
-        state.inner = Inner(out, ends)
-        return state.inner
-
-    def _walk(self, start: int, parts: NDArray[np.int32], out: NDArray[np.uint32]) -> int:
-        """Walk parts of the trie from a stack node; returns how many exits were found."""
-        trie = self.vocabulary.trie
-        progress = np.array([0, -1, 0, 0, 0], dtype=np.int64)
-        while True:
-            need = walk(
-                self._table, self._pairs, self._nodes, self._resume_keys, self._resume_values, start,
-                trie.byte, trie.depth, trie.end, trie.first, trie.tokens, parts,
-                self._walk_stack, self._walk_tops, self._scratch, progress, out, self._exits,
-            )  # fmt: skip
-            if need == DONE:
-                return int(progress[2])
-            if need == NEED_STEP:
-                self._fill(int(progress[3]), int(progress[4]))
-            elif need == NEED_RESUME:
-                self._resume(int(progress[3]), int(progress[4]))
+        base = self._nothing
+        under = None
+        if isinstance(state.frame, Texts) and state.frame.other is not None:
+            under = self._inner(self.tables.state(state.frame.other))
+            base = under.base
+        kept, self._out = self._out, np.zeros_like(self._out)
+        try:
+            if under is not None:
+                walk.add_tokens(under.more, self._out)
+            if self.tables.native[state.number]:
+                ends, natives = self._native(state.frame, self._whole)
             else:
-                raise ConstraintTooComplex("a token nests deeper than a mask can follow")
+                ends, natives = self._walk(state.number, walk.BARRIER, self._whole)
+            found = Inner(*self._taken(base), ends, natives)
+        finally:
+            self._out = kept
+        self._bytes += sum(parts.nbytes + nodes.nbytes for _, parts, nodes in ends)
+        return found
+
+    def _native(self, frame: Frame, parts: Ints) -> tuple[Ends, Natives]:
+        """Walk parts of the trie with a frame that has no row: ends and natives as in `Inner`."""
+        if isinstance(frame, Texts):
+            return self._texts(frame, parts)
+        assert isinstance(frame, Counted)
+        return self._counted(frame, parts)
+
+    def _texts(self, frame: Texts, parts: Ints) -> tuple[Ends, Natives]:
+        trie, tables = self.vocabulary.trie, self.tables
+        count = walk.descend(
+            *frame.joined, trie.byte, trie.end, trie.first, trie.tokens, parts, self._path, self._out, self._exits
+        )
+        found = self._exits[:count].copy()
+        found[:, 2] = [tables.result(frame.results[i]) for i in found[:, 2].tolist()]
+        if frame.other is None:
+            return _ends(found), ()
+        other = tables.state(frame.other)
+        if parts is self._whole:
+            others, natives = self._inner(other).ends, self._inner(other).natives
+        else:
+            others, natives = self._walk(other.number, walk.BARRIER, parts)
+        assert not natives, "a frame beside texts has no children"
+        places = found[:, 3]
+        kept = tuple(
+            (result, _without(more, more[:, 0], places + 1), _without(nodes, nodes, places))
+            for result, more, nodes in others
+        )
+        return (*_ends(found[found[:, 2] != tables.result(BARRED)]), *kept), ()
+
+    def _counted(self, frame: Counted, parts: Ints) -> tuple[Ends, Natives]:
+        tables = self.tables
+        if parts is self._whole and frame.at is frame.loop:
+            tokens, counts, exits = self._profile(frame)
+            walk.add_tokens(tokens[: np.searchsorted(counts, frame.high, side="right")], self._out)
+        else:
+            found, exits = self._count(frame, parts, frame.high)
+            walk.add_tokens(np.ascontiguousarray(found[:, 0]), self._out)
+        wanted = exits[(exits[:, 2] >= frame.low) & (exits[:, 2] <= frame.high)]
+        if not len(wanted):
+            return (), ()
+        rest, tail = np.ascontiguousarray(wanted[:, :2]), tables.state(frame.after())
+        if tables.native[tail.number]:
+            return self._native(tail.frame, rest)
+        return self._walk(tail.number, walk.BARRIER, rest)
+
+    def _profile(self, frame: Counted) -> tuple[Ints, Ints, Ints]:
+        """Tokens within a loop by the number of items that they need, these numbers, and where items end."""
+        key = self.tables.state(frame.loop).number, self.tables.state(frame.after()).number
+        known = self._profiles.get(key)
+        if known is None:
+            found, exits = self._count(frame, self._whole, 1 << 30)
+            found = found[np.argsort(found[:, 1], kind="stable")]
+            known = np.ascontiguousarray(found[:, 0]), np.ascontiguousarray(found[:, 1]), exits
+            self._profiles[key] = known
+            self._bytes += sum(each.nbytes for each in known)
+        return known
+
+    def _count(self, frame: Counted, parts: Ints, high: int) -> tuple[Ints, Ints]:
+        """See `walk.count_walk`: what it found, and where items end."""
+        tables, progress = self.tables, self.tables.progress
+        loop, at = tables.state(frame.loop).number, tables.state(frame.at).number
+        begun = at != loop  # then the item counts as one here, and has been counted before
+        progress[walk.PART], progress[walk.NODE], progress[walk.EXITS], progress[walk.NATIVES] = 0, -1, 0, 0
+        while True:
+            status = walk.count_walk(
+                tables.table, loop, frame.leaves, at, 0, high + begun, progress, *self._trie, parts, self._path,
+                self._found, self._exits,
+            )  # fmt: skip
+            if status == walk.ALIVE:
+                break
+            saved = progress.copy()
+            tables.provide(status)
+            progress[: walk.NODES] = saved[: walk.NODES]
+        found, exits = self._found[: progress[walk.NATIVES]].copy(), self._exits[: progress[walk.EXITS]].copy()
+        found[:, 1] -= begun
+        exits[:, 2] -= begun
+        return found, exits
+
+    def _walk(self, state: int, below: int, parts: Ints) -> tuple[Ends, Natives]:
+        """Walk parts of the trie from a configuration, adding to the mask; ends and natives as in `Inner`."""
+        tables, progress = self.tables, self.tables.progress
+        progress[walk.PART], progress[walk.NODE] = 0, -1
+        progress[walk.EXITS], progress[walk.NATIVES] = 0, 0
+        while True:
+            status = walk.walk(
+                *tables.arrays, state, below, *self._trie, parts, self._path, self._out, self._exits, self._natives
+            )
+            if status == walk.ALIVE:
+                break
+            saved = progress.copy()
+            tables.provide(status)
+            progress[: walk.NODES] = saved[: walk.NODES]
+        exits = self._exits[: progress[walk.EXITS]]
+        natives = self._natives[: progress[walk.NATIVES]]
+        return _ends(exits), _grouped(natives)
+
+    def _taken(self, base: Words) -> tuple[Words, Ints]:
+        """The mask that was found, beside `base`, as a common mask and tokens besides; clears it."""
+        count = int(walk.take_tokens(self._out, base, self._listed))
+        if count <= len(self._listed):
+            more = self._listed[:count].copy()
+            self._bytes += more.nbytes
+            return base, more
+        mask = self._out | base
+        self._out[:] = 0
+        same = self._masks.setdefault(zlib.crc32(mask.data), [])
+        for known in same:
+            if np.array_equal(known, mask):
+                return known, self._none
+        same.append(mask)
+        self._bytes += mask.nbytes
+        return mask, self._none
+
+
+def _ends(exits: Ints) -> Ends:
+    found = []
+    for result in np.unique(exits[:, 2]).tolist():
+        mine = exits[exits[:, 2] == result]
+        parts = np.ascontiguousarray(mine[mine[:, 0] < mine[:, 1]][:, :2])
+        found.append((result, parts, np.ascontiguousarray(mine[mine[:, 3] >= 0][:, 3])))
+    return tuple(found)
+
+
+def _grouped(natives: Ints) -> Natives:
+    groups: dict[tuple[int, int], list[list[int]]] = {}
+    for first, stop, state, below in natives.tolist():
+        groups.setdefault((state, below), []).append([first, stop])
+    return tuple((*key, np.array(parts, dtype=np.int32)) for key, parts in groups.items())
+
+
+def _without(array: Ints, places: Ints, gone: Ints) -> Ints:
+    """The rows of an array whose (rising) places are not among some others."""
+    at = np.searchsorted(places, gone)
+    hits = at[(at < len(places)) & (places[np.minimum(at, len(places) - 1)] == gone)] if len(places) else at[:0]
+    return np.delete(array, hits, axis=0) if len(hits) else array

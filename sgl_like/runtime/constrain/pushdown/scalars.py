@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from sgl_like.errors import UnsupportedSchemaError
 from sgl_like.runtime.constrain import derive
-from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, EPSILON, Node, Pool
+from sgl_like.runtime.constrain.expr import EMPTY, Node, Pool
 from sgl_like.runtime.constrain.json_keywords import at
 from sgl_like.runtime.constrain.json_numbers import Numbers
 from sgl_like.runtime.constrain.json_strings import Strings
@@ -21,7 +20,6 @@ from sgl_like.runtime.constrain.pushdown.formula import (
     Not,
     Or,
 )
-from sgl_like.runtime.constrain.pushdown.frame import Action, Frame, Go, Leave, Pop
 from sgl_like.runtime.constrain.pushdown.schema import Own, Schema
 
 KINDS = {
@@ -50,11 +48,12 @@ class Scalars:
         self.plain = {
             **self.any,
             "string": self.strings.from_schema({}, "", one_spelling=True),
+            "number": self._numbers.decimal(),
         }
 
-    def of(self, formula: Formula, kind: str) -> Node:
-        """The texts of one kind that a formula allows."""
-        if formula is TRUE:
+    def of(self, formula: Formula, kind: str, plain: bool = False) -> Node:
+        """The texts of one kind that a formula allows; `plain`: strings in one spelling only."""
+        if formula is TRUE and not plain:
             return self.any[kind]
         return self._of(formula, kind)
 
@@ -99,15 +98,7 @@ class Scalars:
             if "string" not in types:
                 return EMPTY
             return self.strings.from_schema(raw, schema.pointer, one_spelling=not _only_lengths(raw))
-        if not types & {"number", "integer"}:
-            return EMPTY
-        if "multipleOf" in raw and Decimal(repr(raw["multipleOf"])) != 1:
-            raise UnsupportedSchemaError("multipleOf", at(schema.pointer, "multipleOf"))
-        if "number" in types and "multipleOf" not in raw:
-            return self._numbers.number(raw)
-        integer = self._numbers.integer(raw)
-        zeros = self.pool.sequence(self.pool.literal(b"."), self.pool.repeat(self.pool.literal(b"0"), 1, 4))
-        return self.pool.concat(integer, self.pool.optional(zeros))
+        return self._numbers.from_schema(raw, types, schema.pointer)
 
 
 def _only_lengths(raw: Mapping[str, Any]) -> bool:
@@ -135,70 +126,3 @@ def scalar_texts(value: Any, kind: str, schema: Schema, keyword: str) -> list[by
             texts += [str(int(value)), f"{int(value)}.0"]
         return [text.encode() for text in texts]
     return []
-
-
-class Scalar(Frame):
-    """Inside a string, a number or a literal.
-
-    Args:
-        pool: of the expressions.
-        node: what may still come.
-        watch: expressions whose verdicts are the result.
-    """
-
-    __slots__ = ("_hash", "node", "pool", "watch")
-
-    def __init__(self, pool: Pool, node: Node, watch: tuple[Node, ...]) -> None:
-        self.pool = pool
-        self.node = node
-        self.watch = watch
-        self._hash = hash((id(node), tuple(map(id, watch))))
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Scalar) and self.node is other.node and self.watch == other.watch
-
-    def step(self, byte: int) -> tuple[int, Action | None]:
-        """Derivatives of all expressions side by side."""
-        self.pool.start_work()
-        mask, target = edge(self.pool, self.node, byte)
-        if target is EMPTY:
-            return mask, Leave(self._result(self.watch)) if self.node.nullable else None
-        watch = []
-        for each in self.watch:
-            own, after = edge(self.pool, each, byte)
-            mask &= own
-            watch.append(after)
-        if target is EPSILON:
-            return mask, Pop(self._result(watch))
-        return mask, Go(Scalar(self.pool, target, tuple(watch)))
-
-    @staticmethod
-    def _result(watch: tuple[Node, ...] | list[Node]) -> tuple[bool, ...]:
-        return tuple(node.nullable for node in watch)
-
-    @property
-    def leaving(self) -> tuple[tuple[bool, ...]] | None:
-        """A number may end with the output."""
-        return (self._result(self.watch),) if self.node.nullable else None
-
-    def core(self, longest: int) -> Frame:
-        """A frame with the same mask; see `derive.clip`."""
-        if self.watch:
-            return self
-        clipped = derive.clip(self.pool, self.node, longest)
-        return self if clipped is self.node else Scalar(self.pool, clipped, ())
-
-
-def edge(pool: Pool, node: Node, byte: int) -> tuple[int, Node]:
-    """The set of bytes around `byte` and the derivative by it."""
-    if node is EMPTY:
-        return ALL_BYTES, EMPTY
-    rest = ALL_BYTES
-    for mask, target in derive.edges(pool, node):
-        if mask >> byte & 1:
-            return mask, target
-        rest &= ~mask
-    return rest, EMPTY

@@ -1,157 +1,251 @@
-"""The start of a JSON value, and what frames of one configuration share."""
+"""The start of a JSON value, and what the frames of one schema share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, Pool
-from sgl_like.runtime.constrain.pushdown.formula import TRUE, Formula, Formulas
-from sgl_like.runtime.constrain.pushdown.frame import (
-    Action,
-    Frame,
-    Go,
-    Leave,
-    Push,
-    Result,
+from sgl_like.runtime.constrain import derive
+from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, Concat, Node, Pool, Strings
+from sgl_like.runtime.constrain.pushdown.formula import (
+    FALSE,
+    TRUE,
+    Formula,
+    Formulas,
+    Leaf,
+    leaves,
+    required_leaves,
 )
-from sgl_like.runtime.constrain.pushdown.scalars import KINDS, Scalar, Scalars
+from sgl_like.runtime.constrain.pushdown.frame import Action, Become, Frame, Go, Result
+from sgl_like.runtime.constrain.pushdown.leaves import Running, Verdict, begin_own
+from sgl_like.runtime.constrain.pushdown.expressions import Scalar
+from sgl_like.runtime.constrain.pushdown.scalars import KINDS, Scalars
+from sgl_like.runtime.constrain.pushdown.schema import Own, Schema
+from sgl_like.runtime.constrain.pushdown.syntax import SPACES, Style
+from sgl_like.runtime.constrain.pushdown.texts import Texts
 
-SPACES = sum(1 << b for b in b" \n\r\t")
-NO_START = ALL_BYTES & ~SPACES & ~sum(1 << b for b in (0x7B, 0x5B, *KINDS))
 KIND_MASKS = {kind: sum(1 << b for b, k in KINDS.items() if k == kind) for kind in KINDS.values()}
-
-
-@dataclass(frozen=True, eq=False)
-class Style:
-    """How JSON is written.
-
-    Args:
-        spaces: most whitespace characters in a row, anywhere between tokens; 0 for none but the separators'.
-        comma_gap: spaces after a comma, if `spaces` is 0.
-        colon_gap: spaces after a colon, ditto.
-        any_order: properties come in any order; else as declared, undeclared ones last.
-    """
-
-    spaces: int = 0
-    comma_gap: int = 0
-    colon_gap: int = 0
-    any_order: bool = True
+NO_START = ALL_BYTES & ~sum(1 << b for b in (0x7B, 0x5B, *KINDS))
+_MOST_TEXTS = 1 << 14
+_LOOK_AHEAD = 2
+SCALARS = ("string", "number", "literal")
 
 
 class Env:
-    """What frames share: formulas, expressions and the style."""
+    """What the frames of one schema share: formulas, expressions, the style, and what was worked out before.
+
+    Args:
+        pool: of the expressions.
+        formulas: where formulas are made.
+        scalars: byte expressions of formulas.
+        style: how JSON is written.
+        free: the same for values that nothing is asserted about, shared by all schemas of the style.
+    """
 
     def __init__(
-        self,
-        pool: Pool,
-        formulas: Formulas,
-        scalars: Scalars,
-        style: Style,
-        free: Env | None = None,
+        self, pool: Pool, formulas: Formulas, scalars: Scalars, style: Style, free: Env | None = None
     ) -> None:
-        self.free = free or self  # for values that nothing is asserted about: the same in all grammars
+        self.free = free or self
         self.pool = pool
         self.formulas = formulas
         self.scalars = scalars
         self.style = style
-        self.parts: dict[int, Any] = {}  # schema -> its ObjectPart
-        self.array_parts: dict[int, Any] = {}
-        self.key_nodes: dict[Any, Any] = {}  # expressions of keys
+        self.begun: dict[tuple[Schema, str], Formula] = {}
+        self.starts: dict[tuple[Formula, tuple[Formula, ...]], Start] = {}
+        self.shapes: dict[Any, Any] = {}
+        self.keys: dict[Any, Any] = {}
+        self.open: tuple[Any, Any] = (None, None)
+        self.looking = 0
 
 
-def value(env: Env, must: Formula, watch: tuple[Formula, ...], gap: int, spaces: int) -> Value:
-    """The frame before a value."""
-    return Value(env.free if must is TRUE and not watch else env, must, watch, gap, spaces)
+class Text(NamedTuple):
+    """The scalars of one kind that may come: an expression, and expressions whose verdicts are the result."""
+
+    node: Node
+    watch: tuple[Node, ...]
+
+    def after(self, pool: Pool, byte: int) -> tuple[int, Action | None]:
+        """What happens on the first byte."""
+        mask, action = Scalar(pool, self.node, self.watch).step(byte)
+        if byte != 0x22 or not isinstance(action, Go):
+            return mask, action
+        (frame,) = action.frames
+        texts = finite(frame.node) if isinstance(frame, Scalar) else None
+        if texts is None:
+            return mask, action
+        assert isinstance(frame, Scalar)
+        results = tuple(tuple(derive.matches(pool, w, text) for w in frame.watch) for text in texts)
+        return mask, Go((Texts(texts, results, None),))
 
 
-@dataclass(frozen=True, slots=True)
-class Value(Frame):
-    """Before a value.
+def finite(node: Node) -> tuple[bytes, ...] | None:
+    """The texts of an expression that is plainly a finite set of them, sorted; else None."""
+    if isinstance(node, Strings):
+        return node.strings
+    if isinstance(node, Concat) and isinstance(node.head, Strings) and len(node.head.strings) == 1:
+        rest = finite(node.tail)
+        if rest is not None and len(rest) <= _MOST_TEXTS:
+            return tuple(node.head.strings[0] + text for text in rest)
+    return None
 
-    Args:
-        env: shared things.
-        must: what has to become true of the value.
-        watch: formulas whose verdicts are the result.
-        gap: spaces that have to come.
-        spaces: whitespace that may come.
-    """
+
+class Opened(NamedTuple):
+    """What an object or an array is to be, as formulas over `Running` leaves."""
 
     env: Env
     must: Formula
-    watch: tuple[Formula, ...] = ()
-    gap: int = 0
-    spaces: int = 0
+    watch: tuple[Formula, ...]
+
+
+class Start(Frame):
+    """Before a value, whitespace aside. Two of the same meaning are equal, whatever schemas they come from.
+
+    Args:
+        pool: of the expressions.
+        scalars: `Text` or None for each of `SCALARS`.
+        containers: what may come after ``{`` and after ``[``, or None.
+    """
+
+    __slots__ = ("_hash", "containers", "pool", "scalars")
+
+    def __init__(
+        self, pool: Pool, scalars: tuple[Text | None, ...], containers: tuple[Opened | None, Opened | None]
+    ) -> None:
+        self.pool = pool
+        self.scalars = scalars
+        self.containers = containers
+        self._hash = hash((scalars, containers))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Start)
+            and self._hash == other._hash
+            and self.scalars == other.scalars
+            and self.containers == other.containers
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether a value may come, as far as can be seen `_LOOK_AHEAD` levels down."""
+        if any(each is not None for each in self.scalars):
+            return True
+        return any(self._frames(i) is not None for i in range(2) if self.containers[i] is not None)
+
+    def _frames(self, which: int) -> tuple[Frame, ...] | None:
+        opened = self.containers[which]
+        return None if opened is None else opened.env.open[which](*opened)
 
     def step(self, byte: int) -> tuple[int, Action | None]:
-        """Whitespace, or the first byte of the value, which says of what type it is."""
-        from sgl_like.runtime.constrain.pushdown.arrays import start_array
-        from sgl_like.runtime.constrain.pushdown.objects import start_object
-
-        one = 1 << byte
-        if self.gap:
-            if byte != 0x20:
-                return ~(1 << 0x20) & ((1 << 256) - 1), None
-            return one, Go(Value(self.env, self.must, self.watch, self.gap - 1, self.spaces))
-        if SPACES >> byte & 1:
-            if not self.spaces:
-                return SPACES, None
-            return SPACES, Push(Value(self.env, self.must, self.watch), Spaces(self.spaces - 1))
-        if byte == 0x7B:
-            started = start_object(self.env, self.must, self.watch)
-            return one, None if started is None else Go(started)
-        if byte == 0x5B:
-            began = start_array(self.env, self.must, self.watch)
-            return one, None if began is None else Go(began)
+        """The first byte of the value, which says of what type it is."""
+        if byte in (0x7B, 0x5B):
+            frames = self._frames(byte == 0x5B)
+            return 1 << byte, None if frames is None else Go(frames)
         kind = KINDS.get(byte)
         if kind is None:
             return NO_START, None
-        self.env.pool.start_work()
-        scalars = self.env.scalars
-        watch = tuple(scalars._of(each, kind) for each in self.watch)
-        node = scalars._of(self.must, kind) if watch else scalars.of(self.must, kind)
-        if node is EMPTY:
+        text = self.scalars[SCALARS.index(kind)]
+        if text is None:
             return KIND_MASKS[kind], None
-        mask, action = Scalar(self.env.pool, node, watch).step(byte)
+        mask, action = text.after(self.pool, byte)
         return mask & KIND_MASKS[kind], action
 
-    def resume(self, result: Result) -> Frame | None:
-        """Whitespace has ended."""
-        return self
+    def resume(self, result: Result) -> Become:
+        """What comes before the value has ended."""
+        return Become((self,))
 
 
-@dataclass(frozen=True, slots=True)
-class Spaces(Frame):
-    """In whitespace, of which `left` more characters may come: the same wherever it stands."""
+def start(env: Env, must: Formula, watch: tuple[Formula, ...] = ()) -> Start:
+    """The frame before a value that `must` has to become true of; its result are the verdicts of `watch`."""
+    key = (must, watch)
+    found = env.starts.get(key)
+    if found is None:
+        env.pool.start_work()
+        texts = []
+        for kind in SCALARS:
+            nodes = tuple(env.scalars.of(each, kind, plain=True) for each in watch)
+            node = env.scalars.of(must, kind, plain=bool(watch))
+            texts.append(None if node is EMPTY else Text(node, nodes))
+        containers = tuple(_open(env, must, watch, kind) for kind in ("object", "array"))
+        found = env.starts[key] = Start(env.pool, tuple(texts), containers)  # type: ignore[arg-type]
+    return found
 
-    left: int
 
-    def step(self, byte: int) -> tuple[int, Action | None]:
-        """More whitespace; anything else is for the frame below."""
-        if SPACES >> byte & 1:
-            return SPACES, Go(Spaces(self.left - 1)) if self.left else None
-        return ALL_BYTES & ~SPACES, Leave(None)
+def _open(env: Env, must: Formula, watch: tuple[Formula, ...], kind: str) -> Opened | None:
+    def change(leaf: Leaf) -> Formula:
+        return begin_own(env, leaf, kind)
 
-    def core(self, longest: int) -> Frame:
-        """No token sees a difference beyond its length."""
-        return Spaces(min(self.left, longest))
+    opened = env.formulas.map(must, change)
+    if opened is FALSE:
+        return None
+    if opened is TRUE and not watch:
+        return Opened(env.free, TRUE, ())
+    return Opened(env, opened, tuple(env.formulas.map(each, change) for each in watch))
 
 
-@dataclass(frozen=True, slots=True)
-class Root(Frame):
-    """Below the whole output; `done` when the value has ended."""
+def possible(env: Env, formula: Formula) -> bool:
+    """Whether a value may satisfy `formula`, as far as can be told by looking a few levels down."""
+    if formula is TRUE or formula is FALSE:
+        return formula is TRUE
+    if isinstance(formula, Own) and not ("enum" in formula.schema.raw or "const" in formula.schema.raw):
+        return True
+    if env.looking > _LOOK_AHEAD:
+        return True
+    env.looking += 1
+    try:
+        return start(env, formula).alive
+    finally:
+        env.looking -= 1
 
-    done: bool = False
 
-    def step(self, byte: int) -> tuple[int, Action | None]:
-        """Nothing comes after the value."""
-        return (1 << 256) - 1, None
+class Next(NamedTuple):
+    """A container while its next value is read: formulas with `Verdict` leaves, and those that are watched."""
 
-    def resume(self, result: Result) -> Frame | None:
-        """The value has ended."""
-        return Root(True)
+    must: Formula
+    watch: tuple[Formula, ...]
+    waiting: tuple[Verdict, ...]
+    value: Start
 
-    @property
-    def accepting(self) -> bool:
-        """The output may end after the value."""
-        return self.done
+
+def next_value(env: Env, must: Formula, watch: tuple[Formula, ...]) -> Next | None:
+    """What the value has to be for `must` to become true, and what is only watched because it decides other leaves."""
+    needed = required_leaves(must)
+
+    def bound(leaf: Leaf) -> Formula:
+        return leaf.child if isinstance(leaf, Verdict) else TRUE
+
+    child = env.formulas.at_most(must, bound)
+    waiting = tuple(leaf for leaf in verdicts(must, *watch) if leaf not in needed)
+    if child is FALSE or not (waiting or possible(env, child)):
+        return None
+    watched = tuple(leaf.child for leaf in waiting)
+    return Next(must, watch, waiting, start(env, child, watched))
+
+
+def verdicts(*formulas: Formula) -> list[Verdict]:
+    """The verdicts in formulas, those that leaves hold included."""
+    found: dict[Verdict, None] = {}
+    todo = list(formulas)
+    while todo:
+        batch, todo = todo, []
+        for leaf in leaves(batch):
+            if isinstance(leaf, Verdict):
+                found[leaf] = None
+            elif isinstance(leaf, Running):
+                todo.extend(leaf.held())
+    return list(found)
+
+
+def settler(env: Env, waiting: tuple[Verdict, ...], result: tuple[bool, ...]) -> Callable[[Leaf], Formula]:
+    """What leaves become when the value has ended."""
+    known = dict(zip(waiting, result, strict=True))
+
+    def change(leaf: Leaf) -> Formula:
+        if isinstance(leaf, Verdict):
+            return TRUE if known.get(leaf, True) else FALSE
+        assert isinstance(leaf, Running)
+        return leaf.settle(env, change)
+
+    return change

@@ -1,8 +1,8 @@
-"""The loop over the vocabulary's trie, with a stack of frames, as machine code.
+"""The loops of the machine that are machine code: steps, reading, and the walk over the vocabulary's trie.
 
-Codes in the table say what a frame does with a byte: the kind in the low three bits, a number above them.
-Stack nodes are (state, node below) pairs; those made on the way, above the caller's, have negative numbers and
-live in two scratch arrays for as long as the walk is below the place that made them.
+A configuration is a state (the frame on top) and a stack node (what is below). Stack nodes are numbered: equal stacks
+have one number. A code says what a state does with a byte, or with a child's result: the kind in the low three bits,
+a number above them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 from sgl_like.kernels.jit import compiled
 
 UNKNOWN, DEAD = -1, 0
-GO, PUSH, ENTER, POP, LEAVE = 1, 2, 3, 4, 5
+GO_ONE, GO, BECOME, POP, LEAVE = 1, 2, 3, 4, 5
 KIND_BITS = 3
-BARRIER = 0  # number of the stack node below which a walk does not look: it notes an exit instead
+BARRIER = 0  # the stack node below which nothing looks: it notes an exit instead
 
-DONE, NEED_STEP, NEED_RESUME, SCRATCH_FULL = 0, 1, 2, 3
+ALIVE, DEAD_END, NATIVE, EXIT_POP, EXIT_LEAVE, NEED_STEP, NEED_RESUME, NEED_NODES = range(8)
+
+# What `progress`, int64, holds.
+PART, NODE, EXITS, NATIVES, NODES, STATE, WHAT, BELOW = range(8)
+PROGRESS = 8
 
 
 @compiled("int64(int64[::1], int32[::1], int64)")
@@ -32,169 +36,473 @@ def find(keys: NDArray[np.int64], values: NDArray[np.int32], key: int) -> int:
     return -1
 
 
+@compiled("int64(int32[:, ::1], int32[::1], int64[::1], int64, int64)")
+def node_of(
+    nodes: NDArray[np.int32], index: NDArray[np.int32], progress: NDArray[np.int64], state: int, below: int
+) -> int:
+    """Number of the stack node with `state` on `below`; -1 if it is new and there is no room."""
+    size = index.shape[0]
+    at = (state * 0x9E3779B1 + below * 0x85EBCA6B) & (size - 1)
+    while index[at] != 0:
+        known = index[at]
+        if nodes[known, 0] == state and nodes[known, 1] == below:
+            return int(known)
+        at = (at + 1) & (size - 1)
+    count = progress[NODES]
+    if count >= nodes.shape[0] or 2 * count >= size:
+        return -1
+    nodes[count, 0], nodes[count, 1] = state, below
+    index[at] = count
+    progress[NODES] = count + 1
+    return int(count)
+
+
 @compiled(
-    "int64(int32[:, ::1], int32[:, ::1], int32[:, ::1], int64[::1], int32[::1], int64,"
-    " uint8[::1], int32[::1], int32[::1], int32[::1], int32[::1], int32[:, ::1],"
-    " int32[::1], int32[::1], int32[:, ::1], int64[::1], uint32[::1], int32[:, ::1])"
+    "UniTuple(int64, 3)(int32[:, ::1], uint8[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1], int32[::1],"
+    " int64[::1], int64, int64, int64)"
+)
+def advance(
+    table: NDArray[np.int32],
+    native: NDArray[np.uint8],
+    chains: NDArray[np.int32],
+    nodes: NDArray[np.int32],
+    index: NDArray[np.int32],
+    resume_keys: NDArray[np.int64],
+    resume_values: NDArray[np.int32],
+    progress: NDArray[np.int64],
+    state: int,
+    below: int,
+    byte: int,
+) -> tuple[int, int, int]:
+    """One byte: (status, state, stack node) after it. An exit's result, or what is missing, is in `progress`."""
+    while True:
+        if native[state]:
+            return NATIVE, state, below
+        code = np.int64(table[state, byte])
+        if code == DEAD:
+            return DEAD_END, state, below
+        if code == UNKNOWN:
+            progress[STATE], progress[WHAT] = state, byte
+            return NEED_STEP, state, below
+        kind, number = code & 7, code >> KIND_BITS
+        if kind == GO_ONE:
+            return ALIVE, number, below
+        if kind == POP or kind == LEAVE:
+            result = number
+            while True:
+                if below == BARRIER:
+                    progress[WHAT] = result
+                    return (EXIT_POP if kind == POP else EXIT_LEAVE), state, below
+                parent = np.int64(nodes[below, 0])
+                below = np.int64(nodes[below, 1])
+                after = find(resume_keys, resume_values, parent << 32 | result)
+                if after < 0:
+                    progress[STATE], progress[WHAT] = parent, result
+                    return NEED_RESUME, state, below
+                if after == DEAD:
+                    return DEAD_END, state, below
+                number = after >> KIND_BITS
+                if after & 7 != LEAVE:
+                    break
+                result = number
+        for i in range(1, chains[number, 0]):
+            below = node_of(nodes, index, progress, chains[number, i], below)
+            if below < 0:
+                return NEED_NODES, state, below
+        state = np.int64(chains[number, chains[number, 0]])
+        if kind == GO or kind == POP:
+            return ALIVE, state, below
+
+
+@compiled(
+    "int64(int32[:, ::1], uint8[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1], int32[::1],"
+    " int64[::1], uint8[::1], int64)"
+)
+def read(
+    table: NDArray[np.int32],
+    native: NDArray[np.uint8],
+    chains: NDArray[np.int32],
+    nodes: NDArray[np.int32],
+    index: NDArray[np.int32],
+    resume_keys: NDArray[np.int64],
+    resume_values: NDArray[np.int32],
+    progress: NDArray[np.int64],
+    data: NDArray[np.uint8],
+    stop: int,
+) -> int:
+    """Read ``data[progress[NODE]:stop]`` from state ``progress[PART]`` on node ``progress[BELOW]``, all of which it
+    moves on; returns a status. At an exit the byte of `EXIT_POP` counts as read.
+    """
+    while progress[NODE] < stop:
+        status, state, below = advance(
+            table, native, chains, nodes, index, resume_keys, resume_values, progress,
+            progress[PART], progress[BELOW], np.int64(data[progress[NODE]]),
+        )  # fmt: skip
+        if status == ALIVE or status == EXIT_POP:
+            progress[NODE] += 1
+        if status == ALIVE or status == NATIVE:
+            progress[PART], progress[BELOW] = state, below
+        if status != ALIVE:
+            return status
+    return ALIVE
+
+
+@compiled(
+    "int64(int32[:, ::1], uint8[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1], int32[::1], int64[::1],"
+    " int64, int64, uint8[::1], int32[::1], int32[::1], int32[::1], int32[::1], int32[:, ::1],"
+    " int32[:, ::1], uint32[::1], int32[:, ::1], int32[:, ::1])"
 )
 def walk(
     table: NDArray[np.int32],
-    pairs: NDArray[np.int32],
+    native: NDArray[np.uint8],
+    chains: NDArray[np.int32],
     nodes: NDArray[np.int32],
+    index: NDArray[np.int32],
     resume_keys: NDArray[np.int64],
     resume_values: NDArray[np.int32],
+    progress: NDArray[np.int64],
     start: int,
+    below: int,
     byte: NDArray[np.uint8],
     depth: NDArray[np.int32],
     end: NDArray[np.int32],
     first: NDArray[np.int32],
     tokens: NDArray[np.int32],
     parts: NDArray[np.int32],
-    stack: NDArray[np.int32],
-    tops: NDArray[np.int32],
-    scratch: NDArray[np.int32],
-    progress: NDArray[np.int64],
+    path: NDArray[np.int32],
     out: NDArray[np.uint32],
     exits: NDArray[np.int32],
+    natives: NDArray[np.int32],
 ) -> int:
-    """Set the bit of every token that can be read from stack node `start`, over some parts of the trie.
+    """Set the bit of every token that can be read from state `start` on node `below`, over some parts of the trie.
 
     Args:
         table: int32 [states, 256], codes.
-        pairs: int32 [pairs, 2], (frame that waits, child) of PUSH and ENTER.
-        nodes: int32 [nodes, 2], (state, node below) of known stack nodes.
-        resume_keys: ``state << 32 | result`` -> state, see `find`.
+        native: uint8 [states], 1 where the state has no row: the walk notes where it got there.
+        chains: int32 [chains, 4], how many and which states.
+        nodes: int32 [nodes, 2], (state, node below).
+        index: int32 [n], hash table of nodes, see `node_of`.
+        resume_keys: ``state << 32 | result`` -> code, see `find`.
         resume_values: ditto.
-        start: stack node before the first trie node of each part.
+        progress: int64 [PROGRESS].
+        start: state before the first trie node of each part.
+        below: stack node below it.
         byte: of the `Trie`, like the next four.
         depth: of the `Trie`.
         end: of the `Trie`.
         first: of the `Trie`.
         tokens: of the `Trie`.
         parts: int32 [parts, 2], (first trie node, trie node after it); a part is a row of siblings.
-        stack: int32 [longest + 1], stack node before the byte at each depth.
-        tops: int32 [longest + 1], scratch nodes in use at each depth.
-        scratch: int32 [n, 2], scratch stack nodes.
-        progress: int64 [5]: part, trie node (-1: its first), exits found, and what is missing (state, byte or result).
+        path: int32 [longest + 2, 2], the configuration before the byte at each depth.
         out: uint32 [ceil(vocab / 32)], only added to.
         exits: int32 [n, 4] takes (first trie node, node after, result, node whose tokens end there or -1) where the
             frame above the barrier ends.
+        natives: int32 [n, 4] takes (first trie node, node after, state, stack node) where a native frame is to read.
 
     Returns:
-        DONE; or what must be filled in before calling again.
+        ALIVE when done, or NEED_*: what must be provided before calling again.
     """
-    node, count = progress[1], progress[2]
-    for part in range(progress[0], parts.shape[0]):
+    node = progress[NODE]
+    for part in range(progress[PART], parts.shape[0]):
         if node < 0:
             node = np.int64(parts[part, 0])
             if node >= parts[part, 1]:
-                node = -1
+                node = np.int64(-1)
                 continue
-            stack[depth[node]] = start
-            tops[depth[node]] = 0
+            path[depth[node], 0], path[depth[node], 1] = start, below
         while node < parts[part, 1]:
             d = depth[node]
-            here, top = np.int64(stack[d]), tops[d]
-            b = byte[node]
-            alive = False
-            while True:
-                if here >= 0:
-                    state, below = nodes[here, 0], np.int64(nodes[here, 1])
-                else:
-                    state, below = (
-                        scratch[-here - 1, 0],
-                        np.int64(scratch[-here - 1, 1]),
-                    )
-                code = table[state, b]
-                if code == DEAD:
-                    break
-                if code == UNKNOWN:
-                    progress[0], progress[1], progress[2] = part, node, count
-                    progress[3], progress[4] = state, b
-                    return NEED_STEP
-                kind, number = code & 7, code >> KIND_BITS
-                if top + 3 > scratch.shape[0]:
-                    progress[0], progress[1], progress[2] = part, node, count
-                    return SCRATCH_FULL
-                if kind == GO:
-                    scratch[top, 0], scratch[top, 1] = number, below
-                    top += 1
-                    here = np.int64(-top)
-                    alive = True
-                    break
-                if kind in (PUSH, ENTER):
-                    scratch[top, 0], scratch[top, 1] = pairs[number, 0], below
-                    scratch[top + 1, 0], scratch[top + 1, 1] = (
-                        pairs[number, 1],
-                        -(top + 1),
-                    )
-                    top += 2
-                    here = np.int64(-top)
-                    if kind == PUSH:
-                        alive = True
-                        break
-                    continue
-                if below == BARRIER:
-                    if kind == POP:
-                        exits[count, 0], exits[count, 1] = node + 1, end[node]
-                        exits[count, 2], exits[count, 3] = number, node
-                        count += 1
-                    elif (
-                        count > 0
-                        and exits[count - 1, 1] == node
-                        and exits[count - 1, 2] == number
-                        and exits[count - 1, 3] < 0
-                        and depth[exits[count - 1, 0]] == d
-                    ):
-                        exits[count - 1, 1] = end[node]
-                    else:
-                        exits[count, 0], exits[count, 1] = node, end[node]
-                        exits[count, 2], exits[count, 3] = number, -1
-                        count += 1
-                    break
-                if below >= 0:
-                    parent, under = np.int64(nodes[below, 0]), np.int64(nodes[below, 1])
-                else:
-                    parent, under = (
-                        np.int64(scratch[-below - 1, 0]),
-                        np.int64(scratch[-below - 1, 1]),
-                    )
-                after = find(resume_keys, resume_values, parent << 32 | number)
-                if after == DEAD:
-                    break
-                if after < 0:
-                    progress[0], progress[1], progress[2] = part, node, count
-                    progress[3], progress[4] = parent, number
-                    return NEED_RESUME
-                scratch[top, 0], scratch[top, 1] = after, under
-                top += 1
-                here = np.int64(-top)
-                if kind == POP:
-                    alive = True
-                    break
-            if alive:
-                stack[d + 1] = here
-                tops[d + 1] = top
+            status, state, under = advance(
+                table, native, chains, nodes, index, resume_keys, resume_values, progress,
+                np.int64(path[d, 0]), np.int64(path[d, 1]), np.int64(byte[node]),
+            )  # fmt: skip
+            if status == ALIVE:
                 for i in range(first[node], first[node + 1]):
                     token = tokens[i]
                     out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
-                node += 1
-            else:
-                node = np.int64(end[node])
-        node = -1
-    progress[2] = count
-    return DONE
+                if native[state]:
+                    if end[node] > node + 1:
+                        count = progress[NATIVES]
+                        natives[count, 0], natives[count, 1] = node + 1, end[node]
+                        natives[count, 2], natives[count, 3] = state, under
+                        progress[NATIVES] = count + 1
+                    node = np.int64(end[node])
+                else:
+                    path[d + 1, 0], path[d + 1, 1] = state, under
+                    node += 1
+                continue
+            if status >= NEED_STEP:
+                progress[PART], progress[NODE] = part, node
+                return status
+            if status == EXIT_POP:
+                count = progress[EXITS]
+                exits[count, 0], exits[count, 1] = node + 1, end[node]
+                exits[count, 2], exits[count, 3] = progress[WHAT], node
+                progress[EXITS] = count + 1
+            elif status == EXIT_LEAVE:
+                result = progress[WHAT]
+                count = progress[EXITS]
+                if (
+                    count > 0
+                    and exits[count - 1, 1] == node
+                    and exits[count - 1, 2] == result
+                    and exits[count - 1, 3] < 0
+                    and depth[exits[count - 1, 0]] == d
+                ):
+                    exits[count - 1, 1] = end[node]
+                else:
+                    exits[count, 0], exits[count, 1] = node, end[node]
+                    exits[count, 2], exits[count, 3] = result, -1
+                    progress[EXITS] = count + 1
+            elif status == NATIVE:
+                count = progress[NATIVES]
+                if (
+                    count > 0
+                    and natives[count - 1, 1] == node
+                    and natives[count - 1, 2] == state
+                    and natives[count - 1, 3] == under
+                    and depth[natives[count - 1, 0]] == d
+                ):
+                    natives[count - 1, 1] = end[node]
+                else:
+                    natives[count, 0], natives[count, 1] = node, end[node]
+                    natives[count, 2], natives[count, 3] = state, under
+                    progress[NATIVES] = count + 1
+            node = np.int64(end[node])
+        node = np.int64(-1)
+    return ALIVE
+
+
+@compiled(
+    "int64(uint8[::1], int64[::1], uint8[::1], int32[::1], int32[::1], int32[::1], int32[:, ::1], int32[:, ::1],"
+    " uint32[::1], int32[:, ::1])"
+)
+def descend(
+    texts: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    byte: NDArray[np.uint8],
+    end: NDArray[np.int32],
+    first: NDArray[np.int32],
+    tokens: NDArray[np.int32],
+    parts: NDArray[np.int32],
+    rows: NDArray[np.int32],
+    out: NDArray[np.uint32],
+    exits: NDArray[np.int32],
+) -> int:
+    """Set the bits of tokens that are a proper prefix of one of `texts`, and note where whole texts end.
+
+    Args:
+        texts: the texts one after the other, sorted; none is a prefix of another.
+        offsets: int64 [texts + 1].
+        byte: of the `Trie`, like the next three.
+        end: of the `Trie`.
+        first: of the `Trie`.
+        tokens: of the `Trie`.
+        parts: int32 [parts, 2], rows of siblings to begin at.
+        rows: int32 [longest + 2, 2], for the walk: in the row at each depth, where the search is and the end.
+        out: uint32 [words], only added to.
+        exits: int32 [n, 4] takes (first trie node after the text, node after, number of the text, its last node).
+
+    Returns:
+        The number of exits.
+    """
+    count = 0
+    for part in range(parts.shape[0]):
+        matched = 0  # bytes of the text before that were found
+        rows[0, 0], rows[0, 1] = parts[part, 0], parts[part, 1]
+        for i in range(offsets.shape[0] - 1):
+            start, length = offsets[i], offsets[i + 1] - offsets[i]
+            d = 0
+            if i > 0:
+                before = offsets[i - 1]
+                while d < length and start > before + d and texts[before + d] == texts[start + d]:
+                    d += 1
+                if d > matched:
+                    continue  # the byte that was not found is in this text too
+            matched = d
+            while d < length:
+                wanted = texts[start + d]
+                at, stop = rows[d, 0], rows[d, 1]
+                while at < stop and byte[at] < wanted:
+                    at = end[at]
+                rows[d, 0] = at
+                if at >= stop or byte[at] != wanted:
+                    break
+                d += 1
+                if d == length:
+                    exits[count, 0], exits[count, 1], exits[count, 2], exits[count, 3] = at + 1, end[at], i, at
+                    count += 1
+                    break
+                for k in range(first[at], first[at + 1]):
+                    token = tokens[k]
+                    out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+                matched = d
+                rows[d, 0], rows[d, 1] = at + 1, end[at]
+                if at + 1 >= end[at]:
+                    break
+    return count
 
 
 @compiled("void(int32[::1], int32[::1], int32[::1], uint32[::1])")
-def add_tokens(
-    at: NDArray[np.int32],
-    first: NDArray[np.int32],
-    tokens: NDArray[np.int32],
-    out: NDArray[np.uint32],
+def add_nodes(
+    at: NDArray[np.int32], first: NDArray[np.int32], tokens: NDArray[np.int32], out: NDArray[np.uint32]
 ) -> None:
     """Set the bits of the tokens that end at some trie nodes."""
     for n in range(at.shape[0]):
         for i in range(first[at[n]], first[at[n] + 1]):
             token = tokens[i]
             out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+
+
+@compiled("void(int32[::1], uint32[::1])")
+def add_tokens(listed: NDArray[np.int32], out: NDArray[np.uint32]) -> None:
+    """Set the bits of some tokens."""
+    for i in range(listed.shape[0]):
+        token = listed[i]
+        out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+
+
+@compiled("int64(uint32[::1], uint32[::1], int32[::1])")
+def take_tokens(out: NDArray[np.uint32], base: NDArray[np.uint32], listed: NDArray[np.int32]) -> int:
+    """List the tokens of `out` that are not in `base`, and clear `out`; if there is no room for them, do neither.
+
+    Returns:
+        How many there are.
+    """
+    count = 0
+    for word in range(out.shape[0]):
+        more = np.int64(out[word]) & ~np.int64(base[word])
+        while more:
+            more &= more - 1
+            count += 1
+    if count > listed.shape[0]:
+        return count
+    at = 0
+    for word in range(out.shape[0]):
+        more = np.int64(out[word]) & ~np.int64(base[word])
+        out[word] = 0
+        while more:
+            low = more & -more
+            position = 0
+            for shift in (16, 8, 4, 2, 1):
+                if low >> shift:
+                    position += shift
+                    low >>= shift
+            listed[at] = word * 32 + position
+            at += 1
+            more &= more - 1
+    return count
+
+
+@compiled(
+    "int64(int32[:, ::1], int64, uint8[::1], int64, int64, int64, int64[::1], uint8[::1], int32[::1], int32[::1],"
+    " int32[::1], int32[::1], int32[:, ::1], int32[:, ::1], int32[:, ::1], int32[:, ::1])"
+)
+def count_walk(
+    table: NDArray[np.int32],
+    loop: int,
+    leaves: NDArray[np.uint8],
+    start: int,
+    low: int,
+    high: int,
+    progress: NDArray[np.int64],
+    byte: NDArray[np.uint8],
+    depth: NDArray[np.int32],
+    end: NDArray[np.int32],
+    first: NDArray[np.int32],
+    tokens: NDArray[np.int32],
+    parts: NDArray[np.int32],
+    path: NDArray[np.int32],
+    found: NDArray[np.int32],
+    exits: NDArray[np.int32],
+) -> int:
+    """Walk parts of the trie with an item that is repeated; see `counted.Counted`.
+
+    Args:
+        table: int32 [states, 256], codes.
+        loop: state between items.
+        leaves: uint8 [256], 1 for the bytes that come after the last item.
+        start: state before the parts: `loop`, or within an item.
+        low: least number of items that end or begin from here on.
+        high: largest number of them.
+        progress: int64 [PROGRESS]; EXITS counts exits, NATIVES counts `found`.
+        byte: of the `Trie`, like the next four.
+        depth: of the `Trie`.
+        end: of the `Trie`.
+        first: of the `Trie`.
+        tokens: of the `Trie`.
+        parts: int32 [parts, 2].
+        path: int32 [longest + 2, 2], (state, items) before the byte at each depth.
+        found: int32 [vocab, 2] takes (token, items that it needs).
+        exits: int32 [n, 4] takes (trie node, node after, items, -1) where the last item has ended.
+
+    Returns:
+        ALIVE when done, or NEED_STEP.
+    """
+    node = progress[NODE]
+    for part in range(progress[PART], parts.shape[0]):
+        if node < 0:
+            node = np.int64(parts[part, 0])
+            if node >= parts[part, 1]:
+                node = np.int64(-1)
+                continue
+            path[depth[node], 0] = start
+            path[depth[node], 1] = 0 if start == loop else 1
+        while node < parts[part, 1]:
+            d = depth[node]
+            state, items = np.int64(path[d, 0]), np.int64(path[d, 1])
+            if state == loop:
+                if leaves[byte[node]]:
+                    if items >= low:
+                        count = progress[EXITS]
+                        exits[count, 0], exits[count, 1] = node, end[node]
+                        exits[count, 2], exits[count, 3] = items, -1
+                        progress[EXITS] = count + 1
+                    node = np.int64(end[node])
+                    continue
+                items += 1
+            code = table[state, byte[node]]
+            if code == UNKNOWN:
+                progress[PART], progress[NODE] = part, node
+                progress[STATE], progress[WHAT] = state, byte[node]
+                return NEED_STEP
+            if code == DEAD or items > high:
+                node = np.int64(end[node])
+                continue
+            for i in range(first[node], first[node + 1]):
+                count = progress[NATIVES]
+                found[count, 0], found[count, 1] = tokens[i], items
+                progress[NATIVES] = count + 1
+            path[d + 1, 0], path[d + 1, 1] = code >> KIND_BITS, items
+            node += 1
+        node = np.int64(-1)
+    return ALIVE
+
+
+@compiled("int64(int32[:, ::1], int64, uint8[::1], int64[::1], uint8[::1], int64)")
+def count_read(
+    table: NDArray[np.int32],
+    loop: int,
+    leaves: NDArray[np.uint8],
+    progress: NDArray[np.int64],
+    data: NDArray[np.uint8],
+    stop: int,
+) -> int:
+    """Read ``data[progress[NODE]:stop]`` from state ``progress[PART]`` up to a byte of `leaves` between items; counts
+    the items that begin in ``progress[EXITS]``. Returns ALIVE, DEAD_END, EXIT_LEAVE or NEED_STEP.
+    """
+    while progress[NODE] < stop:
+        state, next_byte = progress[PART], data[progress[NODE]]
+        if state == loop and leaves[next_byte]:
+            return EXIT_LEAVE
+        code = table[state, next_byte]
+        if code == UNKNOWN:
+            progress[STATE], progress[WHAT] = state, next_byte
+            return NEED_STEP
+        if code == DEAD:
+            return DEAD_END
+        if state == loop:
+            progress[EXITS] += 1
+        progress[PART] = code >> KIND_BITS
+        progress[NODE] += 1
+    return ALIVE

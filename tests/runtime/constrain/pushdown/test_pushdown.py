@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
 from sgl_like.errors import ConstraintError
 from sgl_like.runtime.constrain.pushdown.compile import JsonCompiler
 from sgl_like.runtime.constrain.pushdown.machine import Stack
-from sgl_like.runtime.constrain.pushdown.values import Style
+from sgl_like.runtime.constrain.pushdown.syntax import Style
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 SUITE = Path(__file__).parents[5] / "shared/bench/constraints/json-schema-test-suite/tests"
@@ -53,7 +54,8 @@ def compiler() -> JsonCompiler:
 
 
 def allowed(compiled: JsonCompiler, stack: Stack) -> set[int]:
-    mask = compiled.machine.mask(stack)
+    mask = np.zeros(compiled.machine.vocabulary.words, dtype=np.int32)
+    compiled.machine.fill(stack, mask)
     return {t for t in range(len(TOKENS) + 1) if int(mask[t >> 5]) >> (t & 31) & 1}
 
 
@@ -101,11 +103,11 @@ def test_masks_equal_trying_every_token(instance: Any, indent: int | None) -> No
         assert stack is not None
         tried = {t for t, data in enumerate(TOKENS) if compiled.machine.read(stack, data) is not None}
         assert allowed(compiled, stack) - {len(TOKENS)} == tried
-        assert (len(TOKENS) in allowed(compiled, stack)) == stack.accepting
+        assert (len(TOKENS) in allowed(compiled, stack)) == compiled.machine.accepting(stack)
         stack = compiled.machine.step(stack, byte)
         if stack is None:
             break
-    assert (stack is not None and stack.accepting) == valid
+    assert (stack is not None and compiled.machine.accepting(stack)) == valid
 
 
 def test_recursion_and_deep_nesting() -> None:
@@ -118,7 +120,7 @@ def test_recursion_and_deep_nesting() -> None:
     }
     stack = compiled.compile(schema, Style())
     after = compiled.machine.read(stack, b"[" * 5000 + b"null" + b"]" * 5000)
-    assert after is not None and after.accepting
+    assert after is not None and compiled.machine.accepting(after)
     assert compiled.machine.read(stack, b"[null,") is None
 
 
@@ -144,7 +146,7 @@ def test_compact_style_in_schema_order() -> None:
         ('{"a": 1,"b":null}', False),
     ]:
         after = compiled.machine.read(stack, text.encode())
-        assert (after is not None and after.accepting) == good, text
+        assert (after is not None and compiled.machine.accepting(after)) == good, text
 
 
 @pytest.mark.skipif(
@@ -170,7 +172,7 @@ def test_json_schema_test_suite(draft: str, least: int) -> None:
                 except ConstraintError:
                     counts["refused"] += 1
                     continue
-                accepted = after is not None and after.accepting
+                accepted = after is not None and compiled.machine.accepting(after)
                 counts["right" if accepted == test["valid"] else f"accepted is {accepted}"] += 1
                 if accepted and not test["valid"]:
                     wrong.append((path.name, group["description"], test["description"]))

@@ -1,0 +1,279 @@
+"""Assertions about objects and arrays that are running while one is read, as leaves of formulas."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sgl_like.runtime.constrain.json_keywords import at
+from sgl_like.runtime.constrain.pushdown.formula import FALSE, TRUE, Formula, Leaf
+from sgl_like.runtime.constrain.pushdown.schema import ARRAY, OBJECT, Own, Schema
+
+if TYPE_CHECKING:
+    from sgl_like.runtime.constrain.pushdown.values import Env
+
+Watch = tuple[str, Any]
+"""What has to be known of a key: ("pattern", its text) or ("names", the schema of ``propertyNames``)."""
+
+
+class Verdict(Leaf):
+    """Whether the value that comes next is valid under `child`."""
+
+    __slots__ = ("child",)
+    child: Formula
+
+
+def verdict(env: Env, child: Formula) -> Formula:
+    """The leaf of `child`."""
+    if child is TRUE or child is FALSE:
+        return child
+
+    def make() -> Verdict:
+        leaf = Verdict()
+        leaf.child = child
+        return leaf
+
+    return env.formulas.leaf((Verdict, child), make)
+
+
+class Running(Leaf):
+    """An assertion about a container, part of which has been read."""
+
+    __slots__ = ()
+
+    def key(self, env: Env, name: str | None, flags: Mapping[Watch, bool]) -> Formula:
+        """What it becomes when a property comes: of a known name, or of another with these flags."""
+        raise AssertionError
+
+    def item(self, env: Env) -> Formula:
+        """What it becomes when an item comes."""
+        raise AssertionError
+
+    def settle(self, env: Env, change: Callable[[Leaf], Formula]) -> Formula:
+        """What it becomes when verdicts are known."""
+        return self
+
+    def held(self) -> Iterable[Formula]:
+        """Formulas that it holds."""
+        return ()
+
+    @abstractmethod
+    def ends(self) -> bool:
+        """Whether it is true if the container ends here."""
+
+
+class ObjectPart:
+    """The object keywords of one schema, prepared."""
+
+    def __init__(self, env: Env, schema: Schema) -> None:
+        raw = schema.raw
+        self.env = env
+        self.schema = schema
+        self.properties: Mapping[str, Any] = raw.get("properties", {})
+        self.required = frozenset(raw.get("required", ()))
+        self.dependent = schema.dependent_required()
+        names = dict.fromkeys([*self.properties, *raw.get("required", ())])
+        for name, others in self.dependent.items():
+            names.update(dict.fromkeys([name, *others]))
+        self.names = tuple(names)
+        self.tracked = self.required.union(self.dependent, *self.dependent.values())
+        self.low = int(raw.get("minProperties", 0))
+        self.high = int(raw["maxProperties"]) if "maxProperties" in raw else None
+        self.counts = self.low > 0 or self.high is not None
+        self.watch: tuple[Watch, ...] = tuple(("pattern", each) for each in raw.get("patternProperties", ()))
+        self.name_watch: Watch | None = ("names", schema) if "propertyNames" in raw else None
+        self._children: dict[Any, Formula] = {}
+
+    def child(self, name: str | None, flags: Mapping[Watch, bool]) -> Formula:
+        """What the value of a property has to be; FALSE if its name is not allowed."""
+        matched = tuple(flags[each] for each in self.watch)
+        if self.name_watch is not None and not flags[self.name_watch]:
+            return FALSE
+        known = name if name is not None and name in self.properties else None
+        key = (known, matched)
+        found = self._children.get(key)
+        if found is None:
+            parts = [] if known is None else [self.schema.sub("properties", known)]
+            for (_, pattern), hit in zip(self.watch, matched, strict=True):
+                if hit:
+                    parts.append(self.schema.sub("patternProperties", pattern))
+            if not parts and "additionalProperties" in self.schema.raw:
+                parts.append(self.schema.sub("additionalProperties"))
+            found = self._children[key] = self.env.formulas.all_of(parts)
+        return found
+
+
+class InObject(Running):
+    """The object keywords of a schema: `seen` tracked names, and how many properties came (as far as counted)."""
+
+    __slots__ = ("count", "part", "seen")
+    part: ObjectPart
+    seen: frozenset[str]
+    count: int
+
+    def key(self, env: Env, name: str | None, flags: Mapping[Watch, bool]) -> Formula:
+        """See `Running.key`."""
+        part = self.part
+        child = part.child(name, flags)
+        if child is FALSE:
+            return FALSE
+        seen = self.seen | {name} if name in part.tracked else self.seen
+        after = in_object(env, part, seen, self.count + 1)
+        return after if child is TRUE else env.formulas.all_of((after, verdict(env, child)))
+
+    def missing(self) -> list[str]:
+        """Names that still have to come, in order."""
+        needed = set(self.part.required)
+        for name, others in self.part.dependent.items():
+            if name in self.seen:
+                needed.update(others)
+        return [name for name in self.part.names if name in needed and name not in self.seen]
+
+    def ends(self) -> bool:
+        """See `Running.ends`."""
+        part = self.part
+        return (
+            part.required <= self.seen
+            and self.count >= part.low
+            and all(self.seen.issuperset(v) for k, v in part.dependent.items() if k in self.seen)
+        )
+
+
+def in_object(env: Env, part: ObjectPart, seen: frozenset[str], count: int) -> Formula:
+    """The leaf in this state, or FALSE if there are too many properties."""
+    if part.high is not None and count > part.high:
+        return FALSE
+    count = min(count, max(part.low, (part.high or 0) + 1)) if part.counts else 0
+
+    def make() -> InObject:
+        leaf = InObject()
+        leaf.part, leaf.seen, leaf.count = part, seen, count
+        return leaf
+
+    return env.formulas.leaf((InObject, part, seen, count), make)
+
+
+class ArrayPart:
+    """The array keywords of one schema, prepared."""
+
+    def __init__(self, schema: Schema) -> None:
+        raw = schema.raw
+        self.schema = schema
+        items = raw.get("items")
+        self.prefix = "items" if isinstance(items, list) else "prefixItems"
+        self.prefix_length = len(raw.get(self.prefix, ()))
+        self.rest = "additionalItems" if isinstance(items, list) else "items"
+        self.low = int(raw.get("minItems", 0))
+        self.high = int(raw["maxItems"]) if "maxItems" in raw else None
+        self.contains = schema.sub("contains") if "contains" in raw else None
+        self.contains_low = int(raw.get("minContains", 1)) if self.contains is not None else 0
+        self.contains_high = (
+            int(raw["maxContains"]) if "maxContains" in raw and self.contains is not None else None
+        )
+        if self.contains_low == 0 and self.contains_high is None:
+            self.contains = None
+
+    def child(self, index: int) -> Formula:
+        """What the item at `index` has to be."""
+        if index < self.prefix_length:
+            return self.schema.sub(self.prefix, index)
+        return self.schema.sub(self.rest) if self.rest in self.schema.raw else TRUE
+
+
+class InArray(Running):
+    """The array keywords of a schema: items so far, and those that `contains` counts (as far as they matter)."""
+
+    __slots__ = ("count", "hits", "part")
+    part: ArrayPart
+    count: int
+    hits: int
+
+    def item(self, env: Env) -> Formula:
+        """See `Running.item`."""
+        part, f = self.part, env.formulas
+        child = verdict(env, part.child(self.count))
+        after = in_array(env, part, self.count + 1, self.hits)
+        if part.contains is not None:
+            hit = verdict(env, part.contains)
+            counted = in_array(env, part, self.count + 1, self.hits + 1)
+            after = f.any_of((f.all_of((hit, counted)), f.all_of((f.negate(hit), after))))
+        return f.all_of((after, child))
+
+    def ends(self) -> bool:
+        """See `Running.ends`."""
+        return self.count >= self.part.low and self.hits >= self.part.contains_low
+
+
+def in_array(env: Env, part: ArrayPart, count: int, hits: int) -> Formula:
+    """The leaf in this state, or FALSE if there are too many items or hits, or no room for those that have to come."""
+    if part.high is not None and (count > part.high or part.high - count < part.contains_low - hits):
+        return FALSE
+    if part.contains_high is not None and hits > part.contains_high:
+        return FALSE
+    if part.high is None:
+        count = min(count, max(part.prefix_length, part.low))
+    hits = min(hits, max(part.contains_low, (part.contains_high or 0) + 1))
+
+    def make() -> InArray:
+        leaf = InArray()
+        leaf.part, leaf.count, leaf.hits = part, count, hits
+        return leaf
+
+    return env.formulas.leaf((InArray, part, count, hits), make)
+
+
+def begin(env: Env, schema: Schema, kind: str) -> Formula:
+    """What a schema's own assertions become when the value turns out to be an ``"object"`` or an ``"array"``."""
+    key = (schema, kind)
+    found = env.begun.get(key)
+    if found is None:
+        found = env.begun[key] = _begin(env, schema, kind)
+    return found
+
+
+def _begin(env: Env, schema: Schema, kind: str) -> Formula:
+    raw, f = schema.raw, env.formulas
+    if kind not in schema.types:
+        return FALSE
+    parts: list[Formula] = []
+    for keyword, values in (("enum", raw.get("enum")), ("const", [raw["const"]] if "const" in raw else None)):
+        if values is not None:
+            constants = (
+                constant(schema, value, at(schema.pointer, keyword, i))
+                for i, value in enumerate(values)
+                if isinstance(value, dict if kind == "object" else list)
+            )
+            parts.append(f.any_of([f.map(each, lambda leaf: begin_own(env, leaf, kind)) for each in constants]))
+    if kind == "object":
+        if any(keyword in raw for keyword in OBJECT) or "dependencies" in raw:
+            parts.append(in_object(env, ObjectPart(env, schema), frozenset(), 0))
+    elif any(keyword in raw for keyword in ARRAY):
+        parts.append(in_array(env, ArrayPart(schema), 0, 0))
+    return f.all_of(parts)
+
+
+def begin_own(env: Env, leaf: Leaf, kind: str) -> Formula:
+    """`begin` for a leaf of a formula about a whole value."""
+    assert isinstance(leaf, Own)
+    return begin(env, leaf.schema, kind)
+
+
+def constant(schema: Schema, value: Any, pointer: str) -> Formula:
+    """A schema of exactly this object or array."""
+    raw: dict[str, Any]
+    if isinstance(value, dict):
+        raw = {
+            "type": "object",
+            "properties": {name: {"const": each} for name, each in value.items()},
+            "required": list(value),
+            "additionalProperties": False,
+        }
+    else:
+        raw = {
+            "type": "array",
+            "prefixItems": [{"const": each} for each in value],
+            "minItems": len(value),
+            "maxItems": len(value),
+        }
+    return schema.document.keep(raw, pointer + "#const", schema.base)

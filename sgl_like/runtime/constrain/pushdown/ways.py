@@ -1,0 +1,225 @@
+"""The ways in which a frame can end: for each result, a shortest byte string that brings it.
+
+A frame is asked for its ways one by one, shortest first, and never for more than are needed: the first of a string is
+its shortest text; only if the container cannot go on with that verdict is there a second. An answer is a way, or, if
+the next one is longer than the asker can use now, a lower bound of its length. So a value within a value within itself
+is no harm: what it takes to write the inner one is always shorter than what is being asked for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple
+
+from sgl_like.runtime.constrain import derive
+from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, Node, Pool
+from sgl_like.runtime.constrain.pushdown.frame import Frame, Go, Leave, Pop, Result
+from sgl_like.runtime.constrain.pushdown.scalars import Scalar
+from sgl_like.runtime.constrain.pushdown.syntax import SPACES
+from sgl_like.runtime.constrain.pushdown.texts import BARRED, Texts
+
+__all__ = ["NEVER", "Known", "Merged", "ScalarWays", "Way", "Ways", "punctuation", "text_ways"]
+
+NEVER = 1 << 60
+"""The length of a way that does not exist."""
+
+_MOST_VERDICTS = 256  # combinations of verdicts of one scalar
+
+
+class Way(NamedTuple):
+    """Bytes with which a frame ends, and its result then."""
+
+    data: bytes
+    result: Result
+
+
+class Ways(ABC):
+    """The ways of one frame, for results that differ, shortest first."""
+
+    @abstractmethod
+    def get(self, index: int, limit: int) -> Way | int:
+        """The way at `index` if it is known to have at most `limit` bytes, else a lower bound, over `limit`."""
+
+
+class Known(Ways):
+    """Ways that are all known."""
+
+    def __init__(self, ways: Iterable[Way]) -> None:
+        self._ways = sorted(ways, key=lambda way: len(way.data))
+
+    def get(self, index: int, limit: int) -> Way | int:
+        """See `Ways.get`."""
+        if index >= len(self._ways):
+            return NEVER
+        way = self._ways[index]
+        return way if len(way.data) <= limit else len(way.data)
+
+
+class ScalarWays(Ways):
+    """The ways of a string, a number or a literal.
+
+    Args:
+        pool: of the expressions.
+        node: what may come.
+        watch: expressions whose verdicts are the result.
+    """
+
+    def __init__(self, pool: Pool, node: Node, watch: tuple[Node, ...]) -> None:
+        self._pool = pool
+        self._node = node
+        self._watch = watch
+        self._found: list[Way] = []
+        self._heap: list[tuple[int, int, Node, tuple[bool, ...]]] | None = None
+
+    def get(self, index: int, limit: int) -> Way | int:
+        """See `Ways.get`."""
+        while len(self._found) <= index:
+            if not self._found:
+                if self._node is EMPTY:
+                    return NEVER
+                if self._node.min_len > limit:
+                    return self._node.min_len
+                self._found.append(self._way(derive.shortest(self._pool, self._node)))
+                continue
+            if not self._watch:
+                return NEVER
+            if self._heap is None:
+                first = self._found[0].result
+                assert isinstance(first, tuple)
+                self._heap = self._others(first)
+            if not self._heap:
+                return NEVER
+            length, order, node, flags = self._heap[0]
+            if length > limit:
+                return length
+            heappop(self._heap)
+            data = derive.shortest(self._pool, node)
+            if len(data) > length:  # the bound was not exact
+                heappush(self._heap, (len(data), order, node, flags))
+                continue
+            self._found.append(Way(data, flags))
+        way = self._found[index]
+        return way if len(way.data) <= limit else len(way.data)
+
+    def _way(self, data: bytes) -> Way:
+        return Way(data, tuple(derive.matches(self._pool, each, data) for each in self._watch))
+
+    def _others(self, known: tuple[bool, ...]) -> list[tuple[int, int, Node, tuple[bool, ...]]]:
+        """The texts of all other combinations of verdicts."""
+        cells: list[tuple[Node, tuple[bool, ...]]] = [(self._node, ())]
+        for each in self._watch:
+            halves = []
+            for node, flags in cells:
+                yes = derive.conjoin(self._pool, [node, each])
+                no = derive.conjoin(self._pool, [node], [each])
+                halves += [(half, (*flags, flag)) for half, flag in ((yes, True), (no, False)) if half is not EMPTY]
+            halves.sort(key=lambda cell: cell[0].min_len)
+            cells = halves[:_MOST_VERDICTS]
+        heap = [(node.min_len, i, node, flags) for i, (node, flags) in enumerate(cells) if flags != known]
+        heapify(heap)
+        return heap
+
+
+class Merged(Ways):
+    """Ways of either of some frames, a few bytes before each.
+
+    Args:
+        sources: (bytes before, lower bound of the ways, what makes them).
+        single: whether there is but one result.
+    """
+
+    def __init__(self, sources: list[tuple[bytes, int, Callable[[], Ways]]], single: bool) -> None:
+        self._makers = {i: make for i, (_, _, make) in enumerate(sources)}
+        self._before = [before for before, _, _ in sources]
+        self._ways: dict[int, Ways] = {}
+        self._heap = [(len(before) + bound, i, 0) for i, (before, bound, _) in enumerate(sources)]
+        heapify(self._heap)
+        self._found: list[Way] = []
+        self._results: set[Result] = set()
+        self._single = single
+        self._busy = False
+
+    def get(self, index: int, limit: int) -> Way | int:
+        """See `Ways.get`."""
+        while len(self._found) <= index:
+            if not self._heap or (self._single and self._found):
+                return NEVER
+            if self._heap[0][0] > limit or self._busy:
+                return max(self._heap[0][0], limit + 1)
+            self._busy = True
+            try:
+                self._advance(limit)
+            finally:
+                self._busy = False
+        way = self._found[index]
+        return way if len(way.data) <= limit else len(way.data)
+
+    def _advance(self, limit: int) -> None:
+        bound, i, at = self._heap[0]
+        before = self._before[i]
+        if i not in self._ways:
+            self._ways[i] = self._makers.pop(i)()
+        if len(self._heap) > 1:
+            limit = min(limit, max(bound, min(entry[0] for entry in self._heap[1:3])))
+        answer = self._ways[i].get(at, limit - len(before))
+        heappop(self._heap)
+        if isinstance(answer, int):
+            if answer < NEVER:
+                heappush(self._heap, (answer + len(before), i, at))
+            return
+        heappush(self._heap, (len(answer.data) + len(before), i, at + 1))
+        if answer.result not in self._results:
+            self._results.add(answer.result)
+            self._found.append(Way(before + answer.data, answer.result))
+
+
+def text_ways(frame: Texts, without: Iterable[bytes] = ()) -> Ways:
+    """The ways of a native frame: each text, and what the other frame reads that is none of the texts.
+
+    Args:
+        frame: the frame.
+        without: texts that are not wanted of the other frame.
+    """
+    known = [Way(t, result) for t, result in zip(frame.texts, frame.results, strict=True) if result != BARRED]
+    if frame.other is None:
+        return Known(known)
+    return Merged([(b"", 1, lambda: Known(known)), (b"", 1, lambda: others(frame.other, (*frame.texts, *without)))], False)
+
+
+def others(frame: Frame | None, without: Iterable[bytes]) -> Ways:
+    """The ways of a scalar, without some texts."""
+    assert isinstance(frame, Scalar)
+    texts = sorted(set(without))
+    node = derive.conjoin(frame.pool, [frame.node], [frame.pool.strings(texts)]) if texts else frame.node
+    return ScalarWays(frame.pool, node, frame.watch)
+
+
+def punctuation(frame: Frame) -> Ways:
+    """The ways of a frame that reads a few bytes by itself: the first found of each result."""
+    ways: dict[Result, Way] = {}
+    todo: list[tuple[Frame, bytes]] = [(frame, b"")]
+    seen = {frame}
+    for each, data in todo:
+        rest, gone = ALL_BYTES, None
+        while rest:
+            low = (rest & -rest).bit_length() - 1
+            mask, action = each.step(low)
+            byte = b" " if mask >> 0x20 & 1 else bytes([low])
+            rest &= ~mask
+            if isinstance(action, Pop):
+                ways.setdefault(action.result, Way(data + byte, action.result))
+            elif isinstance(action, Leave):
+                ways.setdefault(action.result, Way(data, action.result))
+            elif isinstance(action, Go) and not (mask & SPACES and gone):
+                assert len(action.frames) == 1, f"{frame} is more than punctuation"
+                gone = action.frames[0]
+                if gone not in seen and not _only_more_space(mask, ways):
+                    seen.add(gone)
+                    todo.append((gone, data + byte))
+    return Known(ways.values())
+
+
+def _only_more_space(mask: int, ways: dict[Result, Way]) -> bool:
+    return bool(mask & SPACES) and bool(ways)
