@@ -36,7 +36,7 @@ from sgl_like.runtime.constrain.expr import (
 )
 from sgl_like.runtime.constrain.recursion import corner, left_recursion
 
-__all__ = ["alternatives", "clip", "conjoin", "edges", "forced", "matches", "shortest", "split"]
+__all__ = ["conjoin", "edges", "forced", "matches", "shortest"]
 
 Pairs = Iterable[tuple[int, Node]]
 
@@ -108,10 +108,10 @@ def _alt_edges(pool: Pool, node: Node) -> Edges:
 
 def _members_edges(pool: Pool, node: Node) -> Edges:
     assert isinstance(node, Members)
-    return _unite(pool, [edge for item in _next_members(pool, node) for edge in edges(pool, item)])
+    return _unite(pool, [edge for item in next_members(pool, node) for edge in edges(pool, item)])
 
 
-def _next_members(pool: Pool, node: Members) -> list[Node]:
+def next_members(pool: Pool, node: Members) -> list[Node]:
     """Each member that may come next, with what may follow it."""
     spec, remaining = node.spec, node.remaining
     comma = b"" if node.first else spec.comma
@@ -265,65 +265,6 @@ def _is_live(pool: Pool, node: Node) -> bool:
     for seen in came_from:
         seen.live = False
     return False
-
-
-def clip(pool: Pool, node: Node, length: int) -> Node:
-    """An expression with the same viable prefixes of up to `length` bytes, and the same for many counts.
-
-    ``x{0,9000}`` and ``x{0,8999}`` cannot be told apart by one token: both clip to ``x{0,length}``, so that they
-    share one mask. Exact because every repetition takes at least a byte; conjunctions are left as they are.
-    """
-    if isinstance(node, Repeat):
-        if node.item.nullable or max(node.low, node.high or 0) <= length:
-            return node
-        return pool.repeat(node.item, min(node.low, length), node.high and min(node.high, length))
-    if isinstance(node, Alt):
-        items = [clip(pool, item, length) for item in node.items]
-        return pool.alt(items)
-    heads: list[Node] = []
-    tail, used, changed = node, 0, False
-    while isinstance(tail, Concat) and used <= length:
-        heads.append(clip(pool, tail.head, length))
-        changed |= heads[-1] is not tail.head
-        used += tail.head.min_len
-        tail = tail.tail
-    if isinstance(tail, Repeat | Alt) and used <= length:
-        last = clip(pool, tail, length)
-        changed |= last is not tail
-        tail = last
-    return pool.sequence(*heads, tail) if changed else node
-
-
-def alternatives(pool: Pool, node: Node, most: int) -> list[Node]:
-    """Expressions that `node` is the alternation of; `node` itself if there would be more than `most`."""
-    head, tail = (node.head, node.tail) if isinstance(node, Concat) else (node, EPSILON)
-    if isinstance(head, Rule) and not left_recursion(pool, head).members:
-        return alternatives(pool, pool.concat(head.body, tail), most)
-    if isinstance(head, Members) and head.remaining.bit_count() < most:
-        return [
-            *(pool.concat(item, tail) for item in _next_members(pool, head)),
-            *([tail] if head.nullable else []),
-        ]
-    if isinstance(head, Alt) and len(head.items) <= most:
-        return [pool.concat(item, tail) for item in head.items]
-    return [node]
-
-
-def split(pool: Pool, node: Node) -> tuple[Node, Node]:
-    """Cut a concatenation after the first literal that comes after something else: (head, tail), tail may be empty.
-
-    What is read inside a JSON string up to its quote is the same wherever the string stands.
-    """
-    heads: list[Node] = []
-    tail, seen = node, False
-    while isinstance(tail, Concat):
-        heads.append(tail.head)
-        is_literal = isinstance(tail.head, Strings) and not tail.head.nullable
-        tail = tail.tail
-        if seen and is_literal:
-            return pool.sequence(*heads), tail
-        seen = seen or not is_literal
-    return node, EPSILON
 
 
 def shortest(pool: Pool, node: Node) -> bytes:

@@ -60,6 +60,8 @@ class Pool:
         self.edges: dict[Node, Edges] = {}  # memo of derive.edges
         self.raw_edges: dict[Node, Edges] = {}  # memo of derive: edges of a conjunction before pruning
         self.counted: dict[tuple[Node, Node], Any] = {}  # memo of `pushdown.expressions`
+        self.mentions: dict[tuple[Node, Node], bool] = {}  # memo of `fragments`
+        self.characters: list[Node] = []  # of texts, from narrow to wide; see `fragments.clip`
         self._nodes: weakref.WeakValueDictionary[Hashable, Node] = weakref.WeakValueDictionary()
         self._kept: OrderedDict[Hashable, Node] = OrderedDict()
         self._made = 2
@@ -75,6 +77,7 @@ class Pool:
         self.edges.clear()
         self.raw_edges.clear()
         self.counted.clear()
+        self.mentions.clear()
 
     def keep(self, key: Hashable, build: Callable[[], Node]) -> Node:
         """What `build` makes, built once: the 256 keys that were asked for last are remembered."""

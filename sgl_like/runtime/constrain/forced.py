@@ -11,9 +11,11 @@ there, and a model that is made to read unusual tokens writes worse. So the last
 
 from __future__ import annotations
 
-from sgl_like.runtime.constrain.automaton import Automaton, State
+from typing import Protocol, TypeVar
 
-__all__ = ["forced_tokens"]
+from sgl_like.runtime.constrain.vocabulary import Vocabulary
+
+__all__ = ["Follower", "Place", "forced_tokens"]
 
 _PROBE_FIRST = (
     b"aA0 \n\xc3\xea\xf0!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"  # first bytes of continuations that are tried
@@ -22,11 +24,38 @@ _PROBE_BYTES = 24  # length of each
 _REMEMBERED = 64  # previous tokens for which a state keeps its answer
 
 
-def forced_tokens(automaton: Automaton, state: State, previous: int | None) -> list[int]:
+class Place(Protocol):
+    """Where an output is in its grammar. `forced_tokens`: answers by the previous token (-1: none)."""
+
+    forced_tokens: dict[int, tuple[int, ...]]
+
+
+S = TypeVar("S", bound=Place)
+
+
+class Follower(Protocol[S]):
+    """What has to be known of a grammar."""
+
+    vocabulary: Vocabulary
+
+    def forced(self, state: S) -> bytes:
+        """The bytes that every continuation starts with."""
+
+    def read(self, state: S, data: bytes) -> S | None:
+        """The state after some bytes, or None if they are not allowed."""
+
+    def next_bytes(self, state: S, wanted: bytes) -> list[int]:
+        """Those of the bytes `wanted` that may come next, and one of every set of bytes that has none of them."""
+
+    def completion(self, state: S) -> bytes:
+        """A short continuation to the end of the output."""
+
+
+def forced_tokens(grammar: Follower[S], state: S, previous: int | None) -> list[int]:
     """The tokens that must come next, whatever follows them.
 
     Args:
-        automaton: the grammar.
+        grammar: what the output has to follow.
         state: where it is.
         previous: the token accepted last, if any: the forced bytes are tokenised together with it where the
             tokenizer itself would cut between them.
@@ -37,39 +66,38 @@ def forced_tokens(automaton: Automaton, state: State, previous: int | None) -> l
     key = -1 if previous is None else previous
     found = state.forced_tokens.get(key)
     if found is None:
-        found = tuple(_decide(automaton, state, previous))
+        found = tuple(_decide(grammar, state, previous))
         if len(state.forced_tokens) < _REMEMBERED:
             state.forced_tokens[key] = found
     return list(found)
 
 
-def _decide(automaton: Automaton, state: State, previous: int | None) -> list[int]:
-    forced = automaton.forced(state)
-    if not forced or automaton.vocabulary.tokenize is None:
+def _decide(grammar: Follower[S], state: S, previous: int | None) -> list[int]:
+    forced = grammar.forced(state)
+    if not forced or grammar.vocabulary.tokenize is None:
         return []
-    before = b"" if previous is None else automaton.vocabulary.token_bytes[previous] or b""
-    tokens = _continue(automaton, before, previous, forced)
-    after = automaton.read(state, forced)
+    before = b"" if previous is None else grammar.vocabulary.token_bytes[previous] or b""
+    tokens = _continue(grammar.vocabulary, before, previous, forced)
+    after = grammar.read(state, forced)
     assert after is not None
-    tokens = tokens[: _undecided(automaton, tokens, forced, after)]
-    for probe in _probes(automaton, after) if tokens else ():
-        other = _continue(automaton, before, previous, forced + probe)
+    tokens = tokens[: _undecided(grammar, tokens, forced, after)]
+    for probe in _probes(grammar, after) if tokens else ():
+        other = _continue(grammar.vocabulary, before, previous, forced + probe)
         differing = (i for i, (a, b) in enumerate(zip(tokens, other, strict=False)) if a != b)
         tokens = tokens[: next(differing, min(len(tokens), len(other)))]
     return tokens
 
 
-def _continue(automaton: Automaton, before: bytes, previous: int | None, data: bytes) -> list[int]:
+def _continue(vocabulary: Vocabulary, before: bytes, previous: int | None, data: bytes) -> list[int]:
     """Tokens of `data`, after the token `previous`; those of an unfinished last character left out."""
-    joint = _tokens(automaton, before + data)
+    joint = _tokens(vocabulary, before + data)
     if joint and joint[0] == previous:
         return joint[1:]
-    return _tokens(automaton, data)
+    return _tokens(vocabulary, data)
 
 
-def _tokens(automaton: Automaton, data: bytes) -> list[int]:
+def _tokens(vocabulary: Vocabulary, data: bytes) -> list[int]:
     """Tokens of the longest prefix of `data` that is text, as far as they spell it byte by byte."""
-    vocabulary = automaton.vocabulary
     assert vocabulary.tokenize is not None
     try:
         text = data.decode("utf-8")
@@ -88,9 +116,9 @@ def _tokens(automaton: Automaton, data: bytes) -> list[int]:
     return tokens
 
 
-def _undecided(automaton: Automaton, tokens: list[int], forced: bytes, after: State) -> int:
+def _undecided(grammar: Follower[S], tokens: list[int], forced: bytes, after: S) -> int:
     """How many of `tokens` cannot be replaced by a token that reaches over the end of the forced bytes."""
-    vocabulary = automaton.vocabulary
+    vocabulary = grammar.vocabulary
     lengths = [len(vocabulary.token_bytes[token] or b"") for token in tokens]
     keep, start = len(tokens), sum(lengths)
     for i in range(len(tokens) - 1, -1, -1):
@@ -98,22 +126,22 @@ def _undecided(automaton: Automaton, tokens: list[int], forced: bytes, after: St
         rest = forced[start:]
         if len(rest) >= vocabulary.trie.longest:
             break
-        if _reaches_over(automaton, rest, after):
+        if _reaches_over(grammar, rest, after):
             keep = i
     return keep
 
 
-def _reaches_over(automaton: Automaton, forced: bytes, after: State) -> bool:
+def _reaches_over(grammar: Follower[S], forced: bytes, after: S) -> bool:
     """Whether some token begins with `forced` and goes on into bytes that `after` allows."""
-    trie = automaton.vocabulary.trie
-    top = automaton.vocabulary.trie_node(forced)
+    trie = grammar.vocabulary.trie
+    top = grammar.vocabulary.trie_node(forced)
     if top < 0:
         return False
     stop, base = int(trie.end[top]), int(trie.depth[top]) + 1
     states, node = [after], top + 1
     while node < stop:
         depth = int(trie.depth[node]) - base
-        state = automaton.read(states[depth], trie.byte[node : node + 1].tobytes())
+        state = grammar.read(states[depth], trie.byte[node : node + 1].tobytes())
         if state is None:
             node = int(trie.end[node])
             continue
@@ -124,12 +152,12 @@ def _reaches_over(automaton: Automaton, forced: bytes, after: State) -> bool:
     return False
 
 
-def _probes(automaton: Automaton, after: State) -> list[bytes]:
+def _probes(grammar: Follower[S], after: S) -> list[bytes]:
     """Continuations that begin with each kind of byte that pre-tokenizers tell apart."""
     probes: list[bytes] = []
-    for byte in automaton.next_bytes(after, _PROBE_FIRST):
-        state = automaton.read(after, bytes([byte]))
+    for byte in grammar.next_bytes(after, _PROBE_FIRST):
+        state = grammar.read(after, bytes([byte]))
         if state is not None:
-            probe = bytes([byte]) + automaton.completion(state)[:_PROBE_BYTES]
+            probe = bytes([byte]) + grammar.completion(state)[:_PROBE_BYTES]
             probes.append(probe.decode("utf-8", "ignore").encode())
     return probes

@@ -109,6 +109,8 @@ class Strings:
         if schema.get("format") in FORMATS:
             conditions.append(self._format(schema["format"]))
         character = self._one_spelling if conditions or one_spelling else self._any_spelling
+        if not self._pool.characters:
+            self._pool.characters[:] = self._one_spelling, self._any_spelling
         if not conditions or low or high is not None:
             conditions.append(self._pool.repeat(character, low, high))
         return self._quoted(conjoin(self._pool, conditions))

@@ -2,7 +2,7 @@
 
 Two ways to walk less than the whole trie for each state:
 
-* Counts beyond the longest token make no difference to a mask (`derive.clip`), so ``x{0,9000}`` and ``x{0,8999}``
+* Counts beyond the longest token make no difference to a mask (`fragments.clip`), so ``x{0,9000}`` and ``x{0,8999}``
   share one.
 * An expression is cut into alternatives, and each of them into a fragment and what comes after it:
 
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgl_like.errors import ConstraintError
-from sgl_like.runtime.constrain import derive
+from sgl_like.runtime.constrain import fragments
 from sgl_like.runtime.constrain.automaton import Automaton, Full, State
 from sgl_like.runtime.constrain.expr import EPSILON, Node
 from sgl_like.runtime.constrain.trie import walk
@@ -113,7 +113,7 @@ class MaskCache:
     def _attempt(self, state: State) -> tuple[State, NDArray[np.int32]]:
         automaton = self._automaton
         with automaton.work():
-            core = automaton.intern(derive.clip(automaton.pool, state.node, self._vocabulary.trie.longest))
+            core = automaton.intern(fragments.clip(automaton.pool, state.node, self._vocabulary.trie.longest))
             if state.number >= 0:
                 state.core = core
             if core.mask is not None:
@@ -140,10 +140,10 @@ class MaskCache:
         with automaton.work():
             if automaton.generation != generation:
                 raise _Emptied
-            ways = derive.alternatives(automaton.pool, node, _ALTERNATIVES)
+            ways = fragments.alternatives(automaton.pool, node, _ALTERNATIVES)
             cuts = [
                 (automaton.intern(head), tail)
-                for head, tail in (derive.split(automaton.pool, w) for w in ways)
+                for head, tail in (fragments.split(automaton.pool, w) for w in ways)
             ]
         for first, tail in cuts:
             if tail is EPSILON:

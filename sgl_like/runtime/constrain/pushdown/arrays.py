@@ -2,30 +2,79 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any, ClassVar
 
-from sgl_like.runtime.constrain.pushdown.formula import FALSE, TRUE, Formula, Leaf
+from sgl_like.runtime.constrain.pushdown.formula import FALSE, TRUE, And, Formula, Leaf
 from sgl_like.runtime.constrain.pushdown.frame import Become, Frame, Leave, Result
-from sgl_like.runtime.constrain.pushdown.leaves import Running
+from sgl_like.runtime.constrain.pushdown.keywords import at
+from sgl_like.runtime.constrain.pushdown.leaves import InArray, Running
 from sgl_like.runtime.constrain.pushdown.syntax import AFTER, FIRST, End, Members
-from sgl_like.runtime.constrain.pushdown.values import Env, Next, next_value, settler
+from sgl_like.runtime.constrain.pushdown.values import Env, Next, Start, next_value, running, settler
 
 
 def array_frames(env: Env, must: Formula, watch: tuple[Formula, ...]) -> tuple[Frame, ...] | None:
     """The frames after ``[``; None if no array is possible."""
-    return Array(env, must, watch).with_items(FIRST)
+    parts = must.parts if isinstance(must, And) else (must,)
+    unique = None
+    for leaf in running(must, *watch):
+        if isinstance(leaf, InArray) and leaf.part.unique:
+            schema = leaf.part.schema
+            if leaf in parts:
+                unique = leaf
+            else:
+                reason = "is only enforced where nothing depends on whether it holds"
+                schema.document.unsupported("uniqueItems", at(schema.pointer, "uniqueItems"), reason)
+    return Array(env, must, watch, None if unique is None else Unique(unique.part.schema, frozenset())).with_items(FIRST)
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """Items that must not come again, as canonical JSON, and a schema that says so."""
+
+    schema: Any
+    seen: frozenset[str]
+
+    def others(self, env: Env) -> Formula:
+        """What the next item has to be."""
+        if not self.seen:
+            return TRUE
+        seen = sorted(self.seen)
+        document = self.schema.document
+        pointer = at(self.schema.pointer, "uniqueItems") + "#" + ",".join(seen)
+        formula: Formula = document.keep({"enum": [json.loads(each) for each in seen]}, pointer, self.schema.base)
+        return env.formulas.negate(formula)
+
+    def with_item(self, text: str) -> Unique | None:
+        """After an item of this text; None if it is there already."""
+        item = json.dumps(_canonical(json.loads(text, parse_float=Decimal)), sort_keys=True)
+        return None if item in self.seen else Unique(self.schema, self.seen | {item})
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        number = float(value)
+        return int(value) if value == value.to_integral_value() and abs(number) < 1e300 else number
+    if isinstance(value, list):
+        return [_canonical(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _canonical(each) for key, each in value.items()}
+    return value
 
 
 @dataclass(frozen=True, slots=True)
 class Array(Frame):
-    """An array between items. Fields as in `objects.Object`."""
+    """An array between items. Fields as in `objects.Object`; `unique`: what must not come again."""
 
     env: Env
     must: Formula
     watch: tuple[Formula, ...]
+    unique: Unique | None
 
     def with_items(self, phase: int) -> tuple[Frame, ...] | None:
-        """This and the punctuation on top of it; None if the array can neither end nor go on."""
+        """The array and the punctuation on top of it; None if it can neither end nor go on."""
         close, more = self._ends(self.must), self._next() is not None
         if not close and not more:
             return None
@@ -38,7 +87,8 @@ class Array(Frame):
             return Leave(tuple(self._ends(each) for each in self.watch))
         found = self._next()
         assert found is not None
-        return Become((InItem(self.env, found), found.value))
+        value = found.value if self.unique is None else Gate(found.value)
+        return Become((InItem(self.env, found, self.unique), value))
 
     def _next(self) -> Next | None:
         known = self.env.keys
@@ -57,7 +107,8 @@ class Array(Frame):
         must = env.formulas.map(self.must, advance)
         if must is FALSE:
             return None
-        return next_value(env, must, tuple(env.formulas.map(each, advance) for each in self.watch))
+        other = TRUE if self.unique is None else self.unique.others(env)
+        return next_value(env, must, tuple(env.formulas.map(each, advance) for each in self.watch), other)
 
     def _ends(self, formula: Formula) -> bool:
         def end(leaf: Leaf) -> Formula:
@@ -73,14 +124,35 @@ class InItem(Frame):
 
     env: Env
     next: Next
+    unique: Unique | None
 
     def resume(self, result: Result) -> Become | None:
-        """The item has ended."""
+        """The item has ended. That it is `unique`, and must not come again, only its reader knows."""
         assert isinstance(result, tuple)
         env, found = self.env, self.next
         change = settler(env, found.waiting, result)
         must = env.formulas.map(found.must, change)
         if must is FALSE:
             return None
-        frames = Array(env, must, tuple(env.formulas.map(each, change) for each in found.watch)).with_items(AFTER)
+        watch = tuple(env.formulas.map(each, change) for each in found.watch)
+        frames = Array(env, must, watch, self.unique).with_items(AFTER)
         return None if frames is None else Become(frames)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate(Frame):
+    """Before an item of an array whose items are unique: here a walk over tokens stops, see `unique`."""
+
+    native: ClassVar[bool] = True
+    value: Start
+
+
+def without(array: Array, members: Members, unique: Unique) -> tuple[Frame, ...] | None:
+    """An array, and the punctuation above it, when an item has come; None if it is a dead end."""
+    exact = replace(array, unique=unique)
+    more = exact._next() is not None
+    if members.more and not more and members.phase != AFTER:
+        return None
+    if not more and not members.close:
+        return None
+    return exact, replace(members, more=members.more and more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from sgl_like.runtime.constrain.base import Limits
@@ -23,17 +24,19 @@ class JsonCompiler:
 
     def __init__(self, vocabulary: Vocabulary, limits: Limits | None = None) -> None:
         self.machine = Machine(vocabulary)
-        self._pool = Pool(limits or Limits())
+        self._limits = limits or Limits()
+        self._pool = Pool(self._limits)
         self._scalars = Scalars(self._pool)
         self._free: dict[Style, Env] = {}
 
     def compile(self, schema: Any, style: Style) -> Stack:
         """The stack before an output."""
         with self.machine.lock:
-            return self.machine.start(self.frames(schema, style))
+            frames, unique = self.frames(schema, style)
+            return self.machine.start(frames, unique)
 
-    def frames(self, schema: Any, style: Style) -> tuple[Frame, ...]:
-        """The frames before an output, bottom first."""
+    def frames(self, schema: Any, style: Style) -> tuple[tuple[Frame, ...], bool]:
+        """The frames before an output, bottom first, and whether some array's items may have to be unique."""
         formulas = Formulas()
         free = self._free.get(style)
         if free is None:
@@ -41,6 +44,7 @@ class JsonCompiler:
             free.open = (object_frames, array_frames)
         env = Env(self._pool, formulas, self._scalars, style, free)
         env.open = free.open
-        document = Document(schema, formulas)
+        document = Document(schema, formulas, self._limits)
         value = start(env, document.schema(schema, "", ""))
-        return (Root(), value, Spaces(style.spaces)) if style.spaces else (Root(), value)
+        frames = (Root(), value, Spaces(style.spaces)) if style.spaces else (Root(), value)
+        return frames, "uniqueItems" in json.dumps(schema)

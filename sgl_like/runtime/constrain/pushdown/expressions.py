@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sgl_like.runtime.constrain import derive
+from sgl_like.runtime.constrain import derive, fragments
 from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, EPSILON, Concat, Node, Pool, Repeat
 from sgl_like.runtime.constrain.pushdown.frame import Action, Frame, Go, Leave, Pop
 
@@ -68,10 +68,10 @@ class Scalar(Frame):
         return (self._result(self.watch),) if self.node.nullable else None
 
     def core(self, longest: int) -> Frame:
-        """A frame with the same mask; see `derive.clip`."""
+        """A frame with the same mask; see `fragments.clip`."""
         if self.watch:
             return self
-        clipped = derive.clip(self.pool, self.node, longest)
+        clipped = fragments.clip(self.pool, self.node, longest)
         return self if clipped is self.node else Scalar(self.pool, clipped, ())
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
-from sgl_like.runtime.constrain.json_keywords import at
 from sgl_like.runtime.constrain.pushdown.formula import FALSE, TRUE, Formula, Leaf
+from sgl_like.runtime.constrain.pushdown.keywords import at
 from sgl_like.runtime.constrain.pushdown.schema import ARRAY, OBJECT, Own, Schema
 
 if TYPE_CHECKING:
+    from sgl_like.runtime.constrain.pushdown.evaluators import Evaluator
     from sgl_like.runtime.constrain.pushdown.values import Env
 
 Watch = tuple[str, Any]
 """What has to be known of a key: ("pattern", its text) or ("names", the schema of ``propertyNames``)."""
+
+
+_UNEVALUATED: dict[str, tuple[str, Literal["properties", "items"]]] = {
+    "object": ("unevaluatedProperties", "properties"),
+    "array": ("unevaluatedItems", "items"),
+}
 
 
 class Verdict(Leaf):
@@ -166,6 +173,7 @@ class ArrayPart:
         self.rest = "additionalItems" if isinstance(items, list) else "items"
         self.low = int(raw.get("minItems", 0))
         self.high = int(raw["maxItems"]) if "maxItems" in raw else None
+        self.unique = raw.get("uniqueItems", False) is True
         self.contains = schema.sub("contains") if "contains" in raw else None
         self.contains_low = int(raw.get("minContains", 1)) if self.contains is not None else 0
         self.contains_high = (
@@ -223,6 +231,80 @@ def in_array(env: Env, part: ArrayPart, count: int, hits: int) -> Formula:
     return env.formulas.leaf((InArray, part, count, hits), make)
 
 
+class Unevaluated(Running):
+    """``unevaluatedProperties`` or ``unevaluatedItems``: `conditions`, as far as they are decided, of its evaluators.
+
+    What it demands of a value that has come is a formula beside it; it is itself never false.
+    """
+
+    __slots__ = ("child", "conditions", "count", "evaluators")
+    evaluators: Sequence[Evaluator]
+    child: Formula
+    conditions: tuple[Formula, ...]
+    count: int
+
+    def key(self, env: Env, name: str | None, flags: Mapping[Watch, bool]) -> Formula:
+        """See `Running.key`."""
+        after = self._after(env, lambda leaf: _running(leaf).key(env, name, flags), 0)
+        matched = [each for (kind, each), hit in flags.items() if hit and kind == "pattern"]
+        ways = [
+            condition
+            for each, condition in zip(self.evaluators, after.conditions, strict=True)
+            if each.evaluates(name, matched)
+        ]
+        return env.formulas.all_of((after, env.formulas.any_of((*ways, verdict(env, self.child)))))
+
+    def item(self, env: Env) -> Formula:
+        """See `Running.item`."""
+        f = env.formulas
+        after = self._after(env, lambda leaf: _running(leaf).item(env), self.count + 1)
+        ways = []
+        for each, condition in zip(self.evaluators, after.conditions, strict=True):
+            if each.evaluates_item(self.count):
+                ways.append(condition)
+            elif each.contains is not None:
+                ways.append(f.all_of((condition, verdict(env, each.contains))))
+        return f.all_of((after, f.any_of((*ways, verdict(env, self.child)))))
+
+    def settle(self, env: Env, change: Callable[[Leaf], Formula]) -> Formula:
+        """See `Running.settle`."""
+        return self._after(env, change, self.count)
+
+    def held(self) -> Iterable[Formula]:
+        """See `Running.held`."""
+        return self.conditions
+
+    def ends(self) -> bool:
+        """See `Running.ends`."""
+        return True
+
+    def _after(self, env: Env, change: Callable[[Leaf], Formula], count: int) -> Unevaluated:
+        conditions = tuple(env.formulas.map(each, change) for each in self.conditions)
+        count = min(count, max((each.prefix for each in self.evaluators), default=0))
+        return unevaluated(env, self.evaluators, self.child, conditions, count)
+
+
+def unevaluated(
+    env: Env, evaluators: Sequence[Evaluator], child: Formula, conditions: tuple[Formula, ...], count: int
+) -> Unevaluated:
+    """The leaf in this state."""
+
+    def make() -> Unevaluated:
+        leaf = Unevaluated()
+        leaf.evaluators, leaf.child, leaf.conditions, leaf.count = evaluators, child, conditions, count
+        return leaf
+
+    key = (Unevaluated, id(evaluators), child, conditions, count)  # the schema keeps its evaluators
+    found = env.formulas.leaf(key, make)
+    assert isinstance(found, Unevaluated)
+    return found
+
+
+def _running(leaf: Leaf) -> Running:
+    assert isinstance(leaf, Running)
+    return leaf
+
+
 def begin(env: Env, schema: Schema, kind: str) -> Formula:
     """What a schema's own assertions become when the value turns out to be an ``"object"`` or an ``"array"``."""
     key = (schema, kind)
@@ -250,6 +332,11 @@ def _begin(env: Env, schema: Schema, kind: str) -> Formula:
             parts.append(in_object(env, ObjectPart(env, schema), frozenset(), 0))
     elif any(keyword in raw for keyword in ARRAY):
         parts.append(in_array(env, ArrayPart(schema), 0, 0))
+    keyword, which = _UNEVALUATED[kind]
+    if keyword in raw:
+        evaluators = schema.evaluators(which)
+        conditions = tuple(f.map(each.condition, lambda leaf: begin_own(env, leaf, kind)) for each in evaluators)
+        parts.append(unevaluated(env, evaluators, schema.sub(keyword), conditions, 0))
     return f.all_of(parts)
 
 

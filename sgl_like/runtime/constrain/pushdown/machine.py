@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from sgl_like.errors import ConstraintError
 from sgl_like.runtime.constrain.pushdown import walk
+from sgl_like.runtime.constrain.pushdown.arrays import Gate
 from sgl_like.runtime.constrain.pushdown.expressions import Counted
 from sgl_like.runtime.constrain.pushdown.frame import Frame
 from sgl_like.runtime.constrain.pushdown.tables import State, Tables
 from sgl_like.runtime.constrain.pushdown.texts import BARRED, Texts
+from sgl_like.runtime.constrain.pushdown.unique import Open, follow
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 Words = NDArray[np.uint32]
@@ -49,13 +51,16 @@ class Inner(NamedTuple):
 
 
 class Stack:
-    """A configuration: a frame on a stack of frames. `base` and `more` are its mask as in `Inner`, once known."""
+    """A configuration: a frame on a stack of frames. `base` and `more` are its mask as in `Inner`, once known; `items`
+    are the open items of arrays with unique items, or None in a grammar that has none.
+    """
 
-    __slots__ = ("base", "below", "completion", "forced", "forced_tokens", "more", "state", "steps")
+    __slots__ = ("base", "below", "completion", "forced", "forced_tokens", "items", "more", "state", "steps")
 
-    def __init__(self, state: State, below: int) -> None:
+    def __init__(self, state: State, below: int, items: tuple[Open, ...] | None) -> None:
         self.state = state
         self.below = below
+        self.items = items
         self.base: Words | None = None
         self.more: Ints | None = None
         self.steps: dict[int, Stack | None] = {}
@@ -84,21 +89,22 @@ class Machine:
         self._natives = np.zeros((len(trie.byte) + 1, 4), dtype=np.int32)
         self._nothing = np.zeros(vocabulary.words, dtype=np.uint32)
         self._masks: dict[int, list[Words]] = {}
-        self._stacks: dict[tuple[int, int], Stack] = {}
+        self._stacks: dict[tuple[int, int, tuple[Open, ...] | None], Stack] = {}
         self._bytes = 0
+        self._current: Stack | None = None
 
     @property
     def nbytes(self) -> int:
         """Approximate bytes of memory held by what was found out."""
         return self.tables.nbytes + self._bytes + len(self._stacks) * _STACK_BYTES
 
-    def start(self, frames: tuple[Frame, ...]) -> Stack:
-        """The stack of these frames, bottom first."""
+    def start(self, frames: tuple[Frame, ...], unique: bool = False) -> Stack:
+        """The stack of these frames, bottom first; `unique`: some array's items may have to be."""
         with self.lock:
             node = walk.BARRIER
             for frame in frames[:-1]:
                 node = self.tables.node(self.tables.state(frame).number, node)
-            return self._stack(self.tables.state(frames[-1]).number, node)
+            return self._stack(self.tables.state(frames[-1]).number, node, () if unique else None)
 
     def frames(self, stack: Stack) -> tuple[Frame, ...]:
         """The frames of a stack, bottom first."""
@@ -109,12 +115,13 @@ class Machine:
                 found.append(self.tables.frame(state))
         return tuple(reversed(found))
 
-    def _stack(self, state: int, below: int) -> Stack:
-        stack = self._stacks.get((state, below))
+    def _stack(self, state: int, below: int, items: tuple[Open, ...] | None) -> Stack:
+        key = (state, below, items)
+        stack = self._stacks.get(key)
         if stack is None:
             known = self.tables.states[state]
             assert known is not None
-            stack = self._stacks[state, below] = Stack(known, below)
+            stack = self._stacks[key] = Stack(known, below, items)
         return stack
 
     # -- reading -----------------------------------------------------------------------------------------------
@@ -150,8 +157,21 @@ class Machine:
     def read(self, stack: Stack, data: bytes) -> Stack | None:
         """The stack after some bytes, or None."""
         with self.lock:
+            if stack.items is not None:
+                return self._read_items(stack, data)
             status, _, state, below = self._read(stack.state.number, stack.below, data)
-            return self._stack(state, below) if status == walk.ALIVE else None
+            return self._stack(state, below, None) if status == walk.ALIVE else None
+
+    def _read_items(self, stack: Stack, data: bytes) -> Stack | None:
+        state, below, items = stack.state.number, stack.below, stack.items
+        assert items is not None
+        for byte in data:
+            status, _, state, below = self._read(state, below, bytes([byte]))
+            after = follow(self.tables, items, state, below, byte) if status == walk.ALIVE else None
+            if after is None:
+                return None
+            state, below, items = after
+        return self._stack(state, below, items)
 
     def _read(self, state: int, below: int, data: bytes) -> tuple[int, int, int, int]:
         """(status, bytes read, state, stack node) of reading `data`; at an exit the result is in the state's place."""
@@ -174,6 +194,8 @@ class Machine:
             frame = tables.frame(int(progress[walk.PART]))
             if isinstance(frame, Texts):
                 after = self._read_texts(frame, below, data[read:])
+            elif isinstance(frame, Gate):
+                after = 0, tables.state(frame.value).number, below
             else:
                 assert isinstance(frame, Counted)
                 after = self._read_counted(frame, below, data[read:])
@@ -247,6 +269,7 @@ class Machine:
             walk.add_tokens(stack.more, out.view(np.uint32))
 
     def _find_mask(self, stack: Stack) -> None:
+        self._current = stack
         inner = self._inner(stack.state)
         self._follow(inner.ends, inner.natives, stack.below)
         walk.add_tokens(inner.more, self._out)
@@ -274,13 +297,28 @@ class Machine:
 
     def _go_on(self, state: int, below: int, parts: Ints) -> None:
         if self.tables.native[state]:
-            self._follow(*self._native(self.tables.frame(state), parts), below)
+            frame = self.tables.frame(state)
+            if isinstance(frame, Gate):
+                self._try(parts)
+            else:
+                self._follow(*self._native(frame, parts), below)
             return
         exits, natives = self._walk(state, below, parts)
         assert not exits
         self._follow((), natives, walk.BARRIER)
 
+    def _try(self, parts: Ints) -> None:
+        """Add the tokens of parts of the trie that can be read from the stack whose mask this is."""
+        trie, stack = self.vocabulary.trie, self._current
+        assert stack is not None
+        for first, stop in parts.tolist():
+            for token in trie.tokens[trie.first[first] : trie.first[stop]].tolist():
+                if self.step(stack, token) is not None:
+                    self._out[token >> 5] |= np.uint32(1 << (token & 31))
+
     def _inner(self, state: State) -> Inner:
+        if isinstance(state.frame, Gate):
+            state = self.tables.state(state.frame.value)
         found: Inner | None = state.inner
         if found is None:
             core = state.frame.core(self.vocabulary.trie.longest)

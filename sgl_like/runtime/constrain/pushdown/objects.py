@@ -9,14 +9,14 @@ from itertools import product
 from sgl_like.errors import ConstraintError, ConstraintTooComplex, UnsupportedSchemaError
 from sgl_like.runtime.constrain import derive
 from sgl_like.runtime.constrain.expr import EMPTY, Node
-from sgl_like.runtime.constrain.json_keywords import at
-from sgl_like.runtime.constrain.pushdown.formula import FALSE, TRUE, And, Formula, Leaf, leaves
+from sgl_like.runtime.constrain.pushdown.keywords import at
+from sgl_like.runtime.constrain.pushdown.expressions import Scalar, edge
+from sgl_like.runtime.constrain.pushdown.formula import FALSE, TRUE, And, Formula, Leaf
 from sgl_like.runtime.constrain.pushdown.frame import Become, Frame, Leave, Result
 from sgl_like.runtime.constrain.pushdown.leaves import InObject, ObjectPart, Running, Watch
-from sgl_like.runtime.constrain.pushdown.expressions import Scalar, edge
 from sgl_like.runtime.constrain.pushdown.syntax import AFTER, FIRST, Colon, End, Members
 from sgl_like.runtime.constrain.pushdown.texts import BARRED, Texts
-from sgl_like.runtime.constrain.pushdown.values import Env, Next, next_value, settler
+from sgl_like.runtime.constrain.pushdown.values import Env, Next, next_value, running, settler
 from sgl_like.runtime.constrain.regex import search_to_expr
 
 _MOST_FLAGS = 5  # patterns and name schemas of which an undeclared key may miss any
@@ -262,16 +262,3 @@ class InValue(Frame):
         watch = tuple(env.formulas.map(each, change) for each in found.watch)
         frames = Object(env, must, watch, self.used, self.place).with_members(AFTER)
         return None if frames is None else Become(frames)
-
-
-def running(*formulas: Formula) -> list[Running]:
-    """The running assertions in formulas, those that leaves hold included."""
-    found: dict[Running, None] = {}
-    todo = list(formulas)
-    while todo:
-        batch, todo = todo, []
-        for leaf in leaves(batch):
-            if isinstance(leaf, Running) and leaf not in found:
-                found[leaf] = None
-                todo.extend(leaf.held())
-    return list(found)

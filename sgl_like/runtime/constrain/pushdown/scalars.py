@@ -9,7 +9,7 @@ from typing import Any
 from sgl_like.errors import UnsupportedSchemaError
 from sgl_like.runtime.constrain import derive
 from sgl_like.runtime.constrain.expr import EMPTY, Node, Pool
-from sgl_like.runtime.constrain.json_keywords import at
+from sgl_like.runtime.constrain.pushdown.keywords import at
 from sgl_like.runtime.constrain.json_numbers import Numbers
 from sgl_like.runtime.constrain.json_strings import Strings
 from sgl_like.runtime.constrain.pushdown.formula import (
@@ -67,7 +67,7 @@ class Scalars:
             if isinstance(formula, And):
                 positive = [self._of(p, kind) for p in formula.parts if not isinstance(p, Not)]
                 negative = [self._of(p.part, kind) for p in formula.parts if isinstance(p, Not)]
-                found = derive.conjoin(self.pool, positive or [self.plain[kind]], negative)
+                found = derive.conjoin(self.pool, [*positive, self.plain[kind]] if negative else positive, negative)
             elif isinstance(formula, Or):
                 found = self.pool.alt([self._of(p, kind) for p in formula.parts])
             elif isinstance(formula, Not):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgl_like.runtime.constrain.pushdown import walk
-from sgl_like.runtime.constrain.pushdown.frame import Action, Become, Frame, Go, Leave, Pop, Result
+from sgl_like.runtime.constrain.pushdown.frame import Action, Frame, Go, Leave, Pop, Result
 
 _ROW_BYTES = 1024
 _STATE_BYTES = 900  # a State with its frame, roughly

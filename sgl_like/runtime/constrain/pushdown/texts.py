@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from sgl_like.runtime.constrain.pushdown.frame import Frame, Result
 
 
-
 class _Barred(Enum):
     BARRED = 0
 

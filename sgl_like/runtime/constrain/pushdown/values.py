@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sgl_like.runtime.constrain import derive
 from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, Concat, Node, Pool, Strings
+from sgl_like.runtime.constrain.pushdown.expressions import Scalar
 from sgl_like.runtime.constrain.pushdown.formula import (
     FALSE,
     TRUE,
@@ -18,10 +19,9 @@ from sgl_like.runtime.constrain.pushdown.formula import (
 )
 from sgl_like.runtime.constrain.pushdown.frame import Action, Become, Frame, Go, Result
 from sgl_like.runtime.constrain.pushdown.leaves import Running, Verdict, begin_own
-from sgl_like.runtime.constrain.pushdown.expressions import Scalar
 from sgl_like.runtime.constrain.pushdown.scalars import KINDS, Scalars
 from sgl_like.runtime.constrain.pushdown.schema import Own, Schema
-from sgl_like.runtime.constrain.pushdown.syntax import SPACES, Style
+from sgl_like.runtime.constrain.pushdown.syntax import Style
 from sgl_like.runtime.constrain.pushdown.texts import Texts
 
 KIND_MASKS = {kind: sum(1 << b for b, k in KINDS.items() if k == kind) for kind in KINDS.values()}
@@ -209,14 +209,18 @@ class Next(NamedTuple):
     value: Start
 
 
-def next_value(env: Env, must: Formula, watch: tuple[Formula, ...]) -> Next | None:
-    """What the value has to be for `must` to become true, and what is only watched because it decides other leaves."""
+def next_value(
+    env: Env, must: Formula, watch: tuple[Formula, ...], besides: Formula = TRUE
+) -> Next | None:
+    """What the value has to be for `must` to become true, and `besides`; and what is only watched because it decides
+    other leaves.
+    """
     needed = required_leaves(must)
 
     def bound(leaf: Leaf) -> Formula:
         return leaf.child if isinstance(leaf, Verdict) else TRUE
 
-    child = env.formulas.at_most(must, bound)
+    child = env.formulas.all_of((env.formulas.at_most(must, bound), besides))
     waiting = tuple(leaf for leaf in verdicts(must, *watch) if leaf not in needed)
     if child is FALSE or not (waiting or possible(env, child)):
         return None
@@ -234,6 +238,19 @@ def verdicts(*formulas: Formula) -> list[Verdict]:
             if isinstance(leaf, Verdict):
                 found[leaf] = None
             elif isinstance(leaf, Running):
+                todo.extend(leaf.held())
+    return list(found)
+
+
+def running(*formulas: Formula) -> list[Running]:
+    """The running assertions in formulas, those that leaves hold included."""
+    found: dict[Running, None] = {}
+    todo = list(formulas)
+    while todo:
+        batch, todo = todo, []
+        for leaf in leaves(batch):
+            if isinstance(leaf, Running) and leaf not in found:
+                found[leaf] = None
                 todo.extend(leaf.held())
     return list(found)
 

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from sgl_like.runtime.constrain import derive
 from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, Node, Pool
+from sgl_like.runtime.constrain.pushdown.expressions import Counted, Scalar
 from sgl_like.runtime.constrain.pushdown.frame import Frame, Go, Leave, Pop, Result
-from sgl_like.runtime.constrain.pushdown.scalars import Scalar
 from sgl_like.runtime.constrain.pushdown.syntax import SPACES
 from sgl_like.runtime.constrain.pushdown.texts import BARRED, Texts
 
-__all__ = ["NEVER", "Known", "Merged", "ScalarWays", "Way", "Ways", "punctuation", "text_ways"]
+__all__ = ["NEVER", "Known", "Merged", "ScalarWays", "Way", "Ways", "expression_ways", "punctuation", "text_ways"]
 
 NEVER = 1 << 60
 """The length of a way that does not exist."""
@@ -182,44 +182,49 @@ def text_ways(frame: Texts, without: Iterable[bytes] = ()) -> Ways:
         frame: the frame.
         without: texts that are not wanted of the other frame.
     """
-    known = [Way(t, result) for t, result in zip(frame.texts, frame.results, strict=True) if result != BARRED]
+    known = [Way(t, result) for t, result in zip(frame.texts, frame.results, strict=True) if result is not BARRED]
     if frame.other is None:
         return Known(known)
-    return Merged([(b"", 1, lambda: Known(known)), (b"", 1, lambda: others(frame.other, (*frame.texts, *without)))], False)
+    other = frame.other
+    assert isinstance(other, Scalar | Counted)
+    barred = (*frame.texts, *without)
+    return Merged([(b"", 1, lambda: Known(known)), (b"", 1, lambda: expression_ways(other, barred))], False)
 
 
-def others(frame: Frame | None, without: Iterable[bytes]) -> Ways:
-    """The ways of a scalar, without some texts."""
-    assert isinstance(frame, Scalar)
-    texts = sorted(set(without))
-    node = derive.conjoin(frame.pool, [frame.node], [frame.pool.strings(texts)]) if texts else frame.node
-    return ScalarWays(frame.pool, node, frame.watch)
+def expression_ways(frame: Scalar | Counted, without: Iterable[bytes] = ()) -> Ways:
+    """The ways of a frame of an expression, without some texts."""
+    pool = frame.pool if isinstance(frame, Scalar) else frame.loop.pool
+    pool.start_work()
+    node, texts = frame.node, sorted(set(without))
+    if texts:
+        node = derive.conjoin(pool, [node], [pool.strings(texts)])
+    return ScalarWays(pool, node, frame.watch if isinstance(frame, Scalar) else ())
 
 
 def punctuation(frame: Frame) -> Ways:
-    """The ways of a frame that reads a few bytes by itself: the first found of each result."""
+    """The ways of a frame that reads a few bytes by itself; whitespace only where it has to be."""
     ways: dict[Result, Way] = {}
     todo: list[tuple[Frame, bytes]] = [(frame, b"")]
     seen = {frame}
     for each, data in todo:
-        rest, gone = ALL_BYTES, None
+        spaces: list[Frame] = []
+        before = len(ways), len(todo)
+        rest = ALL_BYTES
         while rest:
             low = (rest & -rest).bit_length() - 1
             mask, action = each.step(low)
-            byte = b" " if mask >> 0x20 & 1 else bytes([low])
             rest &= ~mask
             if isinstance(action, Pop):
-                ways.setdefault(action.result, Way(data + byte, action.result))
+                ways.setdefault(action.result, Way(data + bytes([low]), action.result))
             elif isinstance(action, Leave):
                 ways.setdefault(action.result, Way(data, action.result))
-            elif isinstance(action, Go) and not (mask & SPACES and gone):
-                assert len(action.frames) == 1, f"{frame} is more than punctuation"
-                gone = action.frames[0]
-                if gone not in seen and not _only_more_space(mask, ways):
-                    seen.add(gone)
-                    todo.append((gone, data + byte))
+            elif isinstance(action, Go):
+                (after,) = action.frames
+                if mask & SPACES:
+                    spaces.append(after)
+                elif after not in seen:
+                    seen.add(after)
+                    todo.append((after, data + bytes([low])))
+        if before == (len(ways), len(todo)):
+            todo += [(after, data + b" ") for after in spaces]
     return Known(ways.values())
-
-
-def _only_more_space(mask: int, ways: dict[Result, Way]) -> bool:
-    return bool(mask & SPACES) and bool(ways)

@@ -1,0 +1,118 @@
+"""Expressions cut so that many of them share a mask: counts that no token can tell apart, and fragments."""
+
+from __future__ import annotations
+
+from sgl_like.runtime.constrain import derive
+from sgl_like.runtime.constrain.derive import next_members
+from sgl_like.runtime.constrain.expr import (
+    EPSILON,
+    Alt,
+    Both,
+    Bytes,
+    Concat,
+    Members,
+    Node,
+    Pool,
+    Repeat,
+    Rule,
+    Strings,
+)
+from sgl_like.runtime.constrain.recursion import left_recursion
+
+__all__ = ["alternatives", "clip", "split"]
+
+
+def clip(pool: Pool, node: Node, length: int) -> Node:
+    """An expression with the same viable prefixes of up to `length` bytes, and the same for many counts.
+
+    ``x{0,9000}`` and ``x{0,8999}`` cannot be told apart by one token: both clip to ``x{0,length}``, so that they
+    share one mask. Exact because every repetition takes at least a byte. In a conjunction a clipped ``x{0,length}`` that
+    no token gets through is dropped if ``x`` is one of `Pool.characters`, of which all else is known to consist.
+    """
+    if isinstance(node, Both):
+        return _clip_both(pool, node, length)
+    if isinstance(node, Repeat):
+        if node.item.nullable or max(node.low, node.high or 0) <= length:
+            return node
+        return pool.repeat(node.item, min(node.low, length), node.high and min(node.high, length))
+    if isinstance(node, Alt):
+        items = [clip(pool, item, length) for item in node.items]
+        return pool.alt(items)
+    heads: list[Node] = []
+    tail, used, changed = node, 0, False
+    while isinstance(tail, Concat) and used <= length:
+        heads.append(clip(pool, tail.head, length))
+        changed |= heads[-1] is not tail.head
+        used += tail.head.min_len
+        tail = tail.tail
+    if isinstance(tail, Repeat | Alt | Both) and used <= length:
+        last = clip(pool, tail, length)
+        changed |= last is not tail
+        tail = last
+    return pool.sequence(*heads, tail) if changed else node
+
+
+def alternatives(pool: Pool, node: Node, most: int) -> list[Node]:
+    """Expressions that `node` is the alternation of; `node` itself if there would be more than `most`."""
+    head, tail = (node.head, node.tail) if isinstance(node, Concat) else (node, EPSILON)
+    if isinstance(head, Rule) and not left_recursion(pool, head).members:
+        return alternatives(pool, pool.concat(head.body, tail), most)
+    if isinstance(head, Members) and head.remaining.bit_count() < most:
+        return [
+            *(pool.concat(item, tail) for item in next_members(pool, head)),
+            *([tail] if head.nullable else []),
+        ]
+    if isinstance(head, Alt) and len(head.items) <= most:
+        return [pool.concat(item, tail) for item in head.items]
+    return [node]
+
+
+def split(pool: Pool, node: Node) -> tuple[Node, Node]:
+    """Cut a concatenation after the first literal that comes after something else: (head, tail), tail may be empty.
+
+    What is read inside a JSON string up to its quote is the same wherever the string stands.
+    """
+    heads: list[Node] = []
+    tail, seen = node, False
+    while isinstance(tail, Concat):
+        heads.append(tail.head)
+        is_literal = isinstance(tail.head, Strings) and not tail.head.nullable
+        tail = tail.tail
+        if seen and is_literal:
+            return pool.sequence(*heads), tail
+        seen = seen or not is_literal
+    return node, EPSILON
+
+
+def _clip_both(pool: Pool, node: Both, length: int) -> Node:
+    kept = list(node.positive)
+    for each in node.positive:
+        body = each.head if isinstance(each, Concat) else each
+        if not isinstance(body, Repeat) or body.item not in pool.characters or len(kept) == 1:
+            continue
+        if body.low == 0 and (body.high is None or body.high > length):
+            wider = pool.characters[pool.characters.index(body.item) + 1 :]
+            others = [other for other in kept if other is not each]
+            if not any(_mentions(pool, other, item) for other in others for item in wider):
+                kept = others
+    return node if len(kept) == len(node.positive) else derive.conjoin(pool, kept, node.negative)
+
+
+def _mentions(pool: Pool, node: Node, wanted: Node) -> bool:
+    """Whether an expression has another within it, as far as can be told; else True."""
+    key = (node, wanted)
+    found = pool.mentions.get(key)
+    if found is None:
+        if node is wanted:
+            found = True
+        elif isinstance(node, Repeat):
+            found = _mentions(pool, node.item, wanted)
+        elif isinstance(node, Concat):
+            found = _mentions(pool, node.head, wanted) or _mentions(pool, node.tail, wanted)
+        elif isinstance(node, Alt | Both):
+            parts = node.items if isinstance(node, Alt) else (*node.positive, *node.negative)
+            found = any(_mentions(pool, part, wanted) for part in parts)
+        else:
+            found = not isinstance(node, Strings | Bytes) and node is not EPSILON
+        pool.mentions[key] = found
+    return found

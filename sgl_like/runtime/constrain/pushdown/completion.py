@@ -1,0 +1,451 @@
+"""Short completions: what ends an output.
+
+A best-first search over what may still come, value by value rather than byte by byte. Its nodes are stacks of frames;
+a step is a way in which the frame on top ends (see `ways`). The lower bound that leads it to the end counts what is
+known to be missing: required members, `minItems`, closing brackets. The inside of a value is a search of its own,
+the same wherever the value stands, and goes on only as far as one of those around it could use the outcome.
+
+    stack  Root  InValue  Array          whole search: down this stack, to an accepting `Root`
+                            │ item
+                          Start ─ ways   inner searches: string, number, literal, object, array
+
+The order of members means nothing, so a required member that is missing is taken at once, and objects with the same
+assertions left are one node: members that change nothing are never tried twice. What is found within the first
+budget is shortest. Beyond it, the search is repeated greedily, to a depth that grows: then it is only short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+
+from sgl_like.errors import ConstraintError, ConstraintTooComplex
+from sgl_like.runtime.constrain.base import Limits
+from sgl_like.runtime.constrain.pushdown.arrays import Array, InItem
+from sgl_like.runtime.constrain.pushdown.expressions import Counted, Scalar
+from sgl_like.runtime.constrain.pushdown.formula import And, Formula, Or
+from sgl_like.runtime.constrain.pushdown.frame import Frame, Leave, Result
+from sgl_like.runtime.constrain.pushdown.leaves import InArray, InObject
+from sgl_like.runtime.constrain.pushdown.machine import Machine, Stack
+from sgl_like.runtime.constrain.pushdown.objects import InKey, InValue, Object, running
+from sgl_like.runtime.constrain.pushdown.syntax import Members, Style
+from sgl_like.runtime.constrain.pushdown.texts import Texts
+from sgl_like.runtime.constrain.pushdown.values import Start
+from sgl_like.runtime.constrain.pushdown.ways import (
+    NEVER,
+    Known,
+    Merged,
+    ScalarWays,
+    Way,
+    Ways,
+    expression_ways,
+    punctuation,
+    text_ways,
+)
+
+__all__ = ["Completions", "shortest_completion"]
+
+_EXACT = 4_000  # nodes of searches for a shortest completion
+_PER_FRAME = 8  # more of them for each frame of the stack
+_GREED = 3  # what a byte that is known to be missing weighs in a greedy search, against one that is written
+_DEPTHS = (1, 2, 3, 5, 8, 16, 32, 64)  # how deep containers nest in a greedy search
+_REMEMBERED = 20_000  # frames whose ways are kept
+
+
+class _Spent(Exception):
+    """The budget of a search is used up."""
+
+
+def shortest_completion(machine: Machine, stack: Stack, limits: Limits) -> bytes:
+    """A short byte string that makes the output complete; see `Completions.of`."""
+    return Completions(machine, limits).of(stack)
+
+
+class Completions:
+    """Finds completions, and remembers the ways of frames.
+
+    Args:
+        machine: whose stacks are completed; its lock is held meanwhile.
+        limits: `max_search` bounds the nodes of a search.
+    """
+
+    def __init__(self, machine: Machine, limits: Limits) -> None:
+        self._machine = machine
+        self._limits = limits
+        self._finder = Finder(None)
+
+    def of(self, stack: Stack) -> bytes:
+        """A byte string that makes the output complete: a shortest one, unless looking for it takes too long.
+
+        Raises:
+            ConstraintError: there is none.
+            ConstraintTooComplex: none was found within the limits.
+        """
+        if stack.completion is None:
+            with self._machine.lock:
+                try:
+                    stack.completion = self._find(self._machine.frames(stack))
+                except RecursionError:
+                    raise ConstraintTooComplex("the constraint is nested too deeply") from None
+        return stack.completion
+
+    def _find(self, frames: tuple[Frame, ...]) -> bytes:
+        if self._finder.size > _REMEMBERED:
+            self._finder = Finder(None)
+        try:
+            return _whole(self._finder, frames, min(_EXACT + _PER_FRAME * len(frames), self._limits.max_search))
+        except _Spent:
+            pass
+        for depth in _DEPTHS:
+            try:
+                return _whole(Finder(depth), frames, self._limits.max_search)
+            except _Spent:
+                raise ConstraintTooComplex("cannot find a completion within the limits") from None
+            except ConstraintError:
+                if depth == _DEPTHS[-1]:
+                    raise ConstraintTooComplex("cannot find a completion within the limits") from None
+        raise AssertionError
+
+
+def _whole(finder: Finder, frames: tuple[Frame, ...], budget: int) -> bytes:
+    finder.left = budget
+    if frames[-1].accepting:
+        return b""
+    found = Search(finder, frames).get(0, NEVER - 1)
+    if isinstance(found, int):
+        raise ConstraintError("the output cannot be completed")
+    return found.data
+
+
+class Finder:
+    """What the searches for one kind of completion share.
+
+    Args:
+        depth: None for shortest completions; else how deep containers may nest, and any way will do.
+    """
+
+    def __init__(self, depth: int | None) -> None:
+        self.depth = depth
+        self.left = 0
+        self._ways: dict[tuple[Frame, int | None], Ways] = {}
+        self._bounds: dict[tuple[Formula, Style], int] = {}
+        self._chosen: dict[Formula, frozenset[str] | None] = {}
+
+    @property
+    def size(self) -> int:
+        """How much is remembered."""
+        return len(self._ways)
+
+    def spend(self) -> None:
+        """Count a node."""
+        if self.left <= 0:
+            raise _Spent
+        self.left -= 1
+
+    def ways(self, frame: Frame, depth: int | None) -> Ways:
+        """The ways of a frame that has no frames above it."""
+        key = (frame, depth)
+        found = self._ways.get(key)
+        if found is None:
+            found = self._ways[key] = self._make(frame, depth)
+        return found
+
+    def _make(self, frame: Frame, depth: int | None) -> Ways:
+        if isinstance(frame, Scalar | Counted):
+            return expression_ways(frame)
+        if isinstance(frame, Texts):
+            return text_ways(frame)
+        if isinstance(frame, Start):
+            return self._start(frame, depth)
+        return punctuation(frame)
+
+    def _start(self, frame: Start, depth: int | None) -> Ways:
+        sources: list[tuple[bytes, int, Callable[[], Ways]]] = []
+        single = True
+        for text in frame.scalars:
+            if text is not None:
+                single = single and not text.watch
+                made = ScalarWays(frame.pool, text.node, text.watch)
+                sources.append((b"", max(1, text.node.min_len), lambda made=made: made))  # type: ignore[misc]
+        for which, opened in enumerate(frame.containers):
+            if opened is not None and depth != 0:
+                single = single and not opened.watch
+
+                def make(which: int = which) -> Ways:
+                    frames = frame._frames(which)
+                    return Known(()) if frames is None else Search(self, frames, depth and depth - 1)
+
+                sources.append((b"{["[which : which + 1], 1, make))
+        return Merged(sources, single)
+
+    def key_ways(self, object: Object, frame: Frame, came: Callable[[], list[bytes]]) -> Ways:
+        """The ways of the next key of an object: the first of those that have to come, if there are such."""
+        if isinstance(frame, Texts):
+            wanted = self._wanted(object)
+            if wanted is not None:
+                places = [i for i, result in enumerate(frame.results) if getattr(result, "name", None) in wanted]
+                return Known(Way(frame.texts[i], frame.results[i]) for i in places)
+        if not _counts(object):
+            return self.ways(frame, None)
+        if isinstance(frame, Texts):
+            return text_ways(frame, came())
+        assert isinstance(frame, Scalar | Counted)
+        return expression_ways(frame, came())
+
+    def _wanted(self, object: Object) -> frozenset[str] | None:
+        """Names of which the next key may as well be one; None if it may be any."""
+        choices = self._choices(object.must)
+        if choices is None or object.env.style.any_order:
+            return choices
+        places = object._shape().places
+        last = max(places[name] for name in choices)
+        return frozenset(name for name, place in places.items() if object.place <= place <= last)
+
+    def _choices(self, formula: Formula) -> frozenset[str] | None:
+        """Names of which one at least has to come; None if none has to, as far as is known. As few as possible."""
+        if formula in self._chosen:
+            return self._chosen[formula]
+        names = next(iter(required_names(formula)), None)
+        found = None if names is None else frozenset([names])
+        if found is None:
+            ways = []
+            for part in formula.parts if isinstance(formula, And) else (formula,):
+                options = [self._choices(each) for each in part.parts] if isinstance(part, Or) else [None]
+                if None not in options:
+                    ways.append(frozenset[str]().union(*(each for each in options if each is not None)))
+            found = min(ways, key=len, default=None)
+        self._chosen[formula] = found
+        return found
+
+    def bound(self, frame: Frame) -> int:
+        """A lower bound of what a frame that has frames above it still reads itself."""
+        if isinstance(frame, Object | Array):
+            return 1 + self._needed(frame.must, frame.env.style)
+        if isinstance(frame, InValue | InItem):
+            return 1 + self._needed(frame.next.must, frame.env.style)
+        return 1 if isinstance(frame, InKey) else 0
+
+    def _needed(self, formula: Formula, style: Style) -> int:
+        """A lower bound of the bytes of the members or items that have to come."""
+        key = (formula, style)
+        found = self._bounds.get(key)
+        if found is None:
+            comma = 1 + style.comma_gap
+            parts = formula.parts if isinstance(formula, And) else (formula,)
+            member = comma + 2 + 1 + style.colon_gap + 1
+            names = required_names(formula)
+            least = sum(member + len(name.encode("utf-8", "surrogatepass")) for name in names)
+            for part in parts:
+                if isinstance(part, InObject):
+                    least = max(least, (part.part.low - part.count) * member)
+                elif isinstance(part, InArray):
+                    items = max(part.part.low - part.count, part.part.contains_low - part.hits)
+                    least = max(least, items * (comma + 1))
+            found = max(least - comma, 0)
+            for part in parts:
+                if isinstance(part, Or):
+                    found = max(found, min(self._needed(each, style) for each in part.parts))
+            self._bounds[key] = found
+        return found
+
+
+def required_names(formula: Formula) -> dict[str, None]:
+    """Names of members that still have to come whatever else does, in order."""
+    if isinstance(formula, InObject):
+        return dict.fromkeys(formula.missing())
+    if isinstance(formula, And):
+        return {name: None for part in formula.parts for name in required_names(part)}
+    if isinstance(formula, Or):
+        first, *rest = (required_names(part) for part in formula.parts)
+        return {name: None for name in first if all(name in each for each in rest)}
+    return {}
+
+
+def late(formula: Formula, object: Object) -> bool:
+    """In schema order: whether a member that has to come cannot come any more."""
+    if object.env.style.any_order:
+        return False
+    if isinstance(formula, And):
+        return any(late(part, object) for part in formula.parts)
+    if isinstance(formula, Or):
+        return all(late(part, object) for part in formula.parts)
+    if isinstance(formula, InObject):
+        places = object._shape().places
+        return any(places.get(name, -1) < object.place for name in formula.missing())
+    return False
+
+
+def _counts(object: Object) -> bool:
+    """Whether the number of members means something, so that their names must differ."""
+    return any(
+        isinstance(leaf, InObject) and leaf.part.counts for leaf in running(object.must, *object.watch)
+    )
+
+
+class _Below:
+    """A stack of frames below another; `bound` is a lower bound of what all of them still read."""
+
+    __slots__ = ("bound", "frame", "rest")
+
+    def __init__(self, frame: Frame, rest: _Below | None, bound: int) -> None:
+        self.frame = frame
+        self.rest = rest
+        self.bound = bound
+
+
+class _Node:
+    """A stack that was reached; `data` was read since `before`, whose top frame ended so."""
+
+    __slots__ = ("before", "below", "cost", "data", "frame", "ways")
+
+    def __init__(self, frame: Frame, below: _Below | None, cost: int, before: _Node | None, data: bytes) -> None:
+        self.frame = frame
+        self.below = below
+        self.cost = cost
+        self.before = before
+        self.data = data
+        self.ways: Ways | None = None
+
+    def path(self) -> bytes:
+        """All that was read."""
+        parts = []
+        node: _Node | None = self
+        while node is not None:
+            parts.append(node.data)
+            node = node.before
+        return b"".join(reversed(parts))
+
+    def keys(self) -> list[bytes]:
+        """Keys of the object in which this node is before a key, as far as the search has written them."""
+        assert self.below is not None
+        found = []
+        last, node = self, self.before
+        while node is not None:
+            if node.below is not None and isinstance(node.below.frame, InKey) and node.below.rest is self.below.rest:
+                found.append(last.data)
+            last, node = node, node.before
+        return found
+
+
+class Search(Ways):
+    """The ways in which a stack of frames ends, or gets to where the output may end.
+
+    Args:
+        finder: what is shared.
+        frames: bottom first.
+        depth: how deep containers may nest above it.
+    """
+
+    def __init__(self, finder: Finder, frames: tuple[Frame, ...], depth: int | None = None) -> None:
+        self._finder = finder
+        self._depth = finder.depth if depth is None else depth
+        self._order = count()
+        self._cells: dict[tuple[Frame, _Below | None], _Below] = {}
+        self._seen: dict[tuple[Frame, _Below | None], int] = {}
+        self._objects: dict[object, list[tuple[int, frozenset[str], int]]] = {}
+        self._found: list[Way] = []
+        self._results: set[Result] = set()
+        self._ready: list[tuple[int, int, Way]] = []
+        self._heap: list[tuple[int, int, _Node, int, int]] = []  # priority, order, node, index of its next way, limit
+        self._push(frames, None, 0, None, b"")
+
+    def get(self, index: int, limit: int) -> Way | int:
+        """See `Ways.get`. Greedy ways are in no order, and may be longer than the limit."""
+        while len(self._found) <= index:
+            bound = min(self._heap[0][0] if self._heap else NEVER, self._ready[0][0] if self._ready else NEVER)
+            if bound == NEVER:
+                return NEVER
+            if bound > limit and self._depth is None:
+                return bound
+            if self._ready and self._ready[0][0] == bound:
+                way = heappop(self._ready)[2]
+                if way.result not in self._results:
+                    self._results.add(way.result)
+                    self._found.append(way)
+                continue
+            self._advance()
+        way = self._found[index]
+        return way if self._depth is not None or len(way.data) <= limit else len(way.data)
+
+    def _advance(self) -> None:
+        """Take a way of the most promising node."""
+        self._finder.spend()
+        bound, _, node, index, _ = self._heap[0]
+        if node.ways is None:
+            node.ways = self._ways(node)
+        below = 0 if node.below is None else node.below.bound
+        greedy = self._depth is not None
+        answer = node.ways.get(index, NEVER - 1 if greedy else bound - node.cost - below)
+        heappop(self._heap)
+        if isinstance(answer, int):
+            if answer < NEVER:
+                self._later(node, index, answer)
+            return
+        self._later(node, index + 1, len(answer.data))
+        self._end(node, answer)
+
+    def _later(self, node: _Node, index: int, bound: int) -> None:
+        below = 0 if node.below is None else node.below.bound
+        weight = 1 if self._depth is None else _GREED
+        heappush(self._heap, (node.cost + bound + weight * below, next(self._order), node, index, 0))
+
+    def _ways(self, node: _Node) -> Ways:
+        if node.below is not None and isinstance(node.below.frame, InKey):
+            return self._finder.key_ways(node.below.frame.object, node.frame, node.keys)
+        return self._finder.ways(node.frame, self._depth)
+
+    def _end(self, node: _Node, way: Way) -> None:
+        """The top frame ends: go on with those below."""
+        cost = node.cost + len(way.data)
+        result, below = way.result, node.below
+        while below is not None:
+            action = below.frame.resume(result)
+            if action is None:
+                return
+            below = below.rest
+            if isinstance(action, Leave):
+                result = action.result
+                continue
+            self._push(action.frames, below, cost, node, way.data)
+            return
+        self._end_at(_Node(node.frame, None, cost, node, way.data), result)
+
+    def _end_at(self, node: _Node, result: Result) -> None:
+        heappush(self._ready, (node.cost, next(self._order), Way(node.path(), result)))
+
+    def _push(
+        self, frames: tuple[Frame, ...], below: _Below | None, cost: int, before: _Node | None, data: bytes
+    ) -> None:
+        for frame in frames[:-1]:
+            below = self._cell(frame, below)
+        node = _Node(frames[-1], below, cost, before, data)
+        if below is None and node.frame.accepting:
+            self._end_at(node, None)
+        elif not self._known(node):
+            self._later(node, 0, 0)
+
+    def _cell(self, frame: Frame, rest: _Below | None) -> _Below:
+        found = self._cells.get((frame, rest))
+        if found is None:
+            bound = self._finder.bound(frame) + (0 if rest is None else rest.bound)
+            found = self._cells[frame, rest] = _Below(frame, rest, bound)
+        return found
+
+    def _known(self, node: _Node) -> bool:
+        """Whether a node like this, or one that can do all that this one can, was reached with no more bytes."""
+        key = (node.frame, node.below)
+        if self._seen.get(key, NEVER) <= node.cost:
+            return True
+        self._seen[key] = node.cost
+        if node.below is None or not isinstance(node.below.frame, Object) or not isinstance(node.frame, Members):
+            return False
+        owner = node.below.frame
+        if late(owner.must, owner):
+            return True
+        like = self._objects.setdefault((owner.must, owner.watch, node.frame, node.below.rest), [])
+        for cost, used, place in like:
+            if cost <= node.cost and used <= owner.used and place <= owner.place:
+                return True
+        like.append((node.cost, owner.used, owner.place))
+        return False
