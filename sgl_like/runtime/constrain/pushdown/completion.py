@@ -42,6 +42,7 @@ from sgl_like.runtime.constrain.pushdown.ways import (
     expression_ways,
     punctuation,
     text_ways,
+    uncommon_ways,
 )
 
 __all__ = ["Completions", "shortest_completion"]
@@ -50,6 +51,7 @@ _EXACT = 4_000  # nodes of searches for a shortest completion
 _PER_FRAME = 8  # more of them for each frame of the stack
 _GREED = 3  # what a byte that is known to be missing weighs in a greedy search, against one that is written
 _DEPTHS = (1, 2, 3, 5, 8, 16, 32, 64)  # how deep containers nest in a greedy search
+_UNCOMMON = 16  # length that other keys are taken to have, where uncommon ones are preferred
 _REMEMBERED = 20_000  # frames whose ways are kept
 
 
@@ -112,7 +114,7 @@ def _whole(finder: Finder, frames: tuple[Frame, ...], budget: int) -> bytes:
     finder.left = budget
     if frames[-1].accepting:
         return b""
-    found = Search(finder, frames).get(0, NEVER - 1)
+    found = Search(finder, frames, open=True).get(0, NEVER - 1)
     if isinstance(found, int):
         raise ConstraintError("the output cannot be completed")
     return found.data
@@ -179,19 +181,40 @@ class Finder:
                 sources.append((b"{["[which : which + 1], 1, make))
         return Merged(sources, single)
 
-    def key_ways(self, object: Object, frame: Frame, came: Callable[[], list[bytes]]) -> Ways:
-        """The ways of the next key of an object: the first of those that have to come, if there are such."""
+    def key_ways(self, object: Object, frame: Frame, came: Callable[[], list[bytes]], open: bool) -> Ways:
+        """The ways of the next key of an object: if some have to come, the first of them.
+
+        Args:
+            object: whose key it is.
+            frame: on top of the stack.
+            came: tells the keys that this search has written.
+            open: whether there may be others, which nobody remembers. If the number of members matters, names that
+                they are not likely to have are taken first.
+        """
         if isinstance(frame, Texts):
-            wanted = self._wanted(object)
+            wanted = self._wanted(object) if frame == object.keys() else None  # no choice in the middle of a key
             if wanted is not None:
                 places = [i for i, result in enumerate(frame.results) if getattr(result, "name", None) in wanted]
                 return Known(Way(frame.texts[i], frame.results[i]) for i in places)
         if not _counts(object):
             return self.ways(frame, None)
-        if isinstance(frame, Texts):
-            return text_ways(frame, came())
-        assert isinstance(frame, Scalar | Counted)
-        return expression_ways(frame, came())
+        other = frame.other if isinstance(frame, Texts) else frame
+        if other is None:
+            return self.ways(frame, None)
+        assert isinstance(other, Scalar | Counted)
+        known = frame.texts if isinstance(frame, Texts) else ()
+        barred = [*known, *came()]
+        sources: list[tuple[bytes, int, Callable[[], Ways]]] = []
+        if known:
+            assert isinstance(frame, Texts)
+            named = Texts(frame.texts, frame.results, None)
+            sources.append((b"", 1, lambda: text_ways(named)))
+        later = 1
+        if open:
+            uncommon = uncommon_ways(other, barred)
+            sources.append((b"", 1, lambda: uncommon))
+            later = _UNCOMMON
+        return Merged([*sources, (b"", later, lambda: expression_ways(other, barred))], False)
 
     def _wanted(self, object: Object) -> frozenset[str] | None:
         """Names of which the next key may as well be one; None if it may be any."""
@@ -279,7 +302,8 @@ def late(formula: Formula, object: Object) -> bool:
 def _counts(object: Object) -> bool:
     """Whether the number of members means something, so that their names must differ."""
     return any(
-        isinstance(leaf, InObject) and leaf.part.counts for leaf in running(object.must, *object.watch)
+        isinstance(leaf, InObject) and (leaf.count < leaf.part.low or leaf.part.high is not None)
+        for leaf in running(object.must, *object.watch)
     )
 
 
@@ -335,10 +359,14 @@ class Search(Ways):
         finder: what is shared.
         frames: bottom first.
         depth: how deep containers may nest above it.
+        open: whether the containers in it were begun before the search.
     """
 
-    def __init__(self, finder: Finder, frames: tuple[Frame, ...], depth: int | None = None) -> None:
+    def __init__(
+        self, finder: Finder, frames: tuple[Frame, ...], depth: int | None = None, open: bool = False
+    ) -> None:
         self._finder = finder
+        self._open = open
         self._depth = finder.depth if depth is None else depth
         self._order = count()
         self._cells: dict[tuple[Frame, _Below | None], _Below] = {}
@@ -392,7 +420,7 @@ class Search(Ways):
 
     def _ways(self, node: _Node) -> Ways:
         if node.below is not None and isinstance(node.below.frame, InKey):
-            return self._finder.key_ways(node.below.frame.object, node.frame, node.keys)
+            return self._finder.key_ways(node.below.frame.object, node.frame, node.keys, self._open)
         return self._finder.ways(node.frame, self._depth)
 
     def _end(self, node: _Node, way: Way) -> None:

@@ -27,21 +27,28 @@ class Scalar(Frame):
         pool: of the expressions.
         node: what may still come.
         watch: expressions whose verdicts are the result.
+        counts: whether bounded repetition within is left to `Counted`.
     """
 
-    __slots__ = ("_hash", "node", "pool", "watch")
+    __slots__ = ("_hash", "counts", "node", "pool", "watch")
 
-    def __init__(self, pool: Pool, node: Node, watch: tuple[Node, ...]) -> None:
+    def __init__(self, pool: Pool, node: Node, watch: tuple[Node, ...], counts: bool = True) -> None:
         self.pool = pool
         self.node = node
         self.watch = watch
-        self._hash = hash((id(node), tuple(map(id, watch))))
+        self.counts = counts
+        self._hash = hash((id(node), tuple(map(id, watch)), counts))
 
     def __hash__(self) -> int:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Scalar) and self.node is other.node and self.watch == other.watch
+        return (
+            isinstance(other, Scalar)
+            and self.node is other.node
+            and self.watch == other.watch
+            and self.counts == other.counts
+        )
 
     def step(self, byte: int) -> tuple[int, Action | None]:
         """Derivatives of all expressions side by side."""
@@ -56,7 +63,9 @@ class Scalar(Frame):
             watch.append(after)
         if target is EPSILON:
             return mask, Pop(self._result(watch))
-        return mask, Go((frame_of(self.pool, target, tuple(watch)),))
+        if self.counts:
+            return mask, Go((frame_of(self.pool, target, tuple(watch)),))
+        return mask, Go((Scalar(self.pool, target, tuple(watch), False),))
 
     @staticmethod
     def _result(watch: tuple[Node, ...] | list[Node]) -> tuple[bool, ...]:
@@ -72,7 +81,7 @@ class Scalar(Frame):
         if self.watch:
             return self
         clipped = fragments.clip(self.pool, self.node, longest)
-        return self if clipped is self.node else Scalar(self.pool, clipped, ())
+        return self if clipped is self.node else Scalar(self.pool, clipped, (), self.counts)
 
 
 class Counted(Frame):
@@ -182,7 +191,7 @@ def _facts(pool: Pool, item: Node, tail: Node) -> tuple[()] | tuple[Scalar, NDAr
         if len(seen) > _MOST_STATES:
             return ()
     node = pool.concat(pool.repeat(item, 0, None), tail)
-    return () if node is EMPTY else (Scalar(pool, node, ()), leaves)
+    return () if node is EMPTY else (Scalar(pool, node, (), False), leaves)
 
 
 def edge(pool: Pool, node: Node, byte: int) -> tuple[int, Node]:

@@ -20,11 +20,15 @@ from sgl_like.runtime.constrain.pushdown.frame import Frame, Go, Leave, Pop, Res
 from sgl_like.runtime.constrain.pushdown.syntax import SPACES
 from sgl_like.runtime.constrain.pushdown.texts import BARRED, Texts
 
-__all__ = ["NEVER", "Known", "Merged", "ScalarWays", "Way", "Ways", "expression_ways", "punctuation", "text_ways"]
+__all__ = [
+    "NEVER", "Known", "Merged", "ScalarWays", "Way", "Ways", "expression_ways", "punctuation", "text_ways",
+    "uncommon_ways",
+]  # fmt: skip
 
 NEVER = 1 << 60
 """The length of a way that does not exist."""
 
+_UNCOMMON = 32  # names that are tried
 _MOST_VERDICTS = 256  # combinations of verdicts of one scalar
 
 
@@ -199,6 +203,18 @@ def expression_ways(frame: Scalar | Counted, without: Iterable[bytes] = ()) -> W
     if texts:
         node = derive.conjoin(pool, [node], [pool.strings(texts)])
     return ScalarWays(pool, node, frame.watch if isinstance(frame, Scalar) else ())
+
+
+def uncommon_ways(frame: Scalar | Counted, without: Iterable[bytes]) -> Ways:
+    """Ways that end a key so that it is hardly one of those that came before, of which nobody knows."""
+    pool = frame.pool if isinstance(frame, Scalar) else frame.loop.pool
+    watch = frame.watch if isinstance(frame, Scalar) else ()
+    ways = []
+    for i in range(_UNCOMMON):
+        data = b'more%d"' % (i + 1)
+        if data not in without and derive.matches(pool, frame.node, data):
+            ways.append(Way(data, tuple(derive.matches(pool, each, data) for each in watch)))
+    return Known(ways)
 
 
 def punctuation(frame: Frame) -> Ways:
