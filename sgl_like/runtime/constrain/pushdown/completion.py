@@ -16,16 +16,16 @@ budget is shortest. Beyond it, the search is repeated greedily, to a depth that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
 from itertools import count
 
 from sgl_like.errors import ConstraintError, ConstraintTooComplex
 from sgl_like.runtime.constrain.base import Limits
-from sgl_like.runtime.constrain.pushdown.arrays import Array, InItem
+from sgl_like.runtime.constrain.pushdown.arrays import Array, Gate, InItem, Unique, without
 from sgl_like.runtime.constrain.pushdown.expressions import Counted, Scalar
 from sgl_like.runtime.constrain.pushdown.formula import And, Formula, Or
-from sgl_like.runtime.constrain.pushdown.frame import Frame, Leave, Result
+from sgl_like.runtime.constrain.pushdown.frame import Become, Frame, Leave, Result
 from sgl_like.runtime.constrain.pushdown.leaves import InArray, InObject
 from sgl_like.runtime.constrain.pushdown.machine import Machine, Stack
 from sgl_like.runtime.constrain.pushdown.objects import InKey, InValue, Object, running
@@ -85,23 +85,36 @@ class Completions:
             ConstraintTooComplex: none was found within the limits.
         """
         if stack.completion is None:
+            texts = {each.depth: each.text for each in stack.items or ()}
             with self._machine.lock:
                 try:
-                    stack.completion = self._find(self._machine.frames(stack))
+                    stack.completion = self._find(self._machine.frames(stack), texts)
                 except RecursionError:
                     raise ConstraintTooComplex("the constraint is nested too deeply") from None
         return stack.completion
 
-    def _find(self, frames: tuple[Frame, ...]) -> bytes:
+    def can_end(self, frames: tuple[Frame, ...], budget: int) -> bool | None:
+        """Whether some frames, bottom first, can end at all; None if that was not found out with this budget.
+
+        The caller holds the lock of the machine.
+        """
+        self._finder.left = budget
+        try:
+            return not isinstance(Search(self._finder, frames).get(0, NEVER - 1), int)
+        except _Spent:
+            return None
+
+    def _find(self, frames: tuple[Frame, ...], texts: Mapping[int, bytes]) -> bytes:
         if self._finder.size > _REMEMBERED:
             self._finder = Finder(None)
         try:
-            return _whole(self._finder, frames, min(_EXACT + _PER_FRAME * len(frames), self._limits.max_search))
+            budget = min(_EXACT + _PER_FRAME * len(frames), self._limits.max_search)
+            return _whole(self._finder, frames, texts, budget)
         except _Spent:
             pass
         for depth in _DEPTHS:
             try:
-                return _whole(Finder(depth), frames, self._limits.max_search)
+                return _whole(Finder(depth), frames, texts, self._limits.max_search)
             except _Spent:
                 raise ConstraintTooComplex("cannot find a completion within the limits") from None
             except ConstraintError:
@@ -110,11 +123,11 @@ class Completions:
         raise AssertionError
 
 
-def _whole(finder: Finder, frames: tuple[Frame, ...], budget: int) -> bytes:
+def _whole(finder: Finder, frames: tuple[Frame, ...], texts: Mapping[int, bytes], budget: int) -> bytes:
     finder.left = budget
     if frames[-1].accepting:
         return b""
-    found = Search(finder, frames, open=True).get(0, NEVER - 1)
+    found = Search(finder, frames, texts=texts).get(0, NEVER - 1)
     if isinstance(found, int):
         raise ConstraintError("the output cannot be completed")
     return found.data
@@ -158,6 +171,8 @@ class Finder:
             return expression_ways(frame)
         if isinstance(frame, Texts):
             return text_ways(frame)
+        if isinstance(frame, Gate):
+            return self.ways(frame.value, depth)
         if isinstance(frame, Start):
             return self._start(frame, depth)
         return punctuation(frame)
@@ -307,15 +322,27 @@ def _counts(object: Object) -> bool:
     )
 
 
-class _Below:
-    """A stack of frames below another; `bound` is a lower bound of what all of them still read."""
+def _after_item(unique: Unique, text: bytes, action: Become) -> tuple[Frame, ...] | None:
+    """What takes the place of an item of an array whose items are unique; None if it must not be this one."""
+    after = unique.with_item(text.decode())
+    array, members = action.frames
+    assert isinstance(array, Array) and isinstance(members, Members)
+    return None if after is None else without(array, members, after)
 
-    __slots__ = ("bound", "frame", "rest")
+
+class _Below:
+    """A stack of frames below another; `bound` is a lower bound of what all of them still read.
+
+    `text`: if it is an item of an array whose items are unique, what of it came before the search.
+    """
+
+    __slots__ = ("bound", "frame", "rest", "text")
 
     def __init__(self, frame: Frame, rest: _Below | None, bound: int) -> None:
         self.frame = frame
         self.rest = rest
         self.bound = bound
+        self.text = b""
 
 
 class _Node:
@@ -352,6 +379,16 @@ class _Node:
         return found
 
 
+    def item(self, cell: _Below) -> bytes:
+        """The text of an item, which ends with this node, of an array whose items are unique."""
+        parts = []
+        node: _Node | None = self
+        while node is not None and not (isinstance(node.frame, Gate) and node.below is cell):
+            parts.append(node.data)
+            node = node.before
+        return b"".join(reversed([*parts, cell.text] if node is None else parts))
+
+
 class Search(Ways):
     """The ways in which a stack of frames ends, or gets to where the output may end.
 
@@ -359,14 +396,19 @@ class Search(Ways):
         finder: what is shared.
         frames: bottom first.
         depth: how deep containers may nest above it.
-        open: whether the containers in it were begun before the search.
+        texts: if the containers in it were begun before the search: for frames (by number) that are items of arrays
+            whose items are unique, what has come of them.
     """
 
     def __init__(
-        self, finder: Finder, frames: tuple[Frame, ...], depth: int | None = None, open: bool = False
+        self,
+        finder: Finder,
+        frames: tuple[Frame, ...],
+        depth: int | None = None,
+        texts: Mapping[int, bytes] | None = None,
     ) -> None:
         self._finder = finder
-        self._open = open
+        self._open = texts is not None
         self._depth = finder.depth if depth is None else depth
         self._order = count()
         self._cells: dict[tuple[Frame, _Below | None], _Below] = {}
@@ -376,7 +418,11 @@ class Search(Ways):
         self._results: set[Result] = set()
         self._ready: list[tuple[int, int, Way]] = []
         self._heap: list[tuple[int, int, _Node, int, int]] = []  # priority, order, node, index of its next way, limit
-        self._push(frames, None, 0, None, b"")
+        below = None
+        for i, frame in enumerate(frames[:-1]):
+            below = self._cell(frame, below)
+            below.text = (texts or {}).get(i, b"")
+        self._push(frames[-1:], below, 0, None, b"")
 
     def get(self, index: int, limit: int) -> Way | int:
         """See `Ways.get`. Greedy ways are in no order, and may be longer than the limit."""
@@ -431,11 +477,15 @@ class Search(Ways):
             action = below.frame.resume(result)
             if action is None:
                 return
-            below = below.rest
+            item, below = below, below.rest
             if isinstance(action, Leave):
                 result = action.result
                 continue
-            self._push(action.frames, below, cost, node, way.data)
+            frames: tuple[Frame, ...] | None = action.frames
+            if isinstance(item.frame, InItem) and item.frame.unique is not None:
+                frames = _after_item(item.frame.unique, _Node(node.frame, None, 0, node, way.data).item(item), action)
+            if frames is not None:
+                self._push(frames, below, cost, node, way.data)
             return
         self._end_at(_Node(node.frame, None, cost, node, way.data), result)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgl_like.runtime.constrain import derive, fragments
-from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, EPSILON, Concat, Node, Pool, Repeat
+from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, EPSILON, Both, Concat, Node, Pool, Repeat
 from sgl_like.runtime.constrain.pushdown.frame import Action, Frame, Go, Leave, Pop
 
 _MOST_STATES = 32
@@ -75,6 +75,23 @@ class Scalar(Frame):
     def leaving(self) -> tuple[tuple[bool, ...]] | None:
         """A number may end with the output."""
         return (self._result(self.watch),) if self.node.nullable else None
+
+    @property
+    def settled(self) -> bool:
+        """Whether it reads on like `wider`."""
+        if self.watch:
+            return all(each is EMPTY for each in self.watch)
+        return not (isinstance(self.node, Both) and self.node.negative)
+
+    @property
+    def wider(self) -> Frame | None:
+        """A frame that reads the same except where watched or excluded expressions come in, if there is one."""
+        if self.settled or self.node.nullable:
+            return None
+        if self.watch:
+            return frame_of(self.pool, self.node)
+        assert isinstance(self.node, Both)
+        return frame_of(self.pool, derive.conjoin(self.pool, self.node.positive))
 
     def core(self, longest: int) -> Frame:
         """A frame with the same mask; see `fragments.clip`."""

@@ -9,6 +9,7 @@ import numpy as np
 from sgl_like.runtime.constrain import derive
 from sgl_like.runtime.constrain.expr import ALL_BYTES, EPSILON
 from sgl_like.runtime.constrain.pushdown import walk
+from sgl_like.runtime.constrain.pushdown.arrays import Gate
 from sgl_like.runtime.constrain.pushdown.expressions import Counted
 from sgl_like.runtime.constrain.pushdown.frame import Result
 from sgl_like.runtime.constrain.pushdown.machine import Machine, Stack
@@ -16,6 +17,9 @@ from sgl_like.runtime.constrain.pushdown.tables import Tables
 from sgl_like.runtime.constrain.pushdown.texts import BARRED, Texts
 
 __all__ = ["forced_bytes", "next_bytes", "next_sets"]
+
+
+_ENDS_ITEMS = b'"]},el0123456789 \t\r\n'  # bytes at which, or before which, a JSON value may end
 
 
 def forced_bytes(machine: Machine, stack: Stack, limit: int) -> bytes:
@@ -61,7 +65,14 @@ def next_bytes(machine: Machine, stack: Stack, wanted: bytes) -> list[int]:
 
 def next_sets(machine: Machine, stack: Stack) -> Iterator[int]:
     """Disjoint sets of bytes (256-bit masks) that may come next: all, and no others. The caller holds the lock."""
-    return _sets(machine.tables, stack.state.number, stack.below, ALL_BYTES)
+    for mask in _sets(machine.tables, stack.state.number, stack.below, ALL_BYTES):
+        barred = 0
+        if stack.items is not None:  # the end of an item that must not come again is not allowed
+            for byte in _ENDS_ITEMS:
+                if mask >> byte & 1 and machine.read(stack, bytes([byte])) is None:
+                    barred |= 1 << byte
+        if mask & ~barred:
+            yield mask & ~barred
 
 
 def _sets(tables: Tables, state: int, below: int, within: int) -> Iterator[int]:
@@ -70,6 +81,8 @@ def _sets(tables: Tables, state: int, below: int, within: int) -> Iterator[int]:
         frame = tables.frame(state)
         if isinstance(frame, Texts):
             yield from _text_sets(tables, frame, below, within)
+        elif isinstance(frame, Gate):
+            yield from _sets(tables, tables.state(frame.value).number, below, within)
         else:
             assert isinstance(frame, Counted)
             for mask, target in derive.edges(frame.loop.pool, frame.node):

@@ -74,6 +74,11 @@ class Frame(ABC):
         """For a frame that `Leave`s: its result if the output ended here."""
         return None
 
+    @property
+    def settled(self) -> bool:
+        """Whether a walk may stop here that looks for differences to a wider frame, see `expressions.Scalar`."""
+        return False
+
     def core(self, longest: int) -> Frame:
         """A frame that treats every token of at most `longest` bytes the same."""
         return self

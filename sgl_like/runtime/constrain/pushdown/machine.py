@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from sgl_like.errors import ConstraintError
 from sgl_like.runtime.constrain.pushdown import walk
 from sgl_like.runtime.constrain.pushdown.arrays import Gate
-from sgl_like.runtime.constrain.pushdown.expressions import Counted
+from sgl_like.runtime.constrain.pushdown.expressions import Counted, Scalar, frame_of
 from sgl_like.runtime.constrain.pushdown.frame import Frame
 from sgl_like.runtime.constrain.pushdown.tables import State, Tables
 from sgl_like.runtime.constrain.pushdown.texts import BARRED, Texts
-from sgl_like.runtime.constrain.pushdown.unique import Open, follow
+from sgl_like.runtime.constrain.pushdown.unique import Open, follow, nodes_of
+from sgl_like.runtime.constrain.pushdown.values import Start
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 Words = NDArray[np.uint32]
@@ -280,8 +281,10 @@ class Machine:
             raise ConstraintError("no token of the vocabulary can continue the output")
         stack.base, stack.more = base, more
 
-    def _follow(self, ends: Ends, natives: Natives, base: int) -> None:
-        """Add what comes after the ends of a fragment that stands on the stack node `base`."""
+    def _follow(self, ends: Ends, natives: Natives, base: int, gated: bool = False) -> None:
+        """Add what comes after the ends of a fragment that stands on the stack node `base`; `gated`: a `Gate` was
+        passed within the token.
+        """
         tables = self.tables
         if base != walk.BARRIER:
             for result, parts, nodes in ends:
@@ -291,21 +294,36 @@ class Machine:
                 if len(nodes):
                     walk.add_nodes(nodes, self._trie[3], self._trie[4], self._out)
                 if len(parts):
-                    self._go_on(*after, parts)
+                    self._go_on(*after, parts, gated)
         for state, below, parts in natives:
-            self._go_on(state, tables.rebase(below, base), parts)
+            self._go_on(state, tables.rebase(below, base), parts, gated)
 
-    def _go_on(self, state: int, below: int, parts: Ints) -> None:
-        if self.tables.native[state]:
-            frame = self.tables.frame(state)
-            if isinstance(frame, Gate):
+    def _go_on(self, state: int, below: int, parts: Ints, gated: bool) -> None:
+        frame = self.tables.frame(state)
+        if isinstance(frame, Gate):
+            if gated or self._is_open(below):
                 self._try(parts)
-            else:
-                self._follow(*self._native(frame, parts), below)
-            return
-        exits, natives = self._walk(state, below, parts)
-        assert not exits
-        self._follow((), natives, walk.BARRIER)
+                return
+            gated, frame = True, frame.value
+            state = self.tables.state(frame).number
+        if isinstance(frame, Start) and self.vocabulary.trie.depth[parts[0, 0]] == 0:
+            inner = self._inner(self.tables.state(frame))  # no value begins with what `parts` lack
+            self._out |= inner.base
+            walk.add_tokens(inner.more, self._out)
+            self._follow(inner.ends, inner.natives, below, gated)
+        elif frame.native:
+            self._follow(*self._native(frame, parts), below, gated)
+        else:
+            exits, natives = self._walk(state, below, parts)
+            assert not exits
+            self._follow((), natives, walk.BARRIER, gated)
+
+    def _is_open(self, node: int) -> bool:
+        """Whether an item of the array above a stack node was open before the token."""
+        stack = self._current
+        assert stack is not None
+        depth = len(nodes_of(self.tables, node)) - 1
+        return any(each.depth == depth for each in stack.items or ())
 
     def _try(self, parts: Ints) -> None:
         """Add the tokens of parts of the trie that can be read from the stack whose mask this is."""
@@ -329,15 +347,25 @@ class Machine:
     def _find_inner(self, state: State) -> Inner:
         base = self._nothing
         under = None
-        if isinstance(state.frame, Texts) and state.frame.other is not None:
-            under = self._inner(self.tables.state(state.frame.other))
+        frame = state.frame
+        if isinstance(frame, Texts) and frame.other is not None:
+            under = self._inner(self.tables.state(frame.other))
+        elif isinstance(frame, Scalar) and (wider := frame.wider) is not None:
+            under = self._inner(self.tables.state(wider))
+            if under.natives or len(under.ends) > 1 or any(len(nodes) < len(parts) for _, parts, nodes in under.ends):
+                under = None
+        if under is not None:
             base = under.base
         kept, self._out = self._out, np.zeros_like(self._out)
         try:
             if under is not None:
                 walk.add_tokens(under.more, self._out)
-            if self.tables.native[state.number]:
-                ends, natives = self._native(state.frame, self._whole)
+            if frame.native:
+                ends, natives = self._native(frame, self._whole)
+            elif under is not None:
+                assert isinstance(frame, Scalar)
+                base, ends = self._narrowed(frame, under)
+                natives = ()
             else:
                 ends, natives = self._walk(state.number, walk.BARRIER, self._whole)
             found = Inner(*self._taken(base), ends, natives)
@@ -345,6 +373,39 @@ class Machine:
             self._out = kept
         self._bytes += sum(parts.nbytes + nodes.nbytes for _, parts, nodes in ends)
         return found
+
+    def _narrowed(self, frame: Scalar, under: Inner) -> tuple[Words, Ends]:
+        """The base and the ends of a frame beside those of a wider one: walked only where the two may differ."""
+        tables, progress = self.tables, self.tables.progress
+        progress[walk.SKIP] = walk.WALK_OPEN if frame.watch else walk.WALK_OPEN_NOTE_DEAD
+        try:
+            ends, natives = self._walk(tables.state(frame).number, walk.BARRIER, self._whole)
+        finally:
+            progress[walk.SKIP] = walk.WALK_ALL
+        dead = [parts for state, _, parts in natives if state == walk.DEAD]
+        gone = dead[0] if dead else np.zeros((0, 2), dtype=np.int32)
+        base = self._lessened(under.base, gone)
+        result = tables.result((False,) * len(frame.watch))
+        found = []
+        for _, parts, nodes in under.ends:
+            places = np.concatenate([nodes for _, _, nodes in ends] or [self._none])
+            places.sort()
+            parts, nodes = _outside(parts, parts[:, 0] - 1, gone), _outside(nodes, nodes, gone)
+            parts, nodes = _without(parts, parts[:, 0], places + 1), _without(nodes, nodes, places)
+            found.append((result, parts, nodes))
+        return base, (*ends, *found)
+
+    def _lessened(self, base: Words, gone: Ints) -> Words:
+        """The base of the mask that is being found, when it must not have the tokens of some ranges of trie nodes."""
+        trie = self.vocabulary.trie
+        ranges = [trie.tokens[trie.first[low] : trie.first[high]] for low, high in gone.tolist()]
+        tokens = np.concatenate(ranges or [self._none])
+        bits = np.uint32(1) << (tokens & 31).astype(np.uint32)
+        if not ((base | self._out)[tokens >> 5] & bits).any():
+            return base
+        self._out |= base
+        np.bitwise_and.at(self._out, tokens >> 5, ~bits)
+        return self._nothing
 
     def _native(self, frame: Frame, parts: Ints) -> tuple[Ends, Natives]:
         """Walk parts of the trie with a frame that has no row: ends and natives as in `Inner`."""
@@ -387,7 +448,7 @@ class Machine:
         if not len(wanted):
             return (), ()
         rest, tail = np.ascontiguousarray(wanted[:, :2]), tables.state(frame.after())
-        if tables.native[tail.number]:
+        if tail.frame.native:
             return self._native(tail.frame, rest)
         return self._walk(tail.number, walk.BARRIER, rest)
 
@@ -474,6 +535,15 @@ def _grouped(natives: Ints) -> Natives:
     for first, stop, state, below in natives.tolist():
         groups.setdefault((state, below), []).append([first, stop])
     return tuple((*key, np.array(parts, dtype=np.int32)) for key, parts in groups.items())
+
+
+def _outside(array: Ints, places: Ints, ranges: Ints) -> Ints:
+    """The rows of an array whose places are in none of some ranges, which rise."""
+    if not len(ranges):
+        return array
+    at = np.searchsorted(ranges[:, 0], places, side="right") - 1
+    inside = (at >= 0) & (places < ranges[np.maximum(at, 0), 1])
+    return array[~inside] if inside.any() else array
 
 
 def _without(array: Ints, places: Ints, gone: Ints) -> Ints:

@@ -86,8 +86,10 @@ class Tables:
                 self.table = _double(self.table)
                 self.native = _double(self.native)
             if frame.native:
-                self.native[number] = 1
+                self.native[number] = walk.NO_ROW
             else:
+                if frame.settled:
+                    self.native[number] = walk.SETTLED
                 self.table[number] = walk.UNKNOWN
                 self._rows += 1
             state = self._numbers[frame] = State(frame, number)

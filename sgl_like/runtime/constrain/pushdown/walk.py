@@ -20,8 +20,10 @@ BARRIER = 0  # the stack node below which nothing looks: it notes an exit instea
 ALIVE, DEAD_END, NATIVE, EXIT_POP, EXIT_LEAVE, NEED_STEP, NEED_RESUME, NEED_NODES = range(8)
 
 # What `progress`, int64, holds.
-PART, NODE, EXITS, NATIVES, NODES, STATE, WHAT, BELOW = range(8)
-PROGRESS = 8
+PART, NODE, EXITS, NATIVES, NODES, STATE, WHAT, BELOW, SKIP = range(9)
+PROGRESS = 9
+HAS_ROW, NO_ROW, SETTLED = range(3)  # what `native` says of a state
+WALK_ALL, WALK_OPEN, WALK_OPEN_NOTE_DEAD = range(3)  # what SKIP says: whether settled states are walked
 
 
 @compiled("int64(int64[::1], int32[::1], int64)")
@@ -76,7 +78,7 @@ def advance(
 ) -> tuple[int, int, int]:
     """One byte: (status, state, stack node) after it. An exit's result, or what is missing, is in `progress`."""
     while True:
-        if native[state]:
+        if native[state] == NO_ROW:
             return NATIVE, state, below
         code = np.int64(table[state, byte])
         if code == DEAD:
@@ -178,7 +180,8 @@ def walk(
 
     Args:
         table: int32 [states, 256], codes.
-        native: uint8 [states], 1 where the state has no row: the walk notes where it got there.
+        native: uint8 [states]: NO_ROW where the walk only notes where it got there; SETTLED where it does not go on
+            if SKIP says so.
         chains: int32 [chains, 4], how many and which states.
         nodes: int32 [nodes, 2], (state, node below).
         index: int32 [n], hash table of nodes, see `node_of`.
@@ -197,7 +200,8 @@ def walk(
         out: uint32 [ceil(vocab / 32)], only added to.
         exits: int32 [n, 4] takes (first trie node, node after, result, node whose tokens end there or -1) where the
             frame above the barrier ends.
-        natives: int32 [n, 4] takes (first trie node, node after, state, stack node) where a native frame is to read.
+        natives: int32 [n, 4] takes (first trie node, node after, state, stack node) where a native frame is to read,
+            and with state DEAD, if SKIP says so, where nothing can be read.
 
     Returns:
         ALIVE when done, or NEED_*: what must be provided before calling again.
@@ -212,15 +216,27 @@ def walk(
             path[depth[node], 0], path[depth[node], 1] = start, below
         while node < parts[part, 1]:
             d = depth[node]
-            status, state, under = advance(
-                table, native, chains, nodes, index, resume_keys, resume_values, progress,
-                np.int64(path[d, 0]), np.int64(path[d, 1]), np.int64(byte[node]),
-            )  # fmt: skip
+            state, under = np.int64(path[d, 0]), np.int64(path[d, 1])
+            code = np.int64(table[state, byte[node]])
+            if code == DEAD and native[state] != NO_ROW and progress[SKIP] != WALK_OPEN_NOTE_DEAD:
+                node = np.int64(end[node])
+                continue
+            status = ALIVE
+            if code & 7 == GO_ONE and code > 0 and native[state] != NO_ROW:  # by far the most: no call
+                state = code >> KIND_BITS
+            else:
+                status, state, under = advance(
+                    table, native, chains, nodes, index, resume_keys, resume_values, progress,
+                    state, under, np.int64(byte[node]),
+                )  # fmt: skip
             if status == ALIVE:
+                if native[state] == SETTLED and progress[SKIP]:
+                    node = np.int64(end[node])
+                    continue
                 for i in range(first[node], first[node + 1]):
                     token = tokens[i]
                     out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
-                if native[state]:
+                if native[state] == NO_ROW:
                     if end[node] > node + 1:
                         count = progress[NATIVES]
                         natives[count, 0], natives[count, 1] = node + 1, end[node]
@@ -234,7 +250,12 @@ def walk(
             if status >= NEED_STEP:
                 progress[PART], progress[NODE] = part, node
                 return status
-            if status == EXIT_POP:
+            if status == DEAD_END and progress[SKIP] == WALK_OPEN_NOTE_DEAD:
+                count = progress[NATIVES]
+                natives[count, 0], natives[count, 1] = node, end[node]
+                natives[count, 2], natives[count, 3] = DEAD, BARRIER
+                progress[NATIVES] = count + 1
+            elif status == EXIT_POP:
                 count = progress[EXITS]
                 exits[count, 0], exits[count, 1] = node + 1, end[node]
                 exits[count, 2], exits[count, 3] = progress[WHAT], node
