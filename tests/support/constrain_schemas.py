@@ -141,6 +141,8 @@ def schemas() -> st.SearchStrategy[Any]:
             st.fixed_dictionaries({"not": inner}),
             st.fixed_dictionaries({"if": inner, "then": inner}, optional={"else": inner}),
         )
-        return st.one_of(objects, arrays, combined, st.tuples(objects, combined).map(lambda two: {**two[0], **two[1]}))
+        return st.one_of(
+            objects, arrays, combined, st.tuples(objects, combined).map(lambda two: {**two[0], **two[1]})
+        )
 
     return st.recursive(leaves, extend, max_leaves=6)

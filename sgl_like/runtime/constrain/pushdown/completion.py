@@ -207,9 +207,13 @@ class Finder:
                 they are not likely to have are taken first.
         """
         if isinstance(frame, Texts):
-            wanted = self._wanted(object) if frame == object.keys() else None  # no choice in the middle of a key
+            wanted = (
+                self._wanted(object) if frame == object.keys() else None
+            )  # no choice in the middle of a key
             if wanted is not None:
-                places = [i for i, result in enumerate(frame.results) if getattr(result, "name", None) in wanted]
+                places = [
+                    i for i, result in enumerate(frame.results) if getattr(result, "name", None) in wanted
+                ]
                 return Known(Way(frame.texts[i], frame.results[i]) for i in places)
         if not _counts(object):
             return self.ways(frame, None)
@@ -350,7 +354,9 @@ class _Node:
 
     __slots__ = ("before", "below", "cost", "data", "frame", "ways")
 
-    def __init__(self, frame: Frame, below: _Below | None, cost: int, before: _Node | None, data: bytes) -> None:
+    def __init__(
+        self, frame: Frame, below: _Below | None, cost: int, before: _Node | None, data: bytes
+    ) -> None:
         self.frame = frame
         self.below = below
         self.cost = cost
@@ -373,11 +379,14 @@ class _Node:
         found = []
         last, node = self, self.before
         while node is not None:
-            if node.below is not None and isinstance(node.below.frame, InKey) and node.below.rest is self.below.rest:
+            if (
+                node.below is not None
+                and isinstance(node.below.frame, InKey)
+                and node.below.rest is self.below.rest
+            ):
                 found.append(last.data)
             last, node = node, node.before
         return found
-
 
     def item(self, cell: _Below) -> bytes:
         """The text of an item, which ends with this node, of an array whose items are unique."""
@@ -417,7 +426,9 @@ class Search(Ways):
         self._found: list[Way] = []
         self._results: set[Result] = set()
         self._ready: list[tuple[int, int, Way]] = []
-        self._heap: list[tuple[int, int, _Node, int, int]] = []  # priority, order, node, index of its next way, limit
+        self._heap: list[
+            tuple[int, int, _Node, int, int]
+        ] = []  # priority, order, node, index of its next way, limit
         below = None
         for i, frame in enumerate(frames[:-1]):
             below = self._cell(frame, below)
@@ -427,7 +438,9 @@ class Search(Ways):
     def get(self, index: int, limit: int) -> Way | int:
         """See `Ways.get`. Greedy ways are in no order, and may be longer than the limit."""
         while len(self._found) <= index:
-            bound = min(self._heap[0][0] if self._heap else NEVER, self._ready[0][0] if self._ready else NEVER)
+            bound = min(
+                self._heap[0][0] if self._heap else NEVER, self._ready[0][0] if self._ready else NEVER
+            )
             if bound == NEVER:
                 return NEVER
             if bound > limit and self._depth is None:
@@ -483,7 +496,9 @@ class Search(Ways):
                 continue
             frames: tuple[Frame, ...] | None = action.frames
             if isinstance(item.frame, InItem) and item.frame.unique is not None:
-                frames = _after_item(item.frame.unique, _Node(node.frame, None, 0, node, way.data).item(item), action)
+                frames = _after_item(
+                    item.frame.unique, _Node(node.frame, None, 0, node, way.data).item(item), action
+                )
             if frames is not None:
                 self._push(frames, below, cost, node, way.data)
             return
@@ -516,7 +531,11 @@ class Search(Ways):
         if self._seen.get(key, NEVER) <= node.cost:
             return True
         self._seen[key] = node.cost
-        if node.below is None or not isinstance(node.below.frame, Object) or not isinstance(node.frame, Members):
+        if (
+            node.below is None
+            or not isinstance(node.below.frame, Object)
+            or not isinstance(node.frame, Members)
+        ):
             return False
         owner = node.below.frame
         if late(owner.must, owner):

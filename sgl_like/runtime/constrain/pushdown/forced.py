@@ -77,8 +77,8 @@ def next_sets(machine: Machine, stack: Stack) -> Iterator[int]:
 
 def _sets(tables: Tables, state: int, below: int, within: int) -> Iterator[int]:
     """Those of the bytes `within` that a configuration reads."""
-    if tables.native[state]:
-        frame = tables.frame(state)
+    frame = tables.frame(state)
+    if frame.native:
         if isinstance(frame, Texts):
             yield from _text_sets(tables, frame, below, within)
         elif isinstance(frame, Gate):

@@ -121,13 +121,16 @@ class InObject(Running):
 
     def key(self, env: Env, name: str | None, flags: Mapping[Watch, bool]) -> Formula:
         """See `Running.key`."""
-        part = self.part
-        child = part.child(name, flags)
+        child = self.part.child(name, flags)
         if child is FALSE:
             return FALSE
-        seen = self.seen | {name} if name in part.tracked else self.seen
-        after = in_object(env, part, seen, self.count + 1)
+        after = self.with_key(env, name)
         return after if child is TRUE else env.formulas.all_of((after, verdict(env, child)))
+
+    def with_key(self, env: Env, name: str | None) -> Formula:
+        """The leaf after a key, its value aside."""
+        seen = self.seen if name is None or name not in self.part.tracked else self.seen | {name}
+        return in_object(env, self.part, seen, self.count + 1)
 
     def missing(self) -> list[str]:
         """Names that still have to come, in order."""
@@ -148,8 +151,8 @@ class InObject(Running):
 
 
 def in_object(env: Env, part: ObjectPart, seen: frozenset[str], count: int) -> Formula:
-    """The leaf in this state, or FALSE if there are too many properties."""
-    if part.high is not None and count > part.high:
+    """The leaf in this state, or FALSE if there are too many properties, or no room for those that have to come."""
+    if part.high is not None and part.high - count < len(part.required - seen):
         return FALSE
     count = min(count, max(part.low, (part.high or 0) + 1)) if part.counts else 0
 

@@ -522,9 +522,13 @@ class Machine:
 
 
 def _ends(exits: Ints) -> Ends:
-    found = []
-    for result in np.unique(exits[:, 2]).tolist():
-        mine = exits[exits[:, 2] == result]
+    found: list[tuple[int, Ints, Ints]] = []
+    if not len(exits):
+        return ()
+    results = exits[:, 2]
+    one = bool((results == results[0]).all())
+    for result in results[:1].tolist() if one else np.unique(results).tolist():
+        mine = exits if one else exits[results == result]
         parts = np.ascontiguousarray(mine[mine[:, 0] < mine[:, 1]][:, :2])
         found.append((result, parts, np.ascontiguousarray(mine[mine[:, 3] >= 0][:, 3])))
     return tuple(found)

@@ -16,7 +16,7 @@ from sgl_like.runtime.constrain.pushdown.frame import Become, Frame, Leave, Resu
 from sgl_like.runtime.constrain.pushdown.leaves import InObject, ObjectPart, Running, Watch
 from sgl_like.runtime.constrain.pushdown.syntax import AFTER, FIRST, Colon, End, Members
 from sgl_like.runtime.constrain.pushdown.texts import BARRED, Texts
-from sgl_like.runtime.constrain.pushdown.values import Env, Next, next_value, running, settler
+from sgl_like.runtime.constrain.pushdown.values import Env, Next, next_value, possible, running, settler, start
 from sgl_like.runtime.constrain.regex import search_to_expr
 
 _MOST_FLAGS = 5  # patterns and name schemas of which an undeclared key may miss any
@@ -46,6 +46,9 @@ class Shape:
         self.watch = tuple(watch)
         self.nodes = tuple(self._node(each) for each in self.watch)
         self._flags: dict[str, dict[Watch, bool]] = {}
+        self._children: dict[str, Formula] = {}
+        self._possible: dict[str, bool] = {}
+        self.plain_other: tuple[Frame | None] | None = None
         self._others: dict[frozenset[tuple[bool, ...]], Frame | None] = {}
 
     def flags(self, name: str) -> dict[Watch, bool]:
@@ -59,6 +62,22 @@ class Shape:
                 each: derive.matches(self.env.pool, node, text)
                 for each, node in zip(self.watch, self.nodes, strict=True)
             }
+        return found
+
+    def child(self, name: str) -> Formula:
+        """What the value of a name has to be if all parts are true."""
+        found = self._children.get(name)
+        if found is None:
+            flags = self.flags(name)
+            found = self.env.formulas.all_of([part.child(name, flags) for part in self.parts])
+            self._children[name] = found
+        return found
+
+    def is_possible(self, name: str) -> bool:
+        """Whether there may be a value for a name, see `values.possible`."""
+        found = self._possible.get(name)
+        if found is None:
+            found = self._possible[name] = possible(self.env, self.child(name))
         return found
 
     def combinations(self) -> list[tuple[bool, ...]]:
@@ -165,30 +184,51 @@ class Object(Frame):
         found: Frame | None = known[self]
         return found
 
+    def _plain(self) -> list[InObject] | None:
+        """The assertions, if all of them are object keywords that have to be true and do not limit the number."""
+        if self.watch:
+            return None
+        found = []
+        for leaf in self.must.parts if isinstance(self.must, And) else (self.must,):
+            if not isinstance(leaf, InObject) or leaf.part.high is not None:
+                return None
+            found.append(leaf)
+        return found
+
     def _keys(self) -> Frame | None:
         env, shape = self.env, self._shape()
         env.pool.start_work()
+        plain = self._plain() is not None
         allowed, barred = set(), False
         for name in shape.names if env.style.any_order else shape.names[self.place :]:
-            if name in self.used or self.after(name, shape.flags(name), shape) is None:
+            if name in self.used:
+                continue
+            if not shape.is_possible(name) if plain else self.after(name, shape.flags(name), shape) is None:
                 continue
             allowed.add(name)
             if not env.style.any_order and self._needs(name):
                 barred = True  # nothing may come before it
                 break
-        other = None
-        if not barred:
-            wanted = [
-                flags
-                for flags in shape.combinations()
-                if self.after(None, dict(zip(shape.watch, flags, strict=True)), shape) is not None
-            ]
-            other = shape.other(frozenset(wanted)) if wanted else None
+        other = None if barred else self._others(shape, plain)
         texts = [(text, name) for text, name in shape.texts if other is not None or name in allowed]
         if not texts:
             return other
         results = tuple(Named(name) if name in allowed else BARRED for _, name in texts)
         return Texts(tuple(text for text, _ in texts), results, other)
+
+    def _others(self, shape: Shape, plain: bool) -> Frame | None:
+        """The frame of keys that have no meaning of their own."""
+        if plain and shape.plain_other is not None:
+            return shape.plain_other[0]
+        wanted = [
+            flags
+            for flags in shape.combinations()
+            if self.after(None, dict(zip(shape.watch, flags, strict=True)), shape) is not None
+        ]
+        found = shape.other(frozenset(wanted)) if wanted else None
+        if plain:
+            shape.plain_other = (found,)
+        return found
 
     def _needs(self, name: str) -> bool:
         parts = self.must.parts if isinstance(self.must, And) else (self.must,)
@@ -197,6 +237,13 @@ class Object(Frame):
     def after(self, name: str | None, flags: dict[Watch, bool], shape: Shape) -> InValue | None:
         """The frame after a key of a known name, or of another with these flags; None if it leads nowhere."""
         env = self.env
+        plain = self._plain() if name is not None else None
+        if plain is not None and name is not None:
+            child = shape.child(name)
+            if not shape.is_possible(name):
+                return None
+            must = env.formulas.all_of([leaf.with_key(env, name) for leaf in plain])
+            return self._in_value(Next(must, (), (), start(env, child)), name, shape)
 
         def advance(leaf: Leaf) -> Formula:
             assert isinstance(leaf, Running)
@@ -206,12 +253,13 @@ class Object(Frame):
         if must is FALSE:
             return None
         found = next_value(env, must, tuple(env.formulas.map(each, advance) for each in self.watch))
-        if found is None:
-            return None
+        return None if found is None else self._in_value(found, name, shape)
+
+    def _in_value(self, found: Next, name: str | None, shape: Shape) -> InValue:
         place = self.place
-        if not env.style.any_order:
+        if not self.env.style.any_order:
             place = len(shape.names) if name is None else shape.places[name] + 1
-        return InValue(env, found, self.used if name is None else self.used | {name}, place)
+        return InValue(self.env, found, self.used if name is None else self.used | {name}, place)
 
     def _ends(self, formula: Formula) -> bool:
         def end(leaf: Leaf) -> Formula:

@@ -118,7 +118,9 @@ class ScalarWays(Ways):
             for node, flags in cells:
                 yes = derive.conjoin(self._pool, [node, each])
                 no = derive.conjoin(self._pool, [node], [each])
-                halves += [(half, (*flags, flag)) for half, flag in ((yes, True), (no, False)) if half is not EMPTY]
+                halves += [
+                    (half, (*flags, flag)) for half, flag in ((yes, True), (no, False)) if half is not EMPTY
+                ]
             halves.sort(key=lambda cell: cell[0].min_len)
             cells = halves[:_MOST_VERDICTS]
         heap = [(node.min_len, i, node, flags) for i, (node, flags) in enumerate(cells) if flags != known]
@@ -186,7 +188,9 @@ def text_ways(frame: Texts, without: Iterable[bytes] = ()) -> Ways:
         frame: the frame.
         without: texts that are not wanted of the other frame.
     """
-    known = [Way(t, result) for t, result in zip(frame.texts, frame.results, strict=True) if result is not BARRED]
+    known = [
+        Way(t, result) for t, result in zip(frame.texts, frame.results, strict=True) if result is not BARRED
+    ]
     if frame.other is None:
         return Known(known)
     other = frame.other

@@ -68,7 +68,9 @@ def is_valid(schema: Any, data: bytes) -> bool:
 
 def has_repeated_names(data: bytes) -> bool:
     found = []
-    json.loads(data, object_pairs_hook=lambda pairs: found.append(len(dict(pairs)) < len(pairs)) or dict(pairs))
+    json.loads(
+        data, object_pairs_hook=lambda pairs: found.append(len(dict(pairs)) < len(pairs)) or dict(pairs)
+    )
     return any(found)
 
 
