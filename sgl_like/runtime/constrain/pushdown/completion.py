@@ -28,10 +28,10 @@ from sgl_like.runtime.constrain.pushdown.formula import And, Formula, Or
 from sgl_like.runtime.constrain.pushdown.frame import Become, Frame, Leave, Result
 from sgl_like.runtime.constrain.pushdown.leaves import InArray, InObject
 from sgl_like.runtime.constrain.pushdown.machine import Machine, Stack
-from sgl_like.runtime.constrain.pushdown.objects import InKey, InValue, Object, running
+from sgl_like.runtime.constrain.pushdown.objects import InKey, InValue, Object
 from sgl_like.runtime.constrain.pushdown.syntax import Members, Style
 from sgl_like.runtime.constrain.pushdown.texts import Texts
-from sgl_like.runtime.constrain.pushdown.values import Start
+from sgl_like.runtime.constrain.pushdown.values import Start, running
 from sgl_like.runtime.constrain.pushdown.ways import (
     NEVER,
     Known,

@@ -9,14 +9,22 @@ from itertools import product
 from sgl_like.errors import ConstraintError, ConstraintTooComplex, UnsupportedSchemaError
 from sgl_like.runtime.constrain import derive
 from sgl_like.runtime.constrain.expr import EMPTY, Node
-from sgl_like.runtime.constrain.pushdown.keywords import at
 from sgl_like.runtime.constrain.pushdown.expressions import Scalar, edge
 from sgl_like.runtime.constrain.pushdown.formula import FALSE, TRUE, And, Formula, Leaf
 from sgl_like.runtime.constrain.pushdown.frame import Become, Frame, Leave, Result
+from sgl_like.runtime.constrain.pushdown.keywords import at
 from sgl_like.runtime.constrain.pushdown.leaves import InObject, ObjectPart, Running, Watch
 from sgl_like.runtime.constrain.pushdown.syntax import AFTER, FIRST, Colon, End, Members
 from sgl_like.runtime.constrain.pushdown.texts import BARRED, Texts
-from sgl_like.runtime.constrain.pushdown.values import Env, Next, next_value, possible, running, settler, start
+from sgl_like.runtime.constrain.pushdown.values import (
+    Env,
+    Next,
+    next_value,
+    possible,
+    running,
+    settler,
+    start,
+)
 from sgl_like.runtime.constrain.regex import search_to_expr
 
 _MOST_FLAGS = 5  # patterns and name schemas of which an undeclared key may miss any

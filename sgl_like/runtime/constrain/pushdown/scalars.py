@@ -9,7 +9,6 @@ from typing import Any
 from sgl_like.errors import UnsupportedSchemaError
 from sgl_like.runtime.constrain import derive
 from sgl_like.runtime.constrain.expr import EMPTY, Node, Pool
-from sgl_like.runtime.constrain.pushdown.keywords import at
 from sgl_like.runtime.constrain.json_numbers import Numbers
 from sgl_like.runtime.constrain.json_strings import Strings
 from sgl_like.runtime.constrain.pushdown.formula import (
@@ -20,6 +19,7 @@ from sgl_like.runtime.constrain.pushdown.formula import (
     Not,
     Or,
 )
+from sgl_like.runtime.constrain.pushdown.keywords import at
 from sgl_like.runtime.constrain.pushdown.schema import Own, Schema
 
 KINDS = {

@@ -199,7 +199,8 @@ class Tables:
         return self.node(state, self.rebase(below, base))
 
     def provide(self, status: int) -> None:
-        """What a loop said it needs."""
+        """What a loop said it needs. `progress` stays as it is, but for the number of nodes."""
+        saved = self.progress.copy()
         if status == walk.NEED_STEP:
             self.fill(int(self.progress[walk.STATE]), int(self.progress[walk.WHAT]))
         elif status == walk.NEED_RESUME:
@@ -207,6 +208,8 @@ class Tables:
         else:
             assert status == walk.NEED_NODES
             self.grow_nodes()
+        saved[walk.NODES] = self.progress[walk.NODES]
+        self.progress[:] = saved
 
 
 def _double(array: NDArray[Any]) -> NDArray[Any]:

@@ -11,8 +11,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import NamedTuple
 
+from sgl_like.errors import ConstraintTooComplex
 from sgl_like.runtime.constrain import derive
 from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, Node, Pool
 from sgl_like.runtime.constrain.pushdown.expressions import Counted, Scalar
@@ -29,7 +31,6 @@ NEVER = 1 << 60
 """The length of a way that does not exist."""
 
 _UNCOMMON = 32  # names that are tried
-_MOST_VERDICTS = 256  # combinations of verdicts of one scalar
 
 
 class Way(NamedTuple):
@@ -75,57 +76,62 @@ class ScalarWays(Ways):
         self._node = node
         self._watch = watch
         self._found: list[Way] = []
-        self._heap: list[tuple[int, int, Node, tuple[bool, ...]]] | None = None
+        self._results: set[Result] = set()
+        self._order = count()
+        self._seen: set[tuple[Node, ...]] = set()
+        self._heap: list[tuple[int, int, bytes, tuple[Node, ...]]] = []  # bound, order, path, what may follow
 
     def get(self, index: int, limit: int) -> Way | int:
         """See `Ways.get`."""
-        while len(self._found) <= index:
-            if not self._found:
-                if self._node is EMPTY:
-                    return NEVER
-                if self._node.min_len > limit:
-                    return self._node.min_len
-                self._found.append(self._way(derive.shortest(self._pool, self._node)))
-                continue
-            if not self._watch:
+        if not self._found:
+            if self._node is EMPTY:
                 return NEVER
-            if self._heap is None:
-                first = self._found[0].result
-                assert isinstance(first, tuple)
-                self._heap = self._others(first)
+            if self._node.min_len > limit:
+                return self._node.min_len
+            data = derive.shortest(self._pool, self._node)
+            self._add(Way(data, tuple(derive.matches(self._pool, each, data) for each in self._watch)))
+            if self._watch:
+                self._later(b"", (self._node, *self._watch))
+        while len(self._found) <= index:
             if not self._heap:
                 return NEVER
-            length, order, node, flags = self._heap[0]
-            if length > limit:
-                return length
-            heappop(self._heap)
-            data = derive.shortest(self._pool, node)
-            if len(data) > length:  # the bound was not exact
-                heappush(self._heap, (len(data), order, node, flags))
-                continue
-            self._found.append(Way(data, flags))
+            if self._heap[0][0] > limit:
+                return self._heap[0][0]
+            _, _, path, nodes = heappop(self._heap)
+            if nodes[0].nullable:
+                self._add(Way(path, tuple(each.nullable for each in nodes[1:])))
+            for mask, after in _joint_edges(self._pool, nodes):
+                self._later(path + bytes([derive._readable(mask)]), after)
         way = self._found[index]
         return way if len(way.data) <= limit else len(way.data)
 
-    def _way(self, data: bytes) -> Way:
-        return Way(data, tuple(derive.matches(self._pool, each, data) for each in self._watch))
+    def _add(self, way: Way) -> None:
+        if way.result not in self._results:
+            self._results.add(way.result)
+            self._found.append(way)
 
-    def _others(self, known: tuple[bool, ...]) -> list[tuple[int, int, Node, tuple[bool, ...]]]:
-        """The texts of all other combinations of verdicts."""
-        cells: list[tuple[Node, tuple[bool, ...]]] = [(self._node, ())]
-        for each in self._watch:
-            halves = []
-            for node, flags in cells:
-                yes = derive.conjoin(self._pool, [node, each])
-                no = derive.conjoin(self._pool, [node], [each])
-                halves += [
-                    (half, (*flags, flag)) for half, flag in ((yes, True), (no, False)) if half is not EMPTY
-                ]
-            halves.sort(key=lambda cell: cell[0].min_len)
-            cells = halves[:_MOST_VERDICTS]
-        heap = [(node.min_len, i, node, flags) for i, (node, flags) in enumerate(cells) if flags != known]
-        heapify(heap)
-        return heap
+    def _later(self, path: bytes, nodes: tuple[Node, ...]) -> None:
+        if nodes not in self._seen:
+            self._seen.add(nodes)
+            if len(self._seen) > self._pool.limits.max_search:
+                raise ConstraintTooComplex("cannot find a short text with other verdicts")
+            heappush(self._heap, (len(path) + nodes[0].min_len, next(self._order), path, nodes))
+
+
+def _joint_edges(pool: Pool, nodes: tuple[Node, ...]) -> list[tuple[int, tuple[Node, ...]]]:
+    """Edges of expressions side by side, for bytes that the first of them allows."""
+    parts: list[tuple[int, tuple[Node, ...]]] = [(mask, (after,)) for mask, after in derive.edges(pool, nodes[0])]
+    for node in nodes[1:]:
+        edges, split = derive.edges(pool, node), []
+        for mask, done in parts:
+            for own, after in edges:
+                if mask & own:
+                    split.append((mask & own, (*done, after)))
+                    mask &= ~own
+            if mask:
+                split.append((mask, (*done, EMPTY)))
+        parts = split
+    return parts
 
 
 class Merged(Ways):
