@@ -43,7 +43,8 @@ SCHEMAS: list[Any] = [
     {"type": "array", "prefixItems": [{"type": "null"}, {"const": "a"}], "items": {"type": "boolean"}, "minItems": 3},
     {"type": "array", "prefixItems": [{"const": 1}, {"const": 2}], "items": False},
     {"type": "array", "contains": {"const": True}},
-    {"type": "array", "contains": {"type": "integer"}, "minContains": 2, "maxContains": 3, "items": {"type": ["integer", "string"]}},
+    {"type": "array", "contains": {"type": "integer"}, "minContains": 2, "maxContains": 3,
+     "items": {"type": ["integer", "string"]}},
     {"type": "array", "contains": {"type": "object", "required": ["a"]}, "maxItems": 2},
     {"type": "array", "contains": {"minLength": 2}, "items": {"type": "string", "maxLength": 3}, "minContains": 2},
     {"allOf": [{"required": ["a"]}, {"properties": {"a": {"minimum": 10}}}, {"properties": {"a": {"type": "integer"}}}],
@@ -74,7 +75,8 @@ SCHEMAS: list[Any] = [
      "unevaluatedItems": {"type": "null"}, "minItems": 3},
     TREE,
     {"anyOf": [{"type": "null"}, {"type": "array", "items": {"$ref": "#"}, "minItems": 1}]},
-    {"$defs": {"list": {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/list"}, {"type": "null"}]},
+    {"$defs": {"list": {"type": "object", "properties": {
+     "next": {"anyOf": [{"$ref": "#/$defs/list"}, {"type": "null"}]},
      "a": {"enum": ["tr", "ue"]}}, "required": ["a", "next"], "additionalProperties": False}}, "$ref": "#/$defs/list"},
     {"type": "object", "properties": {"a": {"type": "object", "properties": {"b": {"type": "array", "items": {
         "type": "object", "required": ["name"]}, "minItems": 2}}, "required": ["b"]}}, "required": ["a"]},
@@ -87,7 +89,8 @@ SCHEMAS: list[Any] = [
      "additionalItems": {"type": "boolean"}, "minItems": 2},
     {"$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "minProperties": 1,
      "dependencies": {"a": ["b"], "b": {"properties": {"n": {"const": 1}}, "required": ["n"]}}},
-    {"type": "array", "prefixItems": [{"contains": {"const": "a"}}, {"oneOf": [{"required": ["a"]}, {"required": ["b"]}],
+    {"type": "array", "prefixItems": [{"contains": {"const": "a"}},
+     {"oneOf": [{"required": ["a"]}, {"required": ["b"]}],
      "type": "object"}], "minItems": 2},
 ]  # fmt: skip
 

@@ -31,6 +31,9 @@ class Limits:
         max_mask_bytes: bytes of token masks kept per grammar (the least recently used go first; never an error).
         max_forced: bytes that `forced_bytes` returns at most (never an error).
         max_source: characters of a regex, JSON schema, grammar or structural tag.
+        max_machine_bytes: approximate bytes of what is found out about JSON schemas; beyond that it is forgotten and
+            found out again (never an error).
+        max_whitespace: whitespace characters in a row where any whitespace is allowed (never an error).
         max_grammars: compiled grammars kept by a `GrammarCompiler` (never an error).
         max_cache_bytes: approximate bytes of all grammars kept by a `GrammarCompiler` (never an error).
     """
@@ -43,6 +46,8 @@ class Limits:
     max_mask_bytes: int = 16 << 20
     max_forced: int = 1_024
     max_source: int = 4 << 20
+    max_machine_bytes: int = 64 << 20
+    max_whitespace: int = 20
     max_grammars: int = 256
     max_cache_bytes: int = 256 << 20
 

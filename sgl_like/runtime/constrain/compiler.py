@@ -6,26 +6,31 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, TypeVar, cast
 
 from sgl_like.errors import ConstraintError, ConstraintTooComplex
 from sgl_like.runtime.constrain.automaton import Automaton
 from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.expr import EMPTY, Node, Pool
 from sgl_like.runtime.constrain.gbnf import gbnf_to_expr, is_gbnf
-from sgl_like.runtime.constrain.json_schema import PropertyOrder, SchemaConverter, load_schema
+from sgl_like.runtime.constrain.json_source import load_schema
 from sgl_like.runtime.constrain.lark_grammar import IGNORE_BYTES, lark_to_expr
 from sgl_like.runtime.constrain.masks import MaskCache
 from sgl_like.runtime.constrain.matcher import AutomatonMatcher
+from sgl_like.runtime.constrain.pushdown.compile import CompiledFrames, JsonCompiler
+from sgl_like.runtime.constrain.pushdown.syntax import Style
 from sgl_like.runtime.constrain.regex import regex_to_expr
-from sgl_like.runtime.constrain.structural import load_structural_tag, structural_to_expr
+from sgl_like.runtime.constrain.structural import compile_tag, load_structural_tag
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
-__all__ = ["CompiledGrammar", "GrammarCompiler"]
+__all__ = ["CompiledFrames", "CompiledGrammar", "GrammarCompiler", "PropertyOrder", "Whitespace"]
+
+PropertyOrder = Literal["schema", "any"]
+Whitespace = Literal["compact", "any"]
 
 
 class CompiledGrammar:
-    """A constraint for one vocabulary. Thread-safe; all its matchers share what they learn."""
+    """A regex, grammar or list of choices for one vocabulary. Thread-safe; all its matchers share what they learn."""
 
     def __init__(self, automaton: Automaton) -> None:
         self._automaton = automaton
@@ -46,6 +51,9 @@ class CompiledGrammar:
         return self._automaton.states
 
 
+G = TypeVar("G", CompiledGrammar, CompiledFrames)
+
+
 class GrammarCompiler:
     """Compiles constraints for one vocabulary, and keeps those used last. Thread-safe.
 
@@ -58,7 +66,8 @@ class GrammarCompiler:
         self.vocabulary = vocab
         self.limits = limits or Limits()
         self._lock = threading.Lock()
-        self._grammars: OrderedDict[tuple[Any, ...], CompiledGrammar] = OrderedDict()
+        self._grammars: OrderedDict[tuple[str | bytes, ...], CompiledGrammar | CompiledFrames] = OrderedDict()
+        self._json = JsonCompiler(vocab, self.limits)
 
     def compile_regex(self, pattern: str) -> CompiledGrammar:
         """Outputs for which ``re.fullmatch(pattern, output)`` matches. Errors: see `regex.regex_to_expr`."""
@@ -70,24 +79,46 @@ class GrammarCompiler:
         schema: Any,
         property_order: PropertyOrder = "schema",
         separators: tuple[str, str] = (",", ":"),
-    ) -> CompiledGrammar:
-        """Outputs that are JSON and valid under `schema`.
+        whitespace: Whitespace = "compact",
+        lenient: bool = False,
+    ) -> CompiledFrames:
+        """Outputs that are JSON and valid under `schema` (draft 2020-12, draft 7, or what its ``$schema`` says).
 
         Args:
             schema: a mapping, a bool, JSON text, or a pydantic model class.
-            property_order: ``"schema"`` or ``"any"``, see `json_schema.SchemaConverter`.
-            separators: between members and after names; each with at most one space.
+            property_order: ``"schema"``: declared properties in the order of the schema, optional ones may be left out,
+                undeclared ones last; ``"any"``: in any order.
+            separators: with ``whitespace="compact"``, what stands between members and after names: ``,`` and ``:``,
+                each with at most one space after it.
+            whitespace: ``"compact"``: none but in the separators; ``"any"``: up to `Limits.max_whitespace` characters
+                wherever JSON allows it.
+            lenient: drop assertions that cannot be enforced, and list them in `CompiledFrames.dropped`.
 
         Raises:
             UnsupportedSchemaError: a keyword cannot be enforced; it names the keyword and its JSON pointer.
         """
         loaded = load_schema(schema)
         text = _dump(loaded, "the JSON schema")
+        style = self._style(property_order, separators, whitespace)
+        return self._remember(
+            ("json_schema", text, str(lenient), repr(style)),
+            "the JSON schema",
+            lambda: self._json.compile(loaded, style, lenient),
+        )
 
-        def convert(pool: Pool) -> Node:
-            return SchemaConverter(pool, loaded, property_order, separators).convert(loaded)
-
-        return self._compile(("json_schema", text, property_order, *separators), "the JSON schema", convert)
+    def _style(self, property_order: str, separators: tuple[str, str], whitespace: str) -> Style:
+        if property_order not in ("schema", "any"):
+            raise ConstraintError(f"property_order is 'schema' or 'any', not {property_order!r}")
+        if whitespace not in ("compact", "any"):
+            raise ConstraintError(f"whitespace is 'compact' or 'any', not {whitespace!r}")
+        if tuple(separators) not in ((",", ":"), (", ", ": "), (",", ": "), (", ", ":")):
+            raise ConstraintError(
+                f"separators are ',' and ':', each with at most one space after it: {separators!r}"
+            )
+        if whitespace == "any":
+            return Style(self.limits.max_whitespace, any_order=property_order == "any")
+        gaps = (len(each) - 1 for each in separators)
+        return Style(0, *gaps, any_order=property_order == "any")
 
     def compile_ebnf(self, grammar: str) -> CompiledGrammar:
         """Outputs of a grammar in GBNF, if some line begins with ``name ::=``, or else in Lark syntax."""
@@ -123,26 +154,24 @@ class GrammarCompiler:
         tag: Any,
         property_order: PropertyOrder = "schema",
         separators: tuple[str, str] = (",", ":"),
-    ) -> CompiledGrammar:
+        whitespace: Whitespace = "compact",
+    ) -> CompiledFrames:
         """Free text with constrained parts. Form and errors: see `structural`.
 
         Args:
             tag: a mapping or JSON text.
             property_order: of all its schemas, as for `compile_json_schema`.
             separators: as for `compile_json_schema`.
+            whitespace: as for `compile_json_schema`.
         """
         loaded = load_structural_tag(tag)
         text = _dump(loaded, "the structural tag")
-
-        def convert(pool: Pool) -> Node:
-            def schema_to_expr(schema: Any) -> Node:
-                root = load_schema(schema)
-                return SchemaConverter(pool, root, property_order, separators).convert(root)
-
-            return structural_to_expr(pool, loaded, schema_to_expr)
-
-        key = ("structural_tag", text, property_order, *separators)
-        return self._compile(key, "the structural tag", convert)
+        style = self._style(property_order, separators, whitespace)
+        return self._remember(
+            ("structural_tag", text, repr(style)),
+            "the structural tag",
+            lambda: compile_tag(self._json, loaded, style),
+        )
 
     def compile_choices(self, choices: Sequence[str]) -> CompiledGrammar:
         """Outputs that are one of `choices`."""
@@ -154,28 +183,35 @@ class GrammarCompiler:
             raise ConstraintError(f"a choice is not valid Unicode: {error}") from None
         return self._compile(("choices", *encoded), "the list of choices", lambda pool: pool.strings(encoded))
 
-    def _compile(self, key: tuple[Any, ...], name: str, convert: Callable[[Pool], Node]) -> CompiledGrammar:
+    def _compile(self, key: tuple[str | bytes, ...], name: str, convert: Callable[[Pool], Node]) -> CompiledGrammar:
+        def build() -> CompiledGrammar:
+            pool = Pool(self.limits)
+            begin = convert(pool)
+            if begin is EMPTY:
+                raise ConstraintError(f"{name} allows no output at all")
+            pool.forget()
+            return CompiledGrammar(Automaton(pool, begin, self.vocabulary))
+
+        return self._remember(key, name, build)
+
+    def _remember(self, key: tuple[str | bytes, ...], name: str, build: Callable[[], G]) -> G:
+        """The grammar of this key, which says all about it: built now, or before."""
         with self._lock:
             found = self._grammars.get(key)
             if found is not None:
                 self._grammars.move_to_end(key)
-                return found
+                return cast("G", found)
         size = sum(len(part) for part in key)
         if size > self.limits.max_source:
             raise ConstraintTooComplex(f"{name} has {size} characters; the limit is {self.limits.max_source}")
-        pool = Pool(self.limits)
         try:
-            start = convert(pool)
+            grammar = build()
         except RecursionError:
             raise ConstraintTooComplex(f"{name} is nested too deeply") from None
-        if start is EMPTY:
-            raise ConstraintError(f"{name} allows no output at all")
-        pool.forget()
-        grammar = CompiledGrammar(Automaton(pool, start, self.vocabulary))
         with self._lock:
-            grammar = self._grammars.setdefault(key, grammar)  # another thread may have been faster
+            kept = cast("G", self._grammars.setdefault(key, grammar))  # another thread may have been faster
             self._evict()
-        return grammar
+        return kept
 
     def _evict(self) -> None:
         """Drop the grammars used least recently, but never the newest, until the others fit."""

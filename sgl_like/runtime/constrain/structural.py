@@ -7,20 +7,27 @@ that trigger has to go on: the rest of its `begin`, JSON valid under its `schema
 The output may end wherever text is free. Free text is any bytes; what looks like an `end` means nothing in it.
 
     text up to a trigger   =   (anything, trigger)  and not  (anything, some trigger, something)
-    the whole output       =   (text up to a trigger, one of its structures)*, not (anything, trigger, anything)
+
+Structures that begin alike have to end alike; then what comes between is valid under one of their schemas.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from sgl_like.errors import ConstraintError
 from sgl_like.runtime.constrain.derive import conjoin
-from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, Node, Pool
+from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, Node
+from sgl_like.runtime.constrain.json_source import load_schema
+from sgl_like.runtime.constrain.pushdown.compile import CompiledFrames, JsonCompiler
+from sgl_like.runtime.constrain.pushdown.schema import Document
+from sgl_like.runtime.constrain.pushdown.syntax import Style
+from sgl_like.runtime.constrain.pushdown.tags import Structure, Tagged
 
-__all__ = ["load_structural_tag", "structural_to_expr"]
+__all__ = ["compile_tag", "load_structural_tag"]
 
 _KEYS = {"begin", "schema", "end"}
 
@@ -69,41 +76,76 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def structural_to_expr(pool: Pool, tag: Mapping[str, Any], convert: Callable[[Any], Node]) -> Node:
+def compile_tag(compiler: JsonCompiler, tag: Mapping[str, Any], style: Style) -> CompiledFrames:
     """The outputs that a structural tag, checked by `load_structural_tag`, allows.
 
     Args:
-        pool: where the expressions are made.
+        compiler: of the schemas.
         tag: the structural tag.
-        convert: JSON Schema to expression, made in the same pool.
+        style: of the JSON.
 
     Raises:
-        ConstraintError: from `convert`, or a structure that is never reached since its trigger is never the first.
+        ConstraintError: a schema is wrong, or a structure is never reached since its trigger is never the first, or
+            cannot be told from another where they part.
     """
-    anything = pool.repeat(pool.byte_set(ALL_BYTES), 0, None)
-    something = pool.repeat(pool.byte_set(ALL_BYTES), 1, None)
-    encoded = list(dict.fromkeys(_encode(trigger) for trigger in tag["triggers"]))
-    triggered = pool.concat(anything, pool.strings(encoded))
-    not_triggered_before = pool.concat(triggered, something)
-    bodies = [pool.concat(convert(s["schema"]), pool.literal(_encode(s["end"]))) for s in tag["structures"]]
-    reached: set[int] = set()
-    calls: list[Node] = []
-    for trigger in encoded:
-        first = conjoin(pool, [pool.concat(anything, pool.literal(trigger))], [not_triggered_before])
-        ways: list[Node] = []
-        for i, structure in enumerate(tag["structures"]):
-            begin = _encode(structure["begin"])
-            if begin.startswith(trigger) and first is not EMPTY:
-                reached.add(i)
-                ways.append(pool.concat(pool.literal(begin[len(trigger) :]), bodies[i]))
-        calls.append(pool.concat(first, pool.alt(ways)))
-    for i in range(len(bodies)):
-        if i not in reached:
+    with compiler.lock:
+        pool = compiler.pool
+        pool.start_work()
+        anything = pool.repeat(pool.byte_set(ALL_BYTES), 0, None)
+        something = pool.repeat(pool.byte_set(ALL_BYTES), 1, None)
+        triggers = list(dict.fromkeys(_encode(trigger) for trigger in tag["triggers"]))
+        before = pool.concat(pool.concat(anything, pool.strings(triggers)), something)
+        groups = _by_begin(tag["structures"])
+        documents: list[Document] = []
+        reached: set[int] = set()
+        firsts: list[Node] = []
+        ways: list[tuple[Structure, ...]] = []
+        for trigger in triggers:
+            first = conjoin(pool, [pool.concat(anything, pool.literal(trigger))], [before])
+            mine = {begin: found for begin, found in groups.items() if begin.startswith(trigger)}
+            if first is EMPTY:
+                continue
+            reached.update(i for found in mine.values() for i in found)
+            _check_apart(mine)
+            structures = []
+            for begin, found in mine.items():
+                schemas = [load_schema(tag["structures"][i]["schema"]) for i in found]
+                value, more = compiler.value(schemas, style, False)
+                documents += more
+                end = _encode(tag["structures"][found[0]]["end"])
+                structures.append(Structure(begin[len(trigger) :], value, end))
+            firsts.append(first)
+            ways.append(tuple(structures))
+        for i in range(len(tag["structures"])):
+            if i not in reached:
+                raise ConstraintError(
+                    f"structural tag: structures[{i}] is never reached: its trigger holds another"
+                )
+        owner = Tagged(pool, pool.alt(firsts), tuple(firsts), tuple(ways))
+        return CompiledFrames(compiler, (owner, owner.free), any(d.unique for d in documents), [])
+
+
+def _by_begin(structures: list[Mapping[str, Any]]) -> dict[bytes, list[int]]:
+    """Numbers of the structures by their beginnings; those that begin alike have to end alike."""
+    groups: dict[bytes, list[int]] = {}
+    for i, structure in enumerate(structures):
+        mine = groups.setdefault(_encode(structure["begin"]), [])
+        if mine and structures[mine[0]]["end"] != structure["end"]:
             raise ConstraintError(
-                f"structural tag: structures[{i}] is never reached: its trigger holds another"
+                f"structural tag: structures[{mine[0]}] and structures[{i}] begin alike and end differently"
             )
-    free = conjoin(pool, [anything], [pool.concat(triggered, anything)])
-    return pool.concat(pool.repeat(pool.alt(calls), 0, None), free)
+        mine.append(i)
+    return groups
+
+
+def _check_apart(groups: Mapping[bytes, list[int]]) -> None:
+    begins = sorted(groups)
+    for shorter, longer in pairwise(begins):
+        if longer.startswith(shorter):
+            raise ConstraintError(
+                f"structural tag: structures[{groups[longer][0]}] begins like the whole beginning of "
+                f"structures[{groups[shorter][0]}]"
+            )
 
 
 def _encode(text: str) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from sgl_like.runtime.constrain.pushdown.formula import FALSE, TRUE, And, Formula, Leaf
+from sgl_like.runtime.constrain.pushdown.formula import FALSE, TRUE, Formula, Leaf
 from sgl_like.runtime.constrain.pushdown.frame import Become, Frame, Leave, Result
 from sgl_like.runtime.constrain.pushdown.keywords import at
 from sgl_like.runtime.constrain.pushdown.leaves import InArray, Running
@@ -17,22 +17,17 @@ from sgl_like.runtime.constrain.pushdown.values import Env, Next, Start, next_va
 
 def array_frames(env: Env, must: Formula, watch: tuple[Formula, ...]) -> tuple[Frame, ...] | None:
     """The frames after ``[``; None if no array is possible."""
-    parts = must.parts if isinstance(must, And) else (must,)
-    unique = None
-    for leaf in running(must, *watch):
-        if isinstance(leaf, InArray) and leaf.part.unique:
-            schema = leaf.part.schema
-            if leaf in parts:
-                unique = leaf
-            else:
-                reason = "is only enforced where nothing depends on whether it holds"
-                schema.document.unsupported("uniqueItems", at(schema.pointer, "uniqueItems"), reason)
-    return Array(env, must, watch, None if unique is None else Unique(unique.part.schema, frozenset())).with_items(FIRST)
+    schemas = [leaf.part.schema for leaf in running(must, *watch) if isinstance(leaf, InArray) and leaf.part.unique]
+    unique = Unique(schemas[0], frozenset()) if schemas else None
+    return Array(env, must, watch, unique).with_items(FIRST)
 
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """Items that must not come again, as canonical JSON, and a schema that says so."""
+    """Items that must not come again, as canonical JSON, and a schema that says so.
+
+    They must not even where the schema would allow it if something else was true.
+    """
 
     schema: Any
     seen: frozenset[str]

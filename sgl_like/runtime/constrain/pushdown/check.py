@@ -75,6 +75,10 @@ class Check:
         if self.weak:
             self._weaken()
 
+    def has(self, keyword: str, value: Any) -> bool:
+        """Whether some schema has this value of a keyword."""
+        return any(raw.get(keyword) is value for raw in self._raws.values())
+
     def _walk(self) -> None:
         references, raws = self._references, self._raws
         for raw, pointer, base, depth in self._todo:

@@ -1,50 +1,129 @@
-"""JSON Schemas for the pushdown machine."""
+"""JSON Schemas as frames, and the machine that all of them share."""
 
 from __future__ import annotations
 
-import json
+import threading
 from typing import Any
 
 from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.expr import Pool
 from sgl_like.runtime.constrain.pushdown.arrays import array_frames
-from sgl_like.runtime.constrain.pushdown.formula import Formulas
+from sgl_like.runtime.constrain.pushdown.completion import Completions
+from sgl_like.runtime.constrain.pushdown.formula import Formula, Formulas
 from sgl_like.runtime.constrain.pushdown.frame import Frame
-from sgl_like.runtime.constrain.pushdown.machine import Machine, Stack
+from sgl_like.runtime.constrain.pushdown.machine import Machine
+from sgl_like.runtime.constrain.pushdown.masks import Scratch
+from sgl_like.runtime.constrain.pushdown.matcher import PushdownGrammar, PushdownMatcher
 from sgl_like.runtime.constrain.pushdown.objects import object_frames
-from sgl_like.runtime.constrain.pushdown.scalars import Scalars
+from sgl_like.runtime.constrain.pushdown.scalars import Library, Scalars
 from sgl_like.runtime.constrain.pushdown.schema import Document
 from sgl_like.runtime.constrain.pushdown.syntax import Root, Spaces, Style
-from sgl_like.runtime.constrain.pushdown.values import Env, start
+from sgl_like.runtime.constrain.pushdown.values import Env, Start, start
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
+
+_EDGES_BYTES = 600  # of the memo of one expression's edges, roughly
+
+
+class CompiledFrames:
+    """A constraint as frames. Thread-safe; its matchers share what they learn with those of other constraints.
+
+    Attributes:
+        dropped: what a lenient compilation dropped: keyword, JSON pointer and reason.
+    """
+
+    def __init__(
+        self,
+        compiler: JsonCompiler,
+        frames: tuple[Frame, ...],
+        unique: bool,
+        dropped: list[tuple[str, str, str]],
+    ) -> None:
+        self.dropped = tuple(dropped)
+        self._compiler = compiler
+        self._frames = frames
+        self._unique = unique
+        self._grammar: PushdownGrammar | None = None
+
+    def matcher(self) -> PushdownMatcher:
+        """A matcher at the start of an output."""
+        return self.grammar().matcher()
+
+    def grammar(self) -> PushdownGrammar:
+        """The constraint on the compiler's present machine."""
+        compiler = self._compiler
+        with compiler.lock:
+            machine = compiler.machine()
+            if self._grammar is None or self._grammar.machine is not machine:
+                begin = machine.start(self._frames, self._unique)
+                self._grammar = PushdownGrammar(machine, begin, compiler.limits, compiler.completions)
+            return self._grammar
+
+    @property
+    def nbytes(self) -> int:
+        """Approximate bytes of memory held by the constraint itself; what its matchers learn is the compiler's."""
+        return sum(frame.nbytes for frame in self._frames)
 
 
 class JsonCompiler:
-    """Compiles schemas into stacks of one machine."""
+    """Compiles schemas for one vocabulary. Thread-safe.
+
+    What is found out about frames is kept in one machine for all schemas. When that has grown too large it is left
+    to the matchers that have it, and a new one begins.
+    """
 
     def __init__(self, vocabulary: Vocabulary, limits: Limits | None = None) -> None:
-        self.machine = Machine(vocabulary)
-        self._limits = limits or Limits()
-        self._pool = Pool(self._limits)
-        self._scalars = Scalars(self._pool)
+        self.vocabulary = vocabulary
+        self.limits = limits or Limits()
+        self.lock = threading.RLock()
+        self.pool = Pool(self.limits)
+        self._library: Library | None = None
+        self._scratch = Scratch(vocabulary)
         self._free: dict[Style, Env] = {}
+        self._machine = Machine(vocabulary, self.lock, self._scratch)
+        self.completions = Completions(self._machine, self.limits)
 
-    def compile(self, schema: Any, style: Style) -> Stack:
-        """The stack before an output."""
-        with self.machine.lock:
-            frames, unique = self.frames(schema, style)
-            return self.machine.start(frames, unique)
+    def machine(self) -> Machine:
+        """The present machine. The caller holds the lock."""
+        if self.nbytes > self.limits.max_machine_bytes:
+            self.pool.forget()
+            self._machine = Machine(self.vocabulary, self.lock, self._scratch)
+            self.completions = Completions(self._machine, self.limits)
+            self._free.clear()
+        return self._machine
 
-    def frames(self, schema: Any, style: Style) -> tuple[tuple[Frame, ...], bool]:
-        """The frames before an output, bottom first, and whether some array's items may have to be unique."""
-        formulas = Formulas()
+    @property
+    def nbytes(self) -> int:
+        """Approximate bytes of memory held by what was found out."""
+        return self._machine.nbytes + len(self.pool.edges) * _EDGES_BYTES
+
+    def compile(self, schema: Any, style: Style, lenient: bool = False) -> CompiledFrames:
+        """The constraint of a schema, given as JSON values.
+
+        Raises:
+            UnsupportedSchemaError: something cannot be enforced; not if `lenient`, then it is dropped and listed.
+            ConstraintError: nothing is valid under the schema.
+            ConstraintTooComplex: a limit was reached.
+        """
+        with self.lock:
+            value, documents = self.value([schema], style, lenient)
+            frames: tuple[Frame, ...] = (Root(), value)
+            if style.spaces:
+                frames = (*frames, Spaces(style.spaces))
+            document = documents[0]
+            return CompiledFrames(self, frames, document.unique, document.dropped)
+
+    def value(self, schemas: list[Any], style: Style, lenient: bool) -> tuple[Start, list[Document]]:
+        """The frame before a value that is valid under one of some schemas. The caller holds the lock."""
+        if self._library is None:
+            self._library = Library(self.pool)
         free = self._free.get(style)
         if free is None:
-            free = self._free[style] = Env(self._pool, Formulas(), self._scalars, style)
+            free = self._free[style] = Env(self.pool, Formulas(), Scalars(self._library), style)
             free.open = (object_frames, array_frames)
-        env = Env(self._pool, formulas, self._scalars, style, free)
+        env = Env(self.pool, Formulas(), Scalars(self._library), style, free)
         env.open = free.open
-        document = Document(schema, formulas, self._limits)
-        value = start(env, document.schema(schema, "", ""))
-        frames = (Root(), value, Spaces(style.spaces)) if style.spaces else (Root(), value)
-        return frames, "uniqueItems" in json.dumps(schema)
+        documents = [Document(schema, env.formulas, self.limits, lenient=lenient) for schema in schemas]
+        ways: list[Formula] = [
+            document.schema(schema, "", "") for document, schema in zip(documents, schemas, strict=True)
+        ]
+        return start(env, env.formulas.any_of(ways)), documents

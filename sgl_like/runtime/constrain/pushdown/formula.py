@@ -59,6 +59,9 @@ class Formulas:
         self._known: dict[object, Formula] = {}
         self._count = 2
 
+    def __len__(self) -> int:
+        return len(self._known)
+
     def leaf(self, key: object, make: Callable[[], Leaf]) -> Leaf:
         """The leaf of this key."""
         found = self._known.get(key)

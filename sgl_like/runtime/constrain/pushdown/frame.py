@@ -79,6 +79,11 @@ class Frame(ABC):
         """Whether a walk may stop here that looks for differences to a wider frame, see `expressions.Scalar`."""
         return False
 
+    @property
+    def nbytes(self) -> int:
+        """Approximate bytes of memory held by what it shares with the other frames of a constraint."""
+        return 0
+
     def core(self, longest: int) -> Frame:
         """A frame that treats every token of at most `longest` bytes the same."""
         return self

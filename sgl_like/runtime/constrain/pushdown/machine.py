@@ -18,7 +18,7 @@ from sgl_like.runtime.constrain.pushdown.arrays import Gate
 from sgl_like.runtime.constrain.pushdown.expressions import Counted
 from sgl_like.runtime.constrain.pushdown.fragments import Ints, Words
 from sgl_like.runtime.constrain.pushdown.frame import Frame
-from sgl_like.runtime.constrain.pushdown.masks import Masks
+from sgl_like.runtime.constrain.pushdown.masks import Masks, Scratch
 from sgl_like.runtime.constrain.pushdown.tables import State, Tables
 from sgl_like.runtime.constrain.pushdown.texts import BARRED, Texts
 from sgl_like.runtime.constrain.pushdown.unique import Open, follow
@@ -48,13 +48,21 @@ class Stack:
 
 
 class Machine:
-    """All that has been found out about frames over one vocabulary. Thread-safe."""
+    """All that has been found out about frames over one vocabulary. Thread-safe.
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    Args:
+        vocabulary: whose tokens are read.
+        lock: held while frames are asked anything, if they have something in common with those of other machines.
+        scratch: to share with other machines of the same lock.
+    """
+
+    def __init__(
+        self, vocabulary: Vocabulary, lock: threading.RLock | None = None, scratch: Scratch | None = None
+    ) -> None:
         self.vocabulary = vocabulary
         self.tables = Tables()
-        self.lock = threading.RLock()
-        self._masks = Masks(self)
+        self.lock = lock or threading.RLock()
+        self._masks = Masks(self, scratch or Scratch(vocabulary))
         self._stacks: dict[tuple[int, int, tuple[Open, ...] | None], Stack] = {}
 
     @property

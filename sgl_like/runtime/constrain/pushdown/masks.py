@@ -28,6 +28,7 @@ from sgl_like.runtime.constrain.pushdown.tables import State
 from sgl_like.runtime.constrain.pushdown.texts import BARRED, Texts
 from sgl_like.runtime.constrain.pushdown.unique import nodes_of
 from sgl_like.runtime.constrain.pushdown.values import Start
+from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from sgl_like.runtime.constrain.pushdown.machine import Machine, Stack
@@ -37,22 +38,31 @@ _MANY_ROWS = 32  # parts of which it is worth remembering what follows
 _FRAGMENT_BYTES = 500
 
 
+class Scratch:
+    """Arrays that walks over a vocabulary write to; one walk at a time."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        trie = vocabulary.trie
+        self.path = np.zeros((trie.longest + 2, 2), dtype=np.int32)
+        self.listed = np.zeros(len(trie.tokens), dtype=np.int32)
+        self.found = np.zeros((len(trie.tokens), 2), dtype=np.int32)
+        self.exits = np.zeros((len(trie.byte) + 1, 4), dtype=np.int32)
+        self.natives = np.zeros((len(trie.byte) + 1, 4), dtype=np.int32)
+
+
 class Masks:
     """Finds the masks of a machine's configurations. Used under the machine's lock."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, scratch: Scratch) -> None:
         self.machine = machine
         self.tables = machine.tables
         self.vocabulary = machine.vocabulary
         trie = self.vocabulary.trie
         self._trie = (trie.byte, trie.depth, trie.end, trie.first, trie.tokens)
         self._whole = Parts(np.array([[0, len(trie.byte)]], dtype=np.int32))
-        self._path = np.zeros((trie.longest + 2, 2), dtype=np.int32)
+        self._path, self._listed, self._found = scratch.path, scratch.listed, scratch.found
+        self._exits, self._natives = scratch.exits, scratch.natives
         self._out = np.zeros(self.vocabulary.words, dtype=np.uint32)
-        self._listed = np.zeros(len(trie.tokens), dtype=np.int32)
-        self._found = np.zeros((len(trie.tokens), 2), dtype=np.int32)
-        self._exits = np.zeros((len(trie.byte) + 1, 4), dtype=np.int32)
-        self._natives = np.zeros((len(trie.byte) + 1, 4), dtype=np.int32)
         self._nothing = np.zeros(self.vocabulary.words, dtype=np.uint32)
         self._common: dict[int, list[Words]] = {}
         self._profiles: dict[tuple[int, int], tuple[Ints, Ints, Ints]] = {}

@@ -28,28 +28,45 @@ KINDS = {
 LITERALS = {"boolean": (b"true", b"false"), "null": (b"null",)}
 
 
-class Scalars:
-    """Byte expressions of formulas.
+class Library:
+    """Expressions of strings, numbers and literals that all schemas have in common.
 
     Args:
         pool: where expressions are made.
+
+    Attributes:
+        any: all texts of a kind.
+        plain: all that are written in one way only, beside which others can be excluded.
     """
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.strings = Strings(pool)
-        self._numbers = Numbers(pool)
-        self._memo: dict[tuple[Formula, str], Node] = {}
+        self.numbers = Numbers(pool)
         self.any = {
             "string": self.strings.any_text(),
-            "number": self._numbers.number({}),
+            "number": self.numbers.number({}),
             "literal": pool.strings((b"true", b"false", b"null")),
         }
         self.plain = {
             **self.any,
             "string": self.strings.from_schema({}, "", one_spelling=True),
-            "number": self._numbers.decimal(),
+            "number": self.numbers.decimal(),
         }
+
+
+class Scalars:
+    """Byte expressions of the formulas of one schema.
+
+    Args:
+        library: what they are made of.
+    """
+
+    def __init__(self, library: Library) -> None:
+        self.pool = library.pool
+        self.strings, self._numbers = library.strings, library.numbers
+        self.any, self.plain = library.any, library.plain
+        self._memo: dict[tuple[Formula, str], Node] = {}
 
     def of(self, formula: Formula, kind: str, plain: bool = False) -> Node:
         """The texts of one kind that a formula allows; `plain`: strings in one spelling only."""

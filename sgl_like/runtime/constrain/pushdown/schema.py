@@ -225,6 +225,11 @@ class Document:
         note = self.unsupported if lenient else None
         self.check = Check(root, self.references, self._max_depth, note, refuse)
 
+    @property
+    def unique(self) -> bool:
+        """Whether items of some array have to be unique."""
+        return self.check.has("uniqueItems", True)
+
     def unsupported(self, keyword: str, pointer: str, reason: str) -> None:
         """Note that a keyword is left out because it cannot be enforced; unless lenient, raise instead.
 

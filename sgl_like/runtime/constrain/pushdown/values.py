@@ -28,6 +28,7 @@ KIND_MASKS = {kind: sum(1 << b for b, k in KINDS.items() if k == kind) for kind 
 NO_START = ALL_BYTES & ~sum(1 << b for b in (0x7B, 0x5B, *KINDS))
 _MOST_TEXTS = 1 << 14
 _LOOK_AHEAD = 2
+_ENTRY_BYTES = 600
 SCALARS = ("string", "number", "literal")
 
 
@@ -56,6 +57,11 @@ class Env:
         self.keys: dict[Any, Any] = {}
         self.open: tuple[Any, Any] = (None, None)
         self.looking = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Approximate bytes of memory held."""
+        return _ENTRY_BYTES * (len(self.starts) + len(self.keys) + len(self.shapes) + len(self.formulas))
 
 
 class Text(NamedTuple):
@@ -133,6 +139,11 @@ class Start(Frame):
         if any(each is not None for each in self.scalars):
             return True
         return any(self._frames(i) is not None for i in range(2) if self.containers[i] is not None)
+
+    @property
+    def nbytes(self) -> int:
+        """See `Frame.nbytes`."""
+        return sum(opened.env.nbytes for opened in self.containers if opened is not None)
 
     def _frames(self, which: int) -> tuple[Frame, ...] | None:
         opened = self.containers[which]

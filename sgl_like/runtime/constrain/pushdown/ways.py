@@ -14,7 +14,6 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import NamedTuple
 
-from sgl_like.errors import ConstraintTooComplex
 from sgl_like.runtime.constrain import derive
 from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, Node, Pool
 from sgl_like.runtime.constrain.pushdown.expressions import Counted, Scalar
@@ -30,6 +29,8 @@ __all__ = [
 NEVER = 1 << 60
 """The length of a way that does not exist."""
 
+_MOST_JOINT = 5_000  # states of a scalar and what is watched of it that are visited one by one
+_MOST_VERDICTS = 256  # combinations of verdicts that are asked for after that
 _UNCOMMON = 32  # names that are tried
 
 
@@ -97,11 +98,14 @@ class ScalarWays(Ways):
                 return NEVER
             if self._heap[0][0] > limit:
                 return self._heap[0][0]
+            if len(self._seen) > _MOST_JOINT:
+                self._find_rest()
+                continue
             _, _, path, nodes = heappop(self._heap)
             if nodes[0].nullable:
                 self._add(Way(path, tuple(each.nullable for each in nodes[1:])))
             for mask, after in _joint_edges(self._pool, nodes):
-                self._later(path + bytes([derive._readable(mask)]), after)
+                self._later(path + bytes([_readable(mask)]), after)
         way = self._found[index]
         return way if len(way.data) <= limit else len(way.data)
 
@@ -113,14 +117,44 @@ class ScalarWays(Ways):
     def _later(self, path: bytes, nodes: tuple[Node, ...]) -> None:
         if nodes not in self._seen:
             self._seen.add(nodes)
-            if len(self._seen) > self._pool.limits.max_search:
-                raise ConstraintTooComplex("cannot find a short text with other verdicts")
             heappush(self._heap, (len(path) + nodes[0].min_len, next(self._order), path, nodes))
+
+    def _find_rest(self) -> None:
+        """Instead of going on text by text, ask of each other combination of verdicts whether there is a text."""
+        self._heap.clear()
+        cells: list[tuple[Node, tuple[bool, ...]]] = [(self._node, ())]
+        for each in self._watch:
+            halves = []
+            for node, flags in cells:
+                yes = derive.conjoin(self._pool, [node, each])
+                no = derive.conjoin(self._pool, [node], [each])
+                halves += [
+                    (half, (*flags, flag)) for half, flag in ((yes, True), (no, False)) if half is not EMPTY
+                ]
+            cells = sorted(halves, key=lambda cell: cell[0].min_len)[:_MOST_VERDICTS]
+        ways = [
+            Way(derive.shortest(self._pool, node), flags)
+            for node, flags in cells
+            if flags not in self._results
+        ]
+        for way in sorted(ways, key=lambda way: len(way.data)):
+            self._add(way)
+
+
+def _readable(mask: int) -> int:
+    """One byte of the set: a letter or a digit if there is one."""
+    for byte in b"a0 ":
+        if mask >> byte & 1:
+            return byte
+    printable = mask >> 33 << 33 or mask
+    return (printable & -printable).bit_length() - 1
 
 
 def _joint_edges(pool: Pool, nodes: tuple[Node, ...]) -> list[tuple[int, tuple[Node, ...]]]:
     """Edges of expressions side by side, for bytes that the first of them allows."""
-    parts: list[tuple[int, tuple[Node, ...]]] = [(mask, (after,)) for mask, after in derive.edges(pool, nodes[0])]
+    parts: list[tuple[int, tuple[Node, ...]]] = [
+        (mask, (after,)) for mask, after in derive.edges(pool, nodes[0])
+    ]
     for node in nodes[1:]:
         edges, split = derive.edges(pool, node), []
         for mask, done in parts:

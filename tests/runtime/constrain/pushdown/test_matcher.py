@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import random
 import threading
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sgl_like.errors import ConstraintError
-from sgl_like.runtime.constrain.base import Limits, Matcher
+from sgl_like.runtime.constrain.base import Matcher
 from sgl_like.runtime.constrain.matcher import fill_masks
 from sgl_like.runtime.constrain.pushdown.compile import JsonCompiler
-from sgl_like.runtime.constrain.pushdown.matcher import PushdownGrammar, PushdownMatcher
+from sgl_like.runtime.constrain.pushdown.matcher import PushdownMatcher
 from sgl_like.runtime.constrain.pushdown.syntax import Style
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from tests.support.constrain_schemas import SCHEMAS
@@ -38,7 +39,7 @@ ORDER: dict[str, Any] = {
 
 
 def matcher(schema: Any, style: Style = COMPACT, compiler: JsonCompiler = COMPILER) -> PushdownMatcher:
-    return PushdownGrammar(compiler.machine, compiler.compile(schema, style), Limits()).matcher()
+    return compiler.compile(schema, style).matcher()
 
 
 def play(one: PushdownMatcher, rng: random.Random, steps: int) -> list[int]:
@@ -140,11 +141,7 @@ def bpe_vocabulary() -> Vocabulary:
     def tokenize(text: str) -> list[int]:
         parts = [bytes([b]) for b in text.encode()]
         while True:
-            pairs = [
-                (ranks[pair], i)
-                for i, pair in enumerate(zip(parts, parts[1:], strict=False))
-                if pair in ranks
-            ]
+            pairs = [(ranks[pair], i) for i, pair in enumerate(pairwise(parts)) if pair in ranks]
             if not pairs:
                 return [ids[part] for part in parts]
             at = min(pairs)[1]
