@@ -22,10 +22,7 @@ if importlib.util.find_spec("sgl_like") is None:  # the races' environment need 
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from sgl_like.runtime.constrain import base
-from sgl_like.runtime.constrain.compiler import CompiledGrammar, GrammarCompiler
-from sgl_like.runtime.constrain.pushdown.compile import JsonCompiler
-from sgl_like.runtime.constrain.pushdown.machine import Machine, Stack
-from sgl_like.runtime.constrain.pushdown.syntax import Style
+from sgl_like.runtime.constrain.compiler import CompiledFrames, CompiledGrammar, GrammarCompiler
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 
@@ -58,13 +55,10 @@ class SglLikeMatcher(Matcher):
 
 
 class SglLike(Engine):
-    """The compliant configuration: as far as the engine goes, every JSON text that is valid.
-
-    Property names in any order, and one space after ``,`` and ``:``, as the races write their instances.
-    """
+    """The compliant configuration: property names in any order, whitespace wherever JSON allows it."""
 
     name, package = "sgl_like", "sgl-like"
-    options: ClassVar[dict[str, Any]] = {"property_order": "any", "separators": (", ", ": ")}
+    options: ClassVar[dict[str, Any]] = {"property_order": "any", "whitespace": "any"}
 
     def __init__(self, vocab: Any) -> None:
         super().__init__(vocab)
@@ -73,7 +67,7 @@ class SglLike(Engine):
         pieces = [vocab.token_bytes(i) or None for i in range(vocab.size)]
         self.compiler = GrammarCompiler(Vocabulary(pieces, [vocab.eos], tokenize=vocab.encode))
 
-    def compile(self, schema: Any) -> CompiledGrammar:
+    def compile(self, schema: Any) -> CompiledFrames:
         """A JSON Schema; raises what our compiler raises."""
         return self.compiler.compile_json_schema(schema, **self.options)
 
@@ -85,11 +79,11 @@ class SglLike(Engine):
         """A grammar in GBNF or Lark syntax."""
         return self.compiler.compile_ebnf(grammar)
 
-    def start(self, compiled: CompiledGrammar) -> SglLikeMatcher:
+    def start(self, compiled: CompiledFrames | CompiledGrammar) -> SglLikeMatcher:
         """A matcher at the start of an output."""
         return SglLikeMatcher(compiled.matcher(), self.rows)
 
-    def compiled_bytes(self, compiled: CompiledGrammar) -> int:
+    def compiled_bytes(self, compiled: CompiledFrames | CompiledGrammar) -> int:
         """Bytes that a grammar holds at the moment."""
         return compiled.nbytes
 
@@ -100,47 +94,3 @@ class SglLikeDefault(SglLike):
     name = "sgl_like-default"
     separators = (",", ":")
     options: ClassVar[dict[str, Any]] = {}
-
-
-class PushdownMatcher(Matcher):
-    """One output, followed by the pushdown machine."""
-
-    def __init__(self, machine: Machine, stack: Stack, row: NDArray[np.int32]) -> None:
-        self.machine = machine
-        self.stack = stack
-        self.row = row
-
-    def fill_mask(self) -> None:
-        """Write the mask of the next token into the engine's `mask`."""
-        self.machine.fill(self.stack, self.row)
-
-    def accept(self, token: int) -> bool:
-        """Advance by a token; False if it is not allowed."""
-        after = self.machine.step(self.stack, token)
-        self.stack = after or self.stack
-        return after is not None
-
-    def can_end(self) -> bool:
-        """Whether the output may end here."""
-        return self.machine.accepting(self.stack)
-
-
-class SglLikePushdown(Engine):
-    """The pushdown machine, which generation does not use yet: any whitespace, properties in any order."""
-
-    name, package = "sgl_like-pushdown", "sgl-like"
-
-    def __init__(self, vocab: Any) -> None:
-        super().__init__(vocab)
-        self.row = self.mask.view(np.int32)
-        pieces = [vocab.token_bytes(i) or None for i in range(vocab.size)]
-        self.compiler = JsonCompiler(Vocabulary(pieces, [vocab.eos]))
-        self.style = Style(spaces=20, any_order=True)
-
-    def compile(self, schema: Any) -> Stack:
-        """A JSON Schema; raises what our compiler raises."""
-        return self.compiler.compile(schema, self.style)
-
-    def start(self, compiled: Stack) -> PushdownMatcher:
-        """A matcher at the start of an output."""
-        return PushdownMatcher(self.compiler.machine, compiled, self.row)

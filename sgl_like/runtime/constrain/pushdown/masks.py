@@ -25,7 +25,7 @@ from sgl_like.runtime.constrain.pushdown.fragments import (
 )
 from sgl_like.runtime.constrain.pushdown.frame import Frame
 from sgl_like.runtime.constrain.pushdown.tables import State
-from sgl_like.runtime.constrain.pushdown.texts import BARRED, Texts
+from sgl_like.runtime.constrain.pushdown.texts import Joined, Texts
 from sgl_like.runtime.constrain.pushdown.unique import nodes_of
 from sgl_like.runtime.constrain.pushdown.values import Start
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _FEW = 512  # tokens that are listed rather than kept as a mask of their own
 _MANY_ROWS = 32  # parts of which it is worth remembering what follows
 _FRAGMENT_BYTES = 500
+_NOWHERE = np.zeros((0, 2), dtype=np.int32)
 
 
 class Scratch:
@@ -64,6 +65,7 @@ class Masks:
         self._exits, self._natives = scratch.exits, scratch.natives
         self._out = np.zeros(self.vocabulary.words, dtype=np.uint32)
         self._nothing = np.zeros(self.vocabulary.words, dtype=np.uint32)
+        self._ignored = np.zeros_like(self._nothing)
         self._common: dict[int, list[Words]] = {}
         self._profiles: dict[tuple[int, int], tuple[Ints, Ints, Ints]] = {}
         self._stack: Stack | None = None
@@ -76,6 +78,7 @@ class Masks:
             ConstraintError: no token can come.
         """
         self._stack = stack
+        eos = self.vocabulary.eos_token_ids
         try:
             inner = self._inner(stack.state)
             self._follow(inner.ends, inner.natives, stack.below, remember=stack.items is None)
@@ -86,6 +89,9 @@ class Masks:
         except BaseException:
             self._out[:] = 0
             raise
+        if stack.items and base is self._nothing:  # few: perhaps the items run out
+            kept = [t for t in more.tolist() if self.machine.step(stack, t) is not None or t in eos]
+            more = np.array(kept, dtype=np.int32)
         if not len(more) and not base.any():
             raise ConstraintError("no token of the vocabulary can continue the output")
         return base, more
@@ -248,7 +254,7 @@ class Masks:
         finally:
             progress[walk.SKIP] = walk.WALK_ALL
         dead = [each.parts.rows for each in natives if each.state == walk.DEAD]
-        gone = dead[0] if dead else np.zeros((0, 2), dtype=np.int32)
+        gone = dead[0] if dead else _NOWHERE
         base = self._lessened(under.base, gone)
         result = tables.result((False,) * len(frame.watch))
         places = np.sort(np.concatenate([end.nodes for end in ends] or [NONE]))
@@ -274,24 +280,32 @@ class Masks:
         return self._counted(frame, parts)
 
     def _texts(self, frame: Texts, parts: Parts) -> tuple[End, ...]:
-        trie, tables = self.vocabulary.trie, self.tables
-        count = walk.descend(
-            *frame.joined, trie.byte, trie.end, trie.first, trie.tokens, parts.rows, self._path, self._out,
-            self._exits,
-        )  # fmt: skip
-        found = self._exits[:count].copy()
-        found[:, 2] = [tables.result(frame.results[i]) for i in found[:, 2].tolist()]
+        found = self._descend(frame.allowed, parts, self._out)
         if frame.other is None:
             return ends_of(found)
-        other = tables.state(frame.other)
+        barred = self._descend(frame.barred, parts, self._ignored)
+        other = self.tables.state(frame.other)
         if parts is self._whole:
             others = self._inner(other).ends
         else:
             others, natives = self._walk(other.number, walk.BARRIER, parts)
             assert not natives, "a frame beside texts has no children"
-        places, nowhere = np.sort(found[:, 3]), np.zeros((0, 2), dtype=np.int32)
-        kept = (without(end, end.result, places, nowhere) for end in others)
-        return (*ends_of(found[found[:, 2] != tables.result(BARRED)]), *kept)
+        places = np.sort(np.concatenate([found[:, 3], barred[:, 3]]))
+        kept = (without(end, end.result, places, _NOWHERE) for end in others)
+        return (*ends_of(found), *kept)
+
+    def _descend(self, texts: Joined, parts: Parts, out: Words) -> Ints:
+        """Set the bits of proper prefixes of texts; (first node, node after, result, node) where texts end."""
+        if not texts.results:
+            return self._exits[:0]
+        trie, tables = self.vocabulary.trie, self.tables
+        count = walk.descend(
+            texts.data, texts.offsets, trie.byte, trie.end, trie.first, trie.tokens, parts.rows, self._path, out,
+            self._exits,
+        )  # fmt: skip
+        found = self._exits[:count].copy()
+        found[:, 2] = [tables.result(texts.results[i]) for i in found[:, 2].tolist()]
+        return found
 
     def _counted(self, frame: Counted, parts: Parts) -> tuple[tuple[End, ...], tuple[Native, ...]]:
         tables = self.tables

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from enum import Enum
 from functools import cached_property
 from os.path import commonprefix
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,26 @@ class _Barred(Enum):
 
 BARRED = _Barred.BARRED
 """The result of a text that must not come, though `other` would read it."""
+
+
+class Joined(NamedTuple):
+    """Texts one after the other, where each begins [texts + 1], and their results: for `walk.descend`."""
+
+    data: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    results: tuple[Result, ...]
+
+
+def _joined(frame: Texts, barred: bool) -> Joined:
+    pairs = [
+        (text, result)
+        for text, result in zip(frame.texts, frame.results, strict=True)
+        if (result is BARRED) == barred
+    ]
+    offsets = np.zeros(len(pairs) + 1, dtype=np.int64)
+    np.cumsum([len(text) for text, _ in pairs], out=offsets[1:])
+    data = np.frombuffer(bytearray(b"".join(text for text, _ in pairs)), dtype=np.uint8)
+    return Joined(data, offsets, tuple(result for _, result in pairs))
 
 
 class Texts(Frame):
@@ -78,11 +98,14 @@ class Texts(Frame):
         return Texts(texts, results, other)
 
     @cached_property
-    def joined(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """The texts one after the other, and where each begins, for `walk.descend`."""
-        offsets = np.zeros(len(self.texts) + 1, dtype=np.int64)
-        np.cumsum([len(text) for text in self.texts], out=offsets[1:])
-        return np.frombuffer(bytearray(b"".join(self.texts)), dtype=np.uint8), offsets
+    def allowed(self) -> Joined:
+        """The texts that may come."""
+        return _joined(self, barred=False)
+
+    @cached_property
+    def barred(self) -> Joined:
+        """The texts that must not come."""
+        return _joined(self, barred=True)
 
     def forced(self) -> bytes:
         """What all of the texts begin with, if nothing else may come."""

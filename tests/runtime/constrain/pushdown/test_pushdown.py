@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,24 @@ TOKENS = [
 LOOSE = Style(spaces=20, any_order=True)
 
 
-def compiler() -> JsonCompiler:
-    return JsonCompiler(Vocabulary([*TOKENS, None], [len(TOKENS)]))
+class Compiled:
+    """A compiler whose machine is at hand."""
+
+    def __init__(self) -> None:
+        self.compiler = JsonCompiler(Vocabulary([*TOKENS, None], [len(TOKENS)]))
+        self.machine = self.compiler.machine()
+
+    def compile(self, schema: Any, style: Style) -> Stack:
+        grammar = self.compiler.compile(schema, style).grammar()
+        self.machine = grammar.machine
+        return grammar.start
 
 
-def allowed(compiled: JsonCompiler, stack: Stack) -> set[int]:
+def compiler() -> Compiled:
+    return Compiled()
+
+
+def allowed(compiled: Compiled, stack: Stack) -> set[int]:
     mask = np.zeros(compiled.machine.vocabulary.words, dtype=np.int32)
     compiled.machine.fill(stack, mask)
     return {t for t in range(len(TOKENS) + 1) if int(mask[t >> 5]) >> (t & 31) & 1}
@@ -178,3 +192,35 @@ def test_json_schema_test_suite(draft: str, least: int) -> None:
                     wrong.append((path.name, group["description"], test["description"]))
     assert not wrong
     assert counts["right"] >= least, counts
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"propertyNames": {"maxLength": 2}, "properties": {"name": {}, "a": {"type": "null"}}},
+        {"propertyNames": {"enum": ["kin", "b"]}, "properties": {"kind": True}},
+        {"patternProperties": {"^n": {"type": "null"}}, "properties": {"name": False, "kind": {"const": 1}}},
+        {"items": {"type": "string", "maxLength": 3, "minLength": 2}, "minItems": 2},
+        {"items": {"type": "string", "pattern": "^(?:ab|[a-n]{2,5})$"}},
+        {"type": "array", "items": {"enum": ["a", "name", 12, "kin"]}, "uniqueItems": True},
+        {"type": "array", "items": {"type": ["string", "integer"], "not": {"enum": ["kin", 12]}}},
+        {"type": "object", "unevaluatedProperties": False, "anyOf": [{"properties": {"a": {"type": "null"}}}, {"properties": {"kind": True}}]},
+    ],
+    ids=json.dumps,
+)
+@pytest.mark.parametrize("style", [LOOSE, Style()], ids=["any", "compact"])
+def test_masks_on_random_walks(schema: Any, style: Style) -> None:
+    """Masks equal trying every token wherever random tokens lead."""
+    compiled, chance = compiler(), random.Random(1)
+    for _ in range(6):
+        stack = compiled.compile(schema, style)
+        for _ in range(14):
+            mask = allowed(compiled, stack) - {len(TOKENS)}
+            tried = {t for t, data in enumerate(TOKENS) if compiled.machine.read(stack, data) is not None}
+            assert mask == tried, compiled.machine.frames(stack)
+            if not mask:
+                break
+            structural = [t for t in mask if TOKENS[t][:1] in b'{}[]",:' or len(TOKENS[t]) > 1]
+            after = compiled.machine.step(stack, chance.choice(sorted(structural or mask)))
+            assert after is not None
+            stack = after
