@@ -20,15 +20,23 @@ class Parts:
         followed: tokens by (state, stack node): all that can be read from there.
     """
 
-    __slots__ = ("followed", "rows", "segments")
+    __slots__ = ("_deeper", "followed", "rows", "segments")
 
     def __init__(self, rows: Ints) -> None:
         self.rows = rows
+        self._deeper: Parts | None = None
         self.segments: dict[tuple[int, int], Fragment] = {}
         self.followed: dict[tuple[int, int], Ints] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def deeper(self, depth: Ints) -> Parts:
+        """Those of the rows that are not of first bytes, given the depth of each trie node."""
+        if self._deeper is None:
+            inside = depth[self.rows[:, 0]] > 0
+            self._deeper = self if inside.all() else Parts(np.ascontiguousarray(self.rows[inside]))
+        return self._deeper
 
 
 class End(NamedTuple):

@@ -151,19 +151,26 @@ class Masks:
                 return
             gated, frame = True, frame.value
             state = tables.state(frame).number
+        if isinstance(frame, Start):
+            deeper = parts.deeper(self.vocabulary.trie.depth)
+            if deeper is not parts:  # no value begins with first bytes that `parts` lack
+                self._add(self._inner(tables.state(frame)), below, gated)
+                if not len(deeper):
+                    return
+                parts = deeper
         local = walk.BARRIER
-        if isinstance(frame, Start) and self.vocabulary.trie.depth[parts.rows[0, 0]] == 0:
-            found = self._inner(tables.state(frame))  # no value begins with what `parts` lack
-        else:
-            if below != walk.BARRIER:
-                waiting, under = tables.nodes[below].tolist()
-                if isinstance(tables.frame(waiting), Start):  # it is no more of the schema than its value is
-                    local, below = tables.node(waiting, walk.BARRIER), under
-            found = self._segment(state, local, parts)
+        if below != walk.BARRIER:
+            waiting, under = tables.nodes[below].tolist()
+            if isinstance(tables.frame(waiting), Start):  # it is no more of the schema than its value is
+                local, below = tables.node(waiting, walk.BARRIER), under
+        self._add(self._segment(state, local, parts), below, gated)
+
+    def _add(self, found: Fragment, base: int, gated: bool) -> None:
+        """Add a fragment that stands on the stack node `base`, and what comes after it."""
         self._out |= found.base
         if len(found.more):
             walk.add_tokens(found.more, self._out)
-        self._follow(found.ends, found.natives, below, gated)
+        self._follow(found.ends, found.natives, base, gated)
 
     def _segment(self, state: int, local: int, parts: Parts) -> Fragment:
         key = (state, local)
