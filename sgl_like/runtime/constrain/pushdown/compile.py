@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import threading
+import weakref
 from typing import Any
 
 from sgl_like.runtime.constrain.base import Limits
@@ -21,7 +24,8 @@ from sgl_like.runtime.constrain.pushdown.syntax import Root, Spaces, Style
 from sgl_like.runtime.constrain.pushdown.values import Env, Start, start
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
-_EDGES_BYTES = 600  # of the memo of one expression's edges, roughly
+_NODE_BYTES = 500
+_EDGES_BYTES = 1500  # of the memo of one expression's edges, roughly
 
 
 class CompiledFrames:
@@ -42,7 +46,6 @@ class CompiledFrames:
         self._compiler = compiler
         self._frames = frames
         self._unique = unique
-        self._grammar: PushdownGrammar | None = None
 
     def matcher(self) -> PushdownMatcher:
         """A matcher at the start of an output."""
@@ -53,10 +56,12 @@ class CompiledFrames:
         compiler = self._compiler
         with compiler.lock:
             machine = compiler.machine()
-            if self._grammar is None or self._grammar.machine is not machine:
+            found = compiler.grammars.get(self)
+            if found is None:
                 begin = machine.start(self._frames, self._unique)
-                self._grammar = PushdownGrammar(machine, begin, compiler.limits, compiler.completions)
-            return self._grammar
+                found = PushdownGrammar(machine, begin, compiler.limits, compiler.completions)
+                compiler.grammars[self] = found
+            return found
 
     @property
     def nbytes(self) -> int:
@@ -81,20 +86,26 @@ class JsonCompiler:
         self._free: dict[Style, Env] = {}
         self._machine = Machine(vocabulary, self.lock, self._scratch)
         self.completions = Completions(self._machine, self.limits)
+        self.grammars: weakref.WeakKeyDictionary[CompiledFrames, PushdownGrammar] = weakref.WeakKeyDictionary()
+        self._envs: weakref.WeakSet[Env] = weakref.WeakSet()
 
     def machine(self) -> Machine:
         """The present machine. The caller holds the lock."""
         if self.nbytes > self.limits.max_machine_bytes:
             self.pool.forget()
+            self._free.clear()
+            self.grammars.clear()
+            for env in list(self._envs):
+                env.forget()
             self._machine = Machine(self.vocabulary, self.lock, self._scratch)
             self.completions = Completions(self._machine, self.limits)
-            self._free.clear()
+            _give_back()
         return self._machine
 
     @property
     def nbytes(self) -> int:
         """Approximate bytes of memory held by what was found out."""
-        return self._machine.nbytes + len(self.pool.edges) * _EDGES_BYTES
+        return self._machine.nbytes + len(self.pool.edges) * _EDGES_BYTES + len(self.pool) * _NODE_BYTES
 
     def compile(self, schema: Any, style: Style, lenient: bool = False) -> CompiledFrames:
         """The constraint of a schema, given as JSON values.
@@ -122,8 +133,17 @@ class JsonCompiler:
             free.open = (object_frames, array_frames)
         env = Env(self.pool, Formulas(), Scalars(self._library), style, free)
         env.open = free.open
+        self._envs.add(env)
         documents = [Document(schema, env.formulas, self.limits, lenient=lenient) for schema in schemas]
         ways: list[Formula] = [
             document.schema(schema, "", "") for document, schema in zip(documents, schemas, strict=True)
         ]
         return start(env, env.formulas.any_of(ways)), documents
+
+
+def _give_back() -> None:
+    """Let go of memory that nothing refers to from outside: frames, formulas and schemas refer to one another."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc, which else keeps what was freed
+    if trim is not None:
+        trim(0)

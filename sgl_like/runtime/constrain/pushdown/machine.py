@@ -25,7 +25,7 @@ from sgl_like.runtime.constrain.pushdown.unique import Open, follow
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 
-_STACK_BYTES = 700
+_STACK_BYTES = 1500
 
 
 class Stack:

@@ -68,6 +68,10 @@ class Scalars:
         self.any, self.plain = library.any, library.plain
         self._memo: dict[tuple[Formula, str], Node] = {}
 
+    def forget(self) -> None:
+        """Drop what can be worked out again."""
+        self._memo.clear()
+
     def of(self, formula: Formula, kind: str, plain: bool = False) -> Node:
         """The texts of one kind that a formula allows; `plain`: strings in one spelling only."""
         if formula is TRUE and not plain:

@@ -12,7 +12,7 @@ from sgl_like.runtime.constrain.pushdown import walk
 from sgl_like.runtime.constrain.pushdown.frame import Action, Frame, Go, Leave, Pop, Result
 
 _ROW_BYTES = 1024
-_STATE_BYTES = 900  # a State with its frame, roughly
+_STATE_BYTES = 2000  # a State with its frame, roughly
 _RESUME_BYTES = 24
 _NODE_BYTES = 16
 

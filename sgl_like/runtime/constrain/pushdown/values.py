@@ -58,6 +58,12 @@ class Env:
         self.open: tuple[Any, Any] = (None, None)
         self.looking = 0
 
+    def forget(self) -> None:
+        """Drop what can be worked out again."""
+        for known in (self.starts, self.shapes, self.keys):
+            known.clear()
+        self.scalars.forget()
+
     @property
     def nbytes(self) -> int:
         """Approximate bytes of memory held."""
