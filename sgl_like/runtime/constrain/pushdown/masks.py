@@ -89,7 +89,8 @@ class Masks:
         except BaseException:
             self._out[:] = 0
             raise
-        if stack.items and base is self._nothing:  # few: perhaps the items run out
+        if stack.items and stack.items[-1].node == stack.below and base is self._nothing:
+            # the item is a scalar of which there are few: perhaps no other can come
             kept = [t for t in more.tolist() if self.machine.step(stack, t) is not None or t in eos]
             more = np.array(kept, dtype=np.int32)
         if not len(more) and not base.any():
