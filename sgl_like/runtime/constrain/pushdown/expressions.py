@@ -67,6 +67,26 @@ class Scalar(Frame):
             return mask, Go((frame_of(self.pool, target, tuple(watch)),))
         return mask, Go((Scalar(self.pool, target, tuple(watch), False),))
 
+    def steps(self, byte: int) -> list[tuple[int, Action | None]]:
+        """All sets of bytes at once."""
+        if self.watch or type(self) is not Scalar:
+            return [self.step(byte)]
+        self.pool.start_work()
+        found: list[tuple[int, Action | None]] = []
+        rest = ALL_BYTES
+        for mask, target in derive.edges(self.pool, self.node):
+            rest &= ~mask
+            if target is EPSILON:
+                found.append((mask, Pop(())))
+            else:
+                found.append((mask, Go((self._at(target),))))
+        if rest:
+            found.append((rest, Leave(()) if self.node.nullable else None))
+        return found
+
+    def _at(self, node: Node) -> Frame:
+        return frame_of(self.pool, node) if self.counts else Scalar(self.pool, node, (), False)
+
     @staticmethod
     def _result(watch: tuple[Node, ...] | list[Node]) -> tuple[bool, ...]:
         return tuple(node.nullable for node in watch)

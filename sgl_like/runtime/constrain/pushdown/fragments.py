@@ -17,14 +17,16 @@ class Parts:
 
     Attributes:
         segments: `Fragment` by (state, stack node on the barrier) to go on with.
+        descents: by `texts.TextTable`, what `walk.descend` finds for each of its texts.
         followed: tokens by (state, stack node): all that can be read from there.
     """
 
-    __slots__ = ("_deeper", "followed", "rows", "segments")
+    __slots__ = ("_deeper", "descents", "followed", "rows", "segments")
 
     def __init__(self, rows: Ints) -> None:
         self.rows = rows
         self._deeper: Parts | None = None
+        self.descents: dict[Any, tuple[Ints, Ints]] = {}
         self.segments: dict[tuple[int, int], Fragment] = {}
         self.followed: dict[tuple[int, int], Ints] = {}
 

@@ -60,6 +60,10 @@ class Frame(ABC):
         """
         raise AssertionError(f"{type(self).__name__} reads nothing")
 
+    def steps(self, byte: int) -> list[tuple[int, Action | None]]:
+        """What happens on sets of bytes, one of which has `byte`; no two of them have a byte in common."""
+        return [self.step(byte)]
+
     def resume(self, result: Result) -> Become | Leave | None:
         """What happens after the child ended with `result`; ``None`` if it must not end so."""
         raise AssertionError(f"{type(self).__name__} has no children")

@@ -178,7 +178,7 @@ class Machine:
         tables = self.tables
         low, high, whole = frame.matching(data)
         if whole:
-            read, result = len(frame.texts[low]), frame.results[low]
+            read, result = len(frame.table.texts[low]) - frame.read, frame.result(low)
             if result is BARRED:
                 return walk.DEAD_END
             return self._pop(below, tables.result(result), read)
@@ -200,7 +200,7 @@ class Machine:
         loop = tables.state(frame.loop).number
         progress[walk.NODE], progress[walk.EXITS], progress[walk.PART] = 0, 0, tables.state(frame.at).number
         while True:
-            status = walk.count_read(tables.table, loop, frame.leaves, progress, array, len(data))
+            status = walk.count_read(tables.table, tables.rows, loop, frame.leaves, progress, array, len(data))
             if status != walk.NEED_STEP:
                 break
             tables.provide(status)

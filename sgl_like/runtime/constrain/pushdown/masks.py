@@ -25,7 +25,7 @@ from sgl_like.runtime.constrain.pushdown.fragments import (
 )
 from sgl_like.runtime.constrain.pushdown.frame import Frame
 from sgl_like.runtime.constrain.pushdown.tables import State
-from sgl_like.runtime.constrain.pushdown.texts import Joined, Texts
+from sgl_like.runtime.constrain.pushdown.texts import Texts
 from sgl_like.runtime.constrain.pushdown.unique import nodes_of
 from sgl_like.runtime.constrain.pushdown.values import Start
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
@@ -37,6 +37,7 @@ _FEW = 512  # tokens that are listed rather than kept as a mask of their own
 _MANY_ROWS = 32  # parts of which it is worth remembering what follows
 _FRAGMENT_BYTES = 500
 _NOWHERE = np.zeros((0, 2), dtype=np.int32)
+_NOTHING_FOUND = np.zeros((0, 2), dtype=np.int32)
 
 
 class Scratch:
@@ -288,10 +289,10 @@ class Masks:
         return self._counted(frame, parts)
 
     def _texts(self, frame: Texts, parts: Parts) -> tuple[End, ...]:
-        found = self._descend(frame.allowed, parts, self._out)
+        found = self._descend(frame, 1, parts, self._out)
         if frame.other is None:
             return ends_of(found)
-        barred = self._descend(frame.barred, parts, self._ignored)
+        barred = self._descend(frame, 0, parts, self._ignored)
         other = self.tables.state(frame.other)
         if parts is self._whole:
             others = self._inner(other).ends
@@ -302,18 +303,41 @@ class Masks:
         kept = (without(end, end.result, places, _NOWHERE) for end in others)
         return (*ends_of(found), *kept)
 
-    def _descend(self, texts: Joined, parts: Parts, out: Words) -> Ints:
+    def _descend(self, frame: Texts, allowed: int, parts: Parts, out: Words) -> Ints:
         """Set the bits of proper prefixes of texts; (first node, node after, result, node) where texts end."""
-        if not texts.results:
-            return self._exits[:0]
-        trie, tables = self.vocabulary.trie, self.tables
-        count = walk.descend(
-            texts.data, texts.offsets, trie.byte, trie.end, trie.first, trie.tokens, parts.rows, self._path, out,
-            self._exits,
-        )  # fmt: skip
-        found = self._exits[:count].copy()
-        found[:, 2] = [tables.result(texts.results[i]) for i in found[:, 2].tolist()]
+        table, tables = frame.table, self.tables
+        if frame.read or frame.high - frame.low < len(table.texts):
+            count = self._descend_to(frame, allowed, parts, out, _NOTHING_FOUND)
+            found = self._exits[:count].copy()
+        else:  # the same texts in many frames, of which each allows others
+            known = parts.descents.get(table)
+            if known is None:
+                known = parts.descents[table] = self._descents(frame, parts)
+            tokens, exits = known
+            chosen = frame.chosen == allowed
+            if out is not self._ignored:
+                walk.add_tokens(np.ascontiguousarray(tokens[chosen[tokens[:, 0]], 1]), out)
+            found = exits[chosen[exits[:, 2]]]
+        found[:, 2] = [tables.result(table.results[i]) for i in found[:, 2].tolist()]
         return found
+
+    def _descents(self, frame: Texts, parts: Parts) -> tuple[Ints, Ints]:
+        """(text, token) for all proper prefixes of all texts of a table, and where the texts end."""
+        whole = Texts(frame.table, frame.low, frame.high, 0, frame.table.everything, None)
+        self.tables.progress[walk.NATIVES] = 0
+        count = self._descend_to(whole, 1, parts, self._out, self._found)
+        size = int(self.tables.progress[walk.NATIVES])
+        self.nbytes += 8 * size + 16 * count
+        return self._found[:size].copy(), self._exits[:count].copy()
+
+    def _descend_to(self, frame: Texts, allowed: int, parts: Parts, out: Words, found: Ints) -> int:
+        trie = self.vocabulary.trie
+        return int(
+            walk.descend(
+                *frame.table.joined, frame.low, frame.read, frame.chosen, allowed, trie.byte, trie.end, trie.first,
+                trie.tokens, parts.rows, self._path, out, self._exits, found, self.tables.progress,
+            )
+        )  # fmt: skip
 
     def _counted(self, frame: Counted, parts: Parts) -> tuple[tuple[End, ...], tuple[Native, ...]]:
         tables = self.tables
@@ -353,7 +377,7 @@ class Masks:
         progress[walk.PART], progress[walk.NODE], progress[walk.EXITS], progress[walk.NATIVES] = 0, -1, 0, 0
         while True:
             status = walk.count_walk(
-                tables.table, loop, frame.leaves, at, 0, high + begun, progress, *self._trie, parts.rows,
+                tables.table, tables.rows, loop, frame.leaves, at, 0, high + begun, progress, *self._trie, parts.rows,
                 self._path, self._found, self._exits,
             )  # fmt: skip
             if status == walk.ALIVE:

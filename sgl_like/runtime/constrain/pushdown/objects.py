@@ -15,7 +15,7 @@ from sgl_like.runtime.constrain.pushdown.frame import Become, Frame, Leave, Resu
 from sgl_like.runtime.constrain.pushdown.keywords import at
 from sgl_like.runtime.constrain.pushdown.leaves import InObject, ObjectPart, Running, Watch
 from sgl_like.runtime.constrain.pushdown.syntax import AFTER, FIRST, Colon, End, Members
-from sgl_like.runtime.constrain.pushdown.texts import BARRED, Texts
+from sgl_like.runtime.constrain.pushdown.texts import Texts, TextTable
 from sgl_like.runtime.constrain.pushdown.values import (
     Env,
     Next,
@@ -45,7 +45,9 @@ class Shape:
         self.parts = parts
         self.names = tuple(dict.fromkeys(name for part in parts for name in part.names))
         self.places = {name: i for i, name in enumerate(self.names)}
-        self.texts = tuple(sorted((_encoded(name), name) for name in self.names))
+        texts = sorted((_encoded(name), name) for name in self.names)
+        self.table = TextTable(tuple(text for text, _ in texts), tuple(Named(name) for _, name in texts))
+        self.bits = {name: 1 << i for i, (_, name) in enumerate(texts)}
         watch: dict[Watch, None] = {}
         for part in parts:
             watch.update(dict.fromkeys(part.watch))
@@ -218,11 +220,10 @@ class Object(Frame):
                 barred = True  # nothing may come before it
                 break
         other = None if barred else self._others(shape, plain)
-        texts = [(text, name) for text, name in shape.texts if other is not None or name in allowed]
-        if not texts:
+        bits = sum(shape.bits[name] for name in allowed)
+        if not bits and (other is None or not shape.names):
             return other
-        results = tuple(Named(name) if name in allowed else BARRED for _, name in texts)
-        return Texts(tuple(text for text, _ in texts), results, other)
+        return Texts(shape.table, 0, len(shape.names), 0, bits, other)
 
     def _others(self, shape: Shape, plain: bool) -> Frame | None:
         """The frame of keys that have no meaning of their own."""

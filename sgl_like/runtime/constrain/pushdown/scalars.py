@@ -20,11 +20,17 @@ from sgl_like.runtime.constrain.pushdown.formula import (
     Or,
 )
 from sgl_like.runtime.constrain.pushdown.keywords import at
-from sgl_like.runtime.constrain.pushdown.schema import Own, Schema
+from sgl_like.runtime.constrain.pushdown.schema import NUMBER, STRING, Own, Schema
 
 KINDS = {
     **dict.fromkeys(b'"', "string"), **dict.fromkeys(b"-0123456789", "number"), **dict.fromkeys(b"tfn", "literal"),
 }  # fmt: skip
+_TYPES = {
+    "string": frozenset({"string"}),
+    "number": frozenset({"number", "integer"}),
+    "literal": frozenset({"boolean", "null"}),
+}
+_ASSERTIONS = {"string": frozenset(STRING), "number": frozenset(NUMBER), "literal": frozenset[str]()}
 LITERALS = {"boolean": (b"true", b"false"), "null": (b"null",)}
 
 
@@ -53,6 +59,7 @@ class Library:
             "string": self.strings.from_schema({}, "", one_spelling=True),
             "number": self.numbers.decimal(),
         }
+        self.simple: dict[tuple[str, frozenset[str]], Node] = {}
 
 
 class Scalars:
@@ -66,6 +73,7 @@ class Scalars:
         self.pool = library.pool
         self.strings, self._numbers = library.strings, library.numbers
         self.any, self.plain = library.any, library.plain
+        self._simple = library.simple
         self._memo: dict[tuple[Formula, str], Node] = {}
 
     def forget(self) -> None:
@@ -100,7 +108,10 @@ class Scalars:
         return found
 
     def _own(self, schema: Schema, kind: str) -> Node:
-        node = self._typed(schema, kind)
+        types = schema.types & _TYPES[kind]
+        if not types:
+            return EMPTY
+        node = self._typed(schema, kind, types)
         raw = schema.raw
         for keyword, values in (
             ("enum", raw.get("enum")),
@@ -111,15 +122,22 @@ class Scalars:
                 node = derive.conjoin(self.pool, [node, self.pool.strings(texts)])
         return node
 
-    def _typed(self, schema: Schema, kind: str) -> Node:
-        types, raw = schema.types, schema.raw
-        if kind == "literal":
-            return self.pool.strings(t for name, texts in LITERALS.items() if name in types for t in texts)
-        if kind == "string":
-            if "string" not in types:
-                return EMPTY
-            return self.strings.from_schema(raw, schema.pointer, one_spelling=not _only_lengths(raw))
-        return self._numbers.from_schema(raw, types, schema.pointer)
+    def _typed(self, schema: Schema, kind: str, types: frozenset[str]) -> Node:
+        raw = schema.raw
+        if not _ASSERTIONS[kind].isdisjoint(raw):
+            if kind == "string":
+                return self.strings.from_schema(raw, schema.pointer, one_spelling=not _only_lengths(raw))
+            return self._numbers.from_schema(raw, types, schema.pointer)
+        found = self._simple.get((kind, types))
+        if found is None:
+            if kind == "literal":
+                found = self.pool.strings(text for name in types for text in LITERALS[name])
+            elif kind == "string":
+                found = self.strings.from_schema({}, "")
+            else:
+                found = self._numbers.from_schema({}, types, "")
+            self._simple[kind, types] = found
+        return found
 
 
 def _only_lengths(raw: Mapping[str, Any]) -> bool:

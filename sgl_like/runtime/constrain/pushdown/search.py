@@ -129,7 +129,7 @@ class Finder:
         sources: list[tuple[bytes, int, Callable[[], Ways]]] = []
         if known:
             assert isinstance(frame, Texts)
-            named = Texts(frame.texts, frame.results, None)
+            named = Texts.of(frame.texts, frame.results)
             sources.append((b"", 1, lambda: text_ways(named)))
         later = 1
         if open:
@@ -326,7 +326,7 @@ class Search(Ways):
         for frame in frames[:-1]:
             below = self._cell(frame, below)
         node = _Node(frames[-1], below, cost, before, data)
-        if below is None and node.frame.accepting:
+        if node.frame.accepting:
             self._end_at(node, None)
         elif not self._known(node):
             self._later(node, 0, 0)

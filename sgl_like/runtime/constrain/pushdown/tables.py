@@ -12,7 +12,7 @@ from sgl_like.runtime.constrain.pushdown import walk
 from sgl_like.runtime.constrain.pushdown.frame import Action, Frame, Go, Leave, Pop, Result
 
 _ROW_BYTES = 1024
-_STATE_BYTES = 2000  # a State with its frame, roughly
+_STATE_BYTES = 1500  # a State with its frame, roughly
 _RESUME_BYTES = 24
 _NODE_BYTES = 16
 
@@ -32,11 +32,12 @@ class State:
 class Tables:
     """States, what they do with bytes and results, and stack nodes. Not thread-safe.
 
-    The frames of one machine are numbered once; rows fill up one set of bytes at a time.
+    The frames of one machine are numbered once; they get a row when they first read a byte.
     """
 
     def __init__(self) -> None:
         self.table = np.zeros((256, 256), dtype=np.int32)
+        self.rows = np.full(256, -1, dtype=np.int32)
         self.native = np.zeros(256, dtype=np.uint8)
         self.chains = np.zeros((256, 4), dtype=np.int32)
         self.nodes = np.zeros((1024, 2), dtype=np.int32)
@@ -51,7 +52,7 @@ class Tables:
         self._chain_numbers: dict[tuple[int, ...], int] = {}
         self._result_numbers: dict[Result, int] = {}
         self._resumes = 0
-        self._rows = 1
+        self._rows = 0
 
     @property
     def nbytes(self) -> int:
@@ -67,8 +68,8 @@ class Tables:
     def arrays(self) -> tuple[NDArray[Any], ...]:
         """The first arguments of `walk.walk` and `walk.read`; tables are replaced by larger ones as they grow."""
         return (
-            self.table, self.native, self.chains, self.nodes, self.index, self.resume_keys, self.resume_values,
-            self.progress,
+            self.table, self.rows, self.native, self.chains, self.nodes, self.index, self.resume_keys,
+            self.resume_values, self.progress,
         )  # fmt: skip
 
     def frame(self, number: int) -> Frame:
@@ -82,16 +83,13 @@ class Tables:
         state = self._numbers.get(frame)
         if state is None:
             number = len(self.states)
-            if number == len(self.table):
-                self.table = _double(self.table)
+            if number == len(self.native):
                 self.native = _double(self.native)
+                self.rows = np.concatenate([self.rows, np.full_like(self.rows, -1)])
             if frame.native:
                 self.native[number] = walk.NO_ROW
-            else:
-                if frame.settled:
-                    self.native[number] = walk.SETTLED
-                self.table[number] = walk.UNKNOWN
-                self._rows += 1
+            elif frame.settled:
+                self.native[number] = walk.SETTLED
             state = self._numbers[frame] = State(frame, number)
             self.states.append(state)
         return state
@@ -116,10 +114,18 @@ class Tables:
 
     def fill(self, number: int, byte: int) -> None:
         """Ask a frame what it does with a byte."""
-        frame = self.frame(number)
-        mask, action = frame.step(byte)
-        assert mask >> byte & 1, f"{frame} answers for other bytes than {byte}"
-        self.table[number, members(mask)] = self._code(action)
+        row = int(self.rows[number])
+        if row < 0:
+            row = self._rows
+            self._rows += 1
+            if row == len(self.table):
+                self.table = _double(self.table)
+            self.table[row] = walk.UNKNOWN
+            self.rows[number] = row
+        found = self.frame(number).steps(byte)
+        assert any(mask >> byte & 1 for mask, _ in found), f"{self.frame(number)} answers for other bytes"
+        for mask, action in found:
+            self.table[row, members(mask)] = self._code(action)
 
     def _code(self, action: Action | None) -> int:
         if action is None:

@@ -1,4 +1,4 @@
-"""Frames of structural tags: free text up to a trigger, and then a structure: the rest of its beginning, a value, its end."""
+"""Frames of structural tags: text up to a trigger, then a structure: the rest of its beginning, a value, its end."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from sgl_like.runtime.constrain.expr import Node, Pool
 from sgl_like.runtime.constrain.pushdown.expressions import Scalar
 from sgl_like.runtime.constrain.pushdown.frame import Action, Become, Frame, Go, Pop, Result
+from sgl_like.runtime.constrain.pushdown.syntax import Spaces
 from sgl_like.runtime.constrain.pushdown.texts import Texts
 from sgl_like.runtime.constrain.pushdown.values import Start
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What comes after a trigger: the rest of the beginning, a value, the end."""
+    """What comes after a trigger: the rest of the beginning, a value with at most `spaces` before it, the end."""
 
     begin: bytes
     value: Start
     end: bytes
+    spaces: int = 0
 
 
 class Free(Scalar):
@@ -60,7 +62,7 @@ class Tagged(Frame):
     Args:
         pool: of the expressions.
         text: all text up to a trigger.
-        triggered: text up to each trigger.
+        triggered: text up to each trigger. Where several have come at once, the first of them counts.
         structures: by trigger.
     """
 
@@ -84,7 +86,7 @@ class Tagged(Frame):
         if len(structures) == 1 and not structures[0].begin:
             return Become((self, *_body(structures[0])))
         ways = sorted((structure.begin, i) for i, structure in enumerate(structures))
-        texts = Texts(tuple(text for text, _ in ways), tuple(Chosen(i) for _, i in ways), None)
+        texts = Texts.of(tuple(text for text, _ in ways), tuple(Chosen(i) for _, i in ways))
         return Become((self, Begun(structures), texts))
 
     @property
@@ -120,8 +122,10 @@ class Then(Frame):
 
     def resume(self, result: Result) -> Become:
         """They come next."""
-        return Become((Texts((self.end,), (None,), None),))
+        return Become((Texts.of((self.end,), (None,)),))
 
 
 def _body(structure: Structure) -> tuple[Frame, ...]:
-    return (Then(structure.end), structure.value) if structure.end else (structure.value,)
+    then = (Then(structure.end),) if structure.end else ()
+    spaces = (Spaces(structure.spaces),) if structure.spaces else ()
+    return (*then, structure.value, *spaces)

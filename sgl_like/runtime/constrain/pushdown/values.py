@@ -87,7 +87,7 @@ class Text(NamedTuple):
             return mask, action
         assert isinstance(frame, Scalar)
         results = tuple(tuple(derive.matches(pool, w, text) for w in frame.watch) for text in texts)
-        return mask, Go((Texts(texts, results, None),))
+        return mask, Go((Texts.of(texts, results),))
 
 
 def finite(node: Node) -> tuple[bytes, ...] | None:

@@ -60,11 +60,12 @@ def node_of(
 
 
 @compiled(
-    "UniTuple(int64, 3)(int32[:, ::1], uint8[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1], int32[::1],"
+    "UniTuple(int64, 3)(int32[:, ::1], int32[::1], uint8[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1], int32[::1],"
     " int64[::1], int64, int64, int64)"
 )
 def advance(
     table: NDArray[np.int32],
+    rows: NDArray[np.int32],
     native: NDArray[np.uint8],
     chains: NDArray[np.int32],
     nodes: NDArray[np.int32],
@@ -80,7 +81,8 @@ def advance(
     while True:
         if native[state] == NO_ROW:
             return NATIVE, state, below
-        code = np.int64(table[state, byte])
+        row = rows[state]
+        code = np.int64(table[row, byte]) if row >= 0 else np.int64(UNKNOWN)
         if code == DEAD:
             return DEAD_END, state, below
         if code == UNKNOWN:
@@ -117,11 +119,12 @@ def advance(
 
 
 @compiled(
-    "int64(int32[:, ::1], uint8[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1], int32[::1],"
+    "int64(int32[:, ::1], int32[::1], uint8[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1], int32[::1],"
     " int64[::1], uint8[::1], int64)"
 )
 def read(
     table: NDArray[np.int32],
+    rows: NDArray[np.int32],
     native: NDArray[np.uint8],
     chains: NDArray[np.int32],
     nodes: NDArray[np.int32],
@@ -137,7 +140,7 @@ def read(
     """
     while progress[NODE] < stop:
         status, state, below = advance(
-            table, native, chains, nodes, index, resume_keys, resume_values, progress,
+            table, rows, native, chains, nodes, index, resume_keys, resume_values, progress,
             progress[PART], progress[BELOW], np.int64(data[progress[NODE]]),
         )  # fmt: skip
         if status == ALIVE or status == EXIT_POP:
@@ -150,12 +153,13 @@ def read(
 
 
 @compiled(
-    "int64(int32[:, ::1], uint8[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1], int32[::1], int64[::1],"
-    " int64, int64, uint8[::1], int32[::1], int32[::1], int32[::1], int32[::1], int32[:, ::1],"
+    "int64(int32[:, ::1], int32[::1], uint8[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1],"
+    " int32[::1], int64[::1], int64, int64, uint8[::1], int32[::1], int32[::1], int32[::1], int32[::1], int32[:, ::1],"
     " int32[:, ::1], uint32[::1], int32[:, ::1], int32[:, ::1])"
 )
 def walk(
     table: NDArray[np.int32],
+    rows: NDArray[np.int32],
     native: NDArray[np.uint8],
     chains: NDArray[np.int32],
     nodes: NDArray[np.int32],
@@ -179,7 +183,8 @@ def walk(
     """Set the bit of every token that can be read from state `start` on node `below`, over some parts of the trie.
 
     Args:
-        table: int32 [states, 256], codes.
+        table: int32 [rows, 256], codes.
+        rows: int32 [states], the row of each state, or -1.
         native: uint8 [states]: NO_ROW where the walk only notes where it got there; SETTLED where it does not go on
             if SKIP says so.
         chains: int32 [chains, 4], how many and which states.
@@ -217,7 +222,8 @@ def walk(
         while node < parts[part, 1]:
             d = depth[node]
             state, under = np.int64(path[d, 0]), np.int64(path[d, 1])
-            code = np.int64(table[state, byte[node]])
+            row = rows[state]
+            code = np.int64(table[row, byte[node]]) if row >= 0 else np.int64(UNKNOWN)
             if code == DEAD and native[state] != NO_ROW and progress[SKIP] != WALK_OPEN_NOTE_DEAD:
                 node = np.int64(end[node])
                 continue
@@ -226,7 +232,7 @@ def walk(
                 state = code >> KIND_BITS
             else:
                 status, state, under = advance(
-                    table, native, chains, nodes, index, resume_keys, resume_values, progress,
+                    table, rows, native, chains, nodes, index, resume_keys, resume_values, progress,
                     state, under, np.int64(byte[node]),
                 )  # fmt: skip
             if status == ALIVE:
@@ -295,12 +301,16 @@ def walk(
 
 
 @compiled(
-    "int64(uint8[::1], int64[::1], uint8[::1], int32[::1], int32[::1], int32[::1], int32[:, ::1], int32[:, ::1],"
-    " uint32[::1], int32[:, ::1])"
+    "int64(uint8[::1], int64[::1], int64, int64, uint8[::1], int64, uint8[::1], int32[::1], int32[::1], int32[::1],"
+    " int32[:, ::1], int32[:, ::1], uint32[::1], int32[:, ::1], int32[:, ::1], int64[::1])"
 )
 def descend(
     texts: NDArray[np.uint8],
     offsets: NDArray[np.int64],
+    low: int,
+    read: int,
+    chosen: NDArray[np.uint8],
+    wanted: int,
     byte: NDArray[np.uint8],
     end: NDArray[np.int32],
     first: NDArray[np.int32],
@@ -309,20 +319,28 @@ def descend(
     rows: NDArray[np.int32],
     out: NDArray[np.uint32],
     exits: NDArray[np.int32],
+    found: NDArray[np.int32],
+    progress: NDArray[np.int64],
 ) -> int:
-    """Set the bits of tokens that are a proper prefix of one of `texts`, and note where whole texts end.
+    """Find tokens that are a proper prefix of what is left of some texts, and note where whole texts end.
 
     Args:
-        texts: the texts one after the other, sorted; none is a prefix of another.
+        texts: the texts of a table one after the other, sorted; none is a prefix of another.
         offsets: int64 [texts + 1].
+        low: first text; all have what was read in common.
+        read: how many bytes of each have been read.
+        chosen: uint8 [n], of the texts from `low` on.
+        wanted: texts for which `chosen` is this are looked for.
         byte: of the `Trie`, like the next three.
         end: of the `Trie`.
         first: of the `Trie`.
         tokens: of the `Trie`.
         parts: int32 [parts, 2], rows of siblings to begin at.
         rows: int32 [longest + 2, 2], for the walk: in the row at each depth, where the search is and the end.
-        out: uint32 [words], only added to.
+        out: uint32 [words], to which the tokens are added, unless `found` takes them.
         exits: int32 [n, 4] takes (first trie node after the text, node after, number of the text, its last node).
+        found: int32 [m, 2] takes (text from `low` on, token) for each of its tokens; or empty.
+        progress: int64 [PROGRESS]; NATIVES counts `found`.
 
     Returns:
         The number of exits.
@@ -330,37 +348,47 @@ def descend(
     count = 0
     for part in range(parts.shape[0]):
         matched = 0  # bytes of the text before that were found
+        before, before_stop = np.int64(-1), np.int64(-1)
         rows[0, 0], rows[0, 1] = parts[part, 0], parts[part, 1]
-        for i in range(offsets.shape[0] - 1):
-            start, length = offsets[i], offsets[i + 1] - offsets[i]
+        for i in range(chosen.shape[0]):
+            if chosen[i] != wanted:
+                continue
+            start = offsets[low + i] + read
+            length = offsets[low + i + 1] - start
             d = 0
-            if i > 0:
-                before = offsets[i - 1]
-                while d < length and start > before + d and texts[before + d] == texts[start + d]:
+            if before >= 0 and found.shape[0] == 0:
+                while d < length and before + d < before_stop and texts[before + d] == texts[start + d]:
                     d += 1
-                if d > matched:
-                    continue  # the byte that was not found is in this text too
+            before, before_stop = start, start + length
+            if d > matched:
+                continue  # the byte that was not found is in this text too
             matched = d
+            if found.shape[0]:
+                rows[0, 0] = parts[part, 0]
             while d < length:
-                wanted = texts[start + d]
+                value = texts[start + d]
                 at, stop = rows[d, 0], rows[d, 1]
-                while at < stop and byte[at] < wanted:
+                while at < stop and byte[at] < value:
                     at = end[at]
                 rows[d, 0] = at
-                if at >= stop or byte[at] != wanted:
+                if at >= stop or byte[at] != value:
                     break
                 d += 1
                 if d == length:
-                    exits[count, 0], exits[count, 1], exits[count, 2], exits[count, 3] = at + 1, end[at], i, at
+                    exits[count, 0], exits[count, 1], exits[count, 2], exits[count, 3] = at + 1, end[at], low + i, at
                     count += 1
                     break
                 for k in range(first[at], first[at + 1]):
                     token = tokens[k]
-                    out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+                    if found.shape[0]:
+                        found[progress[NATIVES], 0], found[progress[NATIVES], 1] = i, token
+                        progress[NATIVES] += 1
+                        if progress[NATIVES] == found.shape[0]:
+                            return count
+                    else:
+                        out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
                 matched = d
                 rows[d, 0], rows[d, 1] = at + 1, end[at]
-                if at + 1 >= end[at]:
-                    break
     return count
 
 
@@ -416,11 +444,12 @@ def take_tokens(out: NDArray[np.uint32], base: NDArray[np.uint32], listed: NDArr
 
 
 @compiled(
-    "int64(int32[:, ::1], int64, uint8[::1], int64, int64, int64, int64[::1], uint8[::1], int32[::1], int32[::1],"
-    " int32[::1], int32[::1], int32[:, ::1], int32[:, ::1], int32[:, ::1], int32[:, ::1])"
+    "int64(int32[:, ::1], int32[::1], int64, uint8[::1], int64, int64, int64, int64[::1], uint8[::1], int32[::1],"
+    " int32[::1], int32[::1], int32[::1], int32[:, ::1], int32[:, ::1], int32[:, ::1], int32[:, ::1])"
 )
 def count_walk(
     table: NDArray[np.int32],
+    rows: NDArray[np.int32],
     loop: int,
     leaves: NDArray[np.uint8],
     start: int,
@@ -440,7 +469,8 @@ def count_walk(
     """Walk parts of the trie with an item that is repeated; see `counted.Counted`.
 
     Args:
-        table: int32 [states, 256], codes.
+        table: int32 [rows, 256], codes.
+        rows: int32 [states], the row of each state, or -1.
         loop: state between items.
         leaves: uint8 [256], 1 for the bytes that come after the last item.
         start: state before the parts: `loop`, or within an item.
@@ -482,7 +512,8 @@ def count_walk(
                     node = np.int64(end[node])
                     continue
                 items += 1
-            code = table[state, byte[node]]
+            row = rows[state]
+            code = table[row, byte[node]] if row >= 0 else np.int32(UNKNOWN)
             if code == UNKNOWN:
                 progress[PART], progress[NODE] = part, node
                 progress[STATE], progress[WHAT] = state, byte[node]
@@ -500,9 +531,10 @@ def count_walk(
     return ALIVE
 
 
-@compiled("int64(int32[:, ::1], int64, uint8[::1], int64[::1], uint8[::1], int64)")
+@compiled("int64(int32[:, ::1], int32[::1], int64, uint8[::1], int64[::1], uint8[::1], int64)")
 def count_read(
     table: NDArray[np.int32],
+    rows: NDArray[np.int32],
     loop: int,
     leaves: NDArray[np.uint8],
     progress: NDArray[np.int64],
@@ -516,7 +548,8 @@ def count_read(
         state, next_byte = progress[PART], data[progress[NODE]]
         if state == loop and leaves[next_byte]:
             return EXIT_LEAVE
-        code = table[state, next_byte]
+        row = rows[state]
+        code = table[row, next_byte] if row >= 0 else np.int32(UNKNOWN)
         if code == UNKNOWN:
             progress[STATE], progress[WHAT] = state, next_byte
             return NEED_STEP
