@@ -45,6 +45,7 @@ def gen(
     ebnf: str | None = None,
     structural_tag: Mapping[str, Any] | str | None = None,
     property_order: str | None = None,
+    whitespace: str | None = None,
     seed: int | None = None,
 ) -> Gen | Select:
     """Text that the model writes; read it as ``s[name]``. ``None`` leaves a parameter to the run's default.
@@ -59,6 +60,7 @@ def gen(
     * ``ebnf``: the text is of this grammar, in GBNF or Lark syntax.
     * ``structural_tag``: the text is free up to a trigger, and JSON under a schema after it.
     * ``property_order``: ``"schema"`` or ``"any"``: order of the properties of an object.
+    * ``whitespace``: ``"compact"`` or ``"any"``: whether there may be any between the tokens of JSON.
     * ``seed``: of this gen alone, taken as it is; a run's seed is varied from gen to gen and fork to fork.
 
     Raises:
@@ -72,7 +74,8 @@ def gen(
         "presence_penalty": presence_penalty, "ignore_eos": ignore_eos, "return_logprob": return_logprob,
         "logprob_start_len": logprob_start_len, "top_logprobs_num": top_logprobs_num,
         "return_text_in_logprobs": return_text_in_logprobs, "regex": regex, "ebnf": ebnf,
-        "structural_tag": structural_tag, "property_order": property_order, "seed": seed,
+        "structural_tag": structural_tag, "property_order": property_order, "whitespace": whitespace,
+        "seed": seed,
     }  # fmt: skip
     params = {key: _frozen(value) for key, value in given.items() if value is not None}
     if json_schema is not None:

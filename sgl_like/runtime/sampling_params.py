@@ -39,6 +39,8 @@ class SamplingParams:
         structural_tag: text is free up to a trigger, then JSON under a schema: ``{"structures": [{"begin", "schema",
             "end"}, ...], "triggers": [...]}``, as a dict or as JSON text.
         property_order: ``"schema"``: object properties come as declared; ``"any"``: in any order.
+        whitespace: in the JSON of a schema. ``"compact"``: none; ``"any"``: wherever JSON allows it, up to 20
+            characters in a row.
         seed: of this request's own random numbers; the same seed gives the same draws in any batch.
         skip_special_tokens: leave special tokens out of the text (never out of the token ids).
         no_stop_trim: keep the matched stop string in the text.
@@ -61,6 +63,7 @@ class SamplingParams:
     ebnf: str | None = None
     structural_tag: str | None = None
     property_order: Literal["schema", "any"] = "schema"
+    whitespace: Literal["compact", "any"] = "compact"
     seed: int | None = None
     skip_special_tokens: bool = True
     no_stop_trim: bool = False
@@ -96,6 +99,8 @@ class SamplingParams:
             raise SamplingParamsError(
                 f'property_order must be "schema" or "any", not {self.property_order!r}'
             )
+        if self.whitespace not in ("compact", "any"):
+            raise SamplingParamsError(f'whitespace must be "compact" or "any", not {self.whitespace!r}')
 
     @property
     def is_greedy(self) -> bool:

@@ -301,8 +301,8 @@ def test_two_runs_on_one_output(extract: Extract) -> None:
             "no_such_module:X: there is no module 'no_such_module' here or installed",
         ),
         (
-            {"schema": "unique.json"},
-            "unique.json: JSON Schema keyword 'uniqueItems' at '/properties/tags/uniqueItems'",
+            {"schema": "refers.json"},
+            "refers.json: JSON Schema keyword '$ref' at '/properties/tags/items/$ref'",
         ),
         ({"out": "nowhere/out.jsonl"}, "nowhere/out.jsonl: cannot be written: there is no folder nowhere"),
         ({"out": "."}, "cannot be written: it is not a regular file"),
@@ -317,8 +317,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
     Path("bad.jsonl").write_text('{"text": "a"}\n' * 16 + '{"text": ,}\n')
     Path("in.csv").write_text("id,body\n1,x\n")
     Path("list.jsonl").write_text("[1]\n")
-    Path("unique.json").write_text(
-        '{"type": "object", "properties": {"tags": {"type": "array", "uniqueItems": true}}}'
+    Path("refers.json").write_text(
+        '{"type": "object", "properties": {"tags": {"type": "array", "items": {"$ref": "tag.json"}}}}'
     )
     before = set(Path().iterdir())
     model = options.pop("model", None)

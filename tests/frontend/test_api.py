@@ -57,6 +57,12 @@ def test_grammar_and_structural_tag_are_passed_on() -> None:
     assert isinstance(node, Gen) and node.params == {"structural_tag": tag}
 
 
+def test_the_form_of_json_is_passed_on() -> None:
+    node = sgl.gen("x", json_schema={"type": "null"}, property_order="any", whitespace="any")
+    assert isinstance(node, Gen)
+    assert node.params == {"json_schema": {"type": "null"}, "property_order": "any", "whitespace": "any"}
+
+
 def test_json_schema_from_a_pydantic_model() -> None:
     class Order(BaseModel):
         item: str

@@ -38,6 +38,7 @@ from sgl_like.runtime.sampling_params import SamplingParams
         ({"json_schema": {"enum": [object()]}}, "json_schema cannot be written as JSON"),
         ({"ignore_eos": 1}, "ignore_eos must be True or False, not 1"),
         ({"property_order": "x"}, "property_order must be"),
+        ({"whitespace": "x"}, 'whitespace must be "compact" or "any"'),
     ],
 )
 def test_bad_values(values: dict[str, Any], message: str) -> None:

@@ -143,17 +143,20 @@ def naive_regexes(negated: bool) -> st.SearchStrategy[NaiveRegex]:
 
 
 def all_texts(schema: dict[str, Any], any_order: bool, most: int = 2000) -> set[str] | None:
-    """Every compact JSON text of a small finite schema (const, enum, small integers, objects, arrays, anyOf).
+    """Every compact JSON text of a small finite schema (const, enum, small integers, closed objects, arrays, anyOf).
 
-    None if there are more than `most`, at any level.
+    Whole numbers may also be written with zeros as decimals: four at most, one if an enum lists them. None if there
+    are more texts than `most`, at any level.
     """
     if "anyOf" in schema:
         branches = [all_texts(branch, any_order, most) for branch in schema["anyOf"]]
         return None if None in branches else set().union(*filter(None, branches))
     if "enum" in schema:
-        return {json.dumps(value, ensure_ascii=False, separators=(",", ":")) for value in schema["enum"]}
+        texts = {json.dumps(value, ensure_ascii=False, separators=(",", ":")) for value in schema["enum"]}
+        return texts | {f"{value}.0" for value in schema["enum"] if type(value) is int}
     if schema["type"] == "integer":
-        return {str(i) for i in range(schema["minimum"], schema["maximum"] + 1)}
+        numbers = range(schema["minimum"], schema["maximum"] + 1)
+        return {f"{i}{zeros}" for i in numbers for zeros in ("", ".0", ".00", ".000", ".0000")}
     if schema["type"] == "boolean":
         return {"true", "false"}
     if schema["type"] == "array":
@@ -191,7 +194,7 @@ def finite_schemas() -> st.SearchStrategy[dict[str, Any]]:
             {"enum": [1, 10, 1.5, True]},
             {"enum": [{"a": ["b"]}, [], "😀"]},
             {"type": "boolean"},
-            {"type": "integer", "minimum": -12, "maximum": 3},
+            {"type": "integer", "minimum": -10, "maximum": 1},
             {"type": "integer", "minimum": 98, "maximum": 101},
         ]
     )
@@ -204,6 +207,7 @@ def finite_schemas() -> st.SearchStrategy[dict[str, Any]]:
                 "type": "object",
                 "properties": dict(zip(names, values, strict=False)),
                 "required": needed,
+                "additionalProperties": False,
             }
 
         objects = st.builds(make_object, names, st.lists(inner, min_size=3, max_size=3), st.integers(0, 7))

@@ -73,6 +73,11 @@ class Matcher(Protocol):
             ConstraintError: no token of the vocabulary can go on, or a limit was reached; the matcher is unchanged.
         """
 
+    def mask_parts(self) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
+        """The mask that `fill_mask` writes, as words, uint32 [words], and tokens besides, int32 [n]: what many masks
+        are written from at once, see `matcher.fill_masks`. Neither is to be written to. Raises as `fill_mask` does.
+        """
+
     def accept_token(self, token: int) -> bool:
         """Advance by one token id. False, and no change, if it is not allowed here."""
 

@@ -19,6 +19,7 @@ from sgl_like.runtime.constrain.masks import MaskCache
 from sgl_like.runtime.constrain.matcher import AutomatonMatcher
 from sgl_like.runtime.constrain.pushdown.compile import CompiledFrames, JsonCompiler
 from sgl_like.runtime.constrain.pushdown.syntax import Style
+from sgl_like.runtime.constrain.pushdown.values import Start
 from sgl_like.runtime.constrain.regex import regex_to_expr
 from sgl_like.runtime.constrain.structural import compile_tag, load_structural_tag
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
@@ -100,11 +101,16 @@ class GrammarCompiler:
         loaded = load_schema(schema)
         text = _dump(loaded, "the JSON schema")
         style = self._style(property_order, separators, whitespace)
-        return self._remember(
-            ("json_schema", text, str(lenient), repr(style)),
-            "the JSON schema",
-            lambda: self._json.compile(loaded, style, lenient),
-        )
+
+        def build() -> CompiledFrames:
+            compiled = self._json.compile(loaded, style, lenient)
+            grammar = compiled.grammar()
+            value = grammar.machine.frames(grammar.start)[1]  # above the root
+            if isinstance(value, Start) and not value.alive:
+                raise ConstraintError("the JSON schema allows no output at all")
+            return compiled
+
+        return self._remember(("json_schema", text, str(lenient), repr(style)), "the JSON schema", build)
 
     def _style(self, property_order: str, separators: tuple[str, str], whitespace: str) -> Style:
         if property_order not in ("schema", "any"):
@@ -117,8 +123,8 @@ class GrammarCompiler:
             )
         if whitespace == "any":
             return Style(self.limits.max_whitespace, any_order=property_order == "any")
-        gaps = (len(each) - 1 for each in separators)
-        return Style(0, *gaps, any_order=property_order == "any")
+        comma, colon = separators
+        return Style(0, len(comma) - 1, len(colon) - 1, any_order=property_order == "any")
 
     def compile_ebnf(self, grammar: str) -> CompiledGrammar:
         """Outputs of a grammar in GBNF, if some line begins with ``name ::=``, or else in Lark syntax."""
@@ -183,7 +189,9 @@ class GrammarCompiler:
             raise ConstraintError(f"a choice is not valid Unicode: {error}") from None
         return self._compile(("choices", *encoded), "the list of choices", lambda pool: pool.strings(encoded))
 
-    def _compile(self, key: tuple[str | bytes, ...], name: str, convert: Callable[[Pool], Node]) -> CompiledGrammar:
+    def _compile(
+        self, key: tuple[str | bytes, ...], name: str, convert: Callable[[Pool], Node]
+    ) -> CompiledGrammar:
         def build() -> CompiledGrammar:
             pool = Pool(self.limits)
             begin = convert(pool)

@@ -25,14 +25,12 @@ from sgl_like.runtime.constrain.expr import (
     Concat,
     Corner,
     Edges,
-    Members,
     Multiple,
     Node,
     Pool,
     Repeat,
     Rule,
     Strings,
-    bits,
 )
 from sgl_like.runtime.constrain.recursion import corner, left_recursion
 
@@ -106,28 +104,6 @@ def _alt_edges(pool: Pool, node: Node) -> Edges:
     return _unite(pool, [edge for item in node.items for edge in edges(pool, item)])
 
 
-def _members_edges(pool: Pool, node: Node) -> Edges:
-    assert isinstance(node, Members)
-    return _unite(pool, [edge for item in next_members(pool, node) for edge in edges(pool, item)])
-
-
-def next_members(pool: Pool, node: Members) -> list[Node]:
-    """Each member that may come next, with what may follow it."""
-    spec, remaining = node.spec, node.remaining
-    comma = b"" if node.first else spec.comma
-    nexts: list[Node] = []
-    for i in bits(remaining):
-        rest = remaining & ~(1 << i) if spec.any_order else remaining >> (i + 1) << (i + 1)
-        after = pool.concat(spec.values[i], pool.members(spec, rest, False))
-        nexts.append(pool.concat(pool.literal(comma + spec.keys[i]), after))
-        if not spec.any_order and spec.required >> i & 1:
-            break  # in schema order nothing may come before a required member
-    if spec.extra is not None and (spec.any_order or not remaining & spec.required):
-        rest = remaining if spec.any_order else 0
-        nexts.append(pool.sequence(pool.literal(comma), spec.extra, pool.members(spec, rest, False)))
-    return nexts
-
-
 def _both_edges(pool: Pool, node: Node) -> Edges:
     return tuple((mask, target) for mask, target in _raw_both_edges(pool, node) if _is_live(pool, target))
 
@@ -193,7 +169,6 @@ _EDGES: dict[type[Node], Callable[[Pool, Node], Edges]] = {
     Repeat: _repeat_edges,
     Concat: _concat_edges,
     Alt: _alt_edges,
-    Members: _members_edges,
     Both: _both_edges,
     Multiple: _multiple_edges,
     Rule: _rule_edges,

@@ -1,9 +1,9 @@
 """Byte-level regular expressions, hash-consed: equal expressions of one `Pool` are the same object.
 
-An expression stands for a set of byte strings. Objects of JSON schemas (`Members`), counted repetition (`Repeat`)
-and references to rules (`Rule`) are nodes of their own and are unrolled only where the automaton gets to, so nothing
-blows up before it is reached. The constructors simplify enough that, with `derive.conjoin` deciding conjunctions,
-the empty language is always the one node `EMPTY`. Derivatives are in `derive.py`, recursion is in `recursion.py`.
+An expression stands for a set of byte strings. Counted repetition (`Repeat`) and references to rules (`Rule`) are
+nodes of their own and are unrolled only where the automaton gets to, so nothing blows up before it is reached. The
+constructors simplify enough that, with `derive.conjoin` deciding conjunctions, the empty language is always the one
+node `EMPTY`. Derivatives are in `derive.py`, recursion is in `recursion.py`.
 """
 
 from __future__ import annotations
@@ -28,19 +28,16 @@ from sgl_like.runtime.constrain.nodes import (
     Corner,
     Divisor,
     Edges,
-    Members,
-    MemberSpec,
     Multiple,
     Node,
     Repeat,
     Rule,
     Strings,
-    bits,
 )
 
 __all__ = [
-    "ALL_BYTES", "EMPTY", "EPSILON", "Alt", "Both", "Bytes", "Concat", "Corner", "Divisor", "Edges", "MemberSpec",
-    "Members", "Multiple", "Node", "Pool", "Repeat", "Rule", "Strings", "bits",
+    "ALL_BYTES", "EMPTY", "EPSILON", "Alt", "Both", "Bytes", "Concat", "Corner", "Divisor", "Edges", "Multiple",
+    "Node", "Pool", "Repeat", "Rule", "Strings",
 ]  # fmt: skip
 
 _LONGEST_LITERAL = 256  # joining stops there: a stack of 10,000 closing brackets is not copied at every step
@@ -67,6 +64,9 @@ class Pool:
         self._made = 2
         self._stop = 0
         self.start_work()
+
+    def __len__(self) -> int:
+        return len(self._nodes)
 
     def start_work(self) -> None:
         """Begin a new unit of work with a fresh budget."""
@@ -352,20 +352,6 @@ class Pool:
             if divisor.places:
                 pairs.append((1 << 0x2E, self.multiple(divisor, node.value, divisor.places)))
         return pairs
-
-    def members(self, spec: MemberSpec, remaining: int, first: bool) -> Node:
-        """The members of `spec` that may still come. No value of the spec may be `EMPTY`."""
-        if not remaining and spec.extra is None:
-            return EPSILON
-        key = ("m", id(spec), remaining, first)  # the node keeps its spec alive, so the id is not reused
-        found = self._nodes.get(key)
-        if found is not None:
-            return found
-        node = Members()
-        node.spec, node.remaining, node.first = spec, remaining, first
-        needed = list(bits(remaining & spec.required))
-        length = sum(len(spec.keys[i]) + spec.values[i].min_len + len(spec.comma) for i in needed)
-        return self._add(key, node, not needed, length - len(spec.comma) if needed and first else length)
 
     def rule(self, name: str, nullable: bool, min_len: int, build: Callable[[], Node]) -> Rule:
         """A new rule, unequal to every other one. `build` gives its body, not `EMPTY`, when it is first needed."""

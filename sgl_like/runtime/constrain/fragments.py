@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from sgl_like.runtime.constrain import derive
-from sgl_like.runtime.constrain.derive import next_members
 from sgl_like.runtime.constrain.expr import (
     EPSILON,
     Alt,
     Both,
     Bytes,
     Concat,
-    Members,
     Node,
     Pool,
     Repeat,
@@ -26,8 +24,8 @@ def clip(pool: Pool, node: Node, length: int) -> Node:
     """An expression with the same viable prefixes of up to `length` bytes, and the same for many counts.
 
     ``x{0,9000}`` and ``x{0,8999}`` cannot be told apart by one token: both clip to ``x{0,length}``, so that they
-    share one mask. Exact because every repetition takes at least a byte. In a conjunction a clipped ``x{0,length}`` that
-    no token gets through is dropped if ``x`` is one of `Pool.characters`, of which all else is known to consist.
+    share one mask. Exact because every repetition takes at least a byte. In a conjunction a clipped ``x{0,length}``
+    that no token gets through is dropped if ``x`` is one of `Pool.characters`, of which all else is known to consist.
     """
     if isinstance(node, Both):
         return _clip_both(pool, node, length)
@@ -57,11 +55,6 @@ def alternatives(pool: Pool, node: Node, most: int) -> list[Node]:
     head, tail = (node.head, node.tail) if isinstance(node, Concat) else (node, EPSILON)
     if isinstance(head, Rule) and not left_recursion(pool, head).members:
         return alternatives(pool, pool.concat(head.body, tail), most)
-    if isinstance(head, Members) and head.remaining.bit_count() < most:
-        return [
-            *(pool.concat(item, tail) for item in next_members(pool, head)),
-            *([tail] if head.nullable else []),
-        ]
     if isinstance(head, Alt) and len(head.items) <= most:
         return [pool.concat(item, tail) for item in head.items]
     return [node]

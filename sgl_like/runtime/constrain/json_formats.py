@@ -156,3 +156,20 @@ FORMATS: dict[str, tuple[tuple[Part, ...], ...]] = {
     "relative-json-pointer": ((Part(rf"(?:0|[1-9]+0?)(?:#|{_POINTER})"),),),
 }
 """Each format: one of several ways, each of them some parts in a row."""
+
+NARROWER = {
+    "date": "exact, without the year 0000",
+    "time": "RFC 3339 without leap seconds; fractions of up to 18 digits",
+    "date-time": "RFC 3339 without leap seconds and the year 0000; fractions of up to 18 digits",
+    "email": "RFC 5321 with quoted local parts and address literals; a domain has a dot",
+    "idn-email": "as `email`, and characters beyond ASCII (then up to 16 characters before the @)",
+    "hostname": "RFC 1123, without labels that have `--` in the third and fourth place",
+    "idn-hostname": "ASCII host names, or up to four labels of up to 11 letters of left-to-right scripts",
+    "uri": "RFC 3986; the `v` of a future IP version is small",
+    "uri-reference": "RFC 3986; the `v` of a future IP version is small",
+    "iri": "RFC 3987; the `v` of a future IP version is small",
+    "iri-reference": "RFC 3987; the `v` of a future IP version is small",
+    "uri-template": "RFC 6570, without names that begin with `%`; prefix lengths up to 999",
+    "relative-json-pointer": "without a digit before another 0",
+}
+"""How formats are enforced that are not simply exact: always more narrowly."""

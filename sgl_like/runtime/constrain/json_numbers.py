@@ -12,15 +12,15 @@ some multiples do not (0.07): no checker refuses what is written here.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sgl_like.errors import UnsupportedSchemaError
 from sgl_like.runtime.constrain.derive import conjoin
 from sgl_like.runtime.constrain.expr import EMPTY, EPSILON, Divisor, Node, Pool
-from sgl_like.runtime.constrain.json_keywords import Schema, at
+from sgl_like.runtime.constrain.pushdown.keywords import at
 
 __all__ = ["MAX_DIGITS", "Numbers"]
 
@@ -51,7 +51,7 @@ class Numbers:
         self._digit = pool.byte_range(0x30, 0x39)
         self._minus = pool.literal(b"-")
 
-    def from_schema(self, schema: Schema, types: Collection[str], pointer: str = "") -> Node:
+    def from_schema(self, schema: Mapping[str, Any], types: Collection[str], pointer: str = "") -> Node:
         """A number that the bounds and `multipleOf` of `schema` allow: any if `types` has ``number``; else, if it has
         ``integer``, a whole one, also written with zeros as decimals (``6.0``); else none.
 
@@ -77,7 +77,7 @@ class Numbers:
         nonzero = pool.alt(parts)
         return pool.alt((pool.literal(b"0"), nonzero, pool.concat(self._minus, nonzero)))
 
-    def integer(self, schema: Schema, pointer: str = "") -> Node:
+    def integer(self, schema: Mapping[str, Any], pointer: str = "") -> Node:
         """An integer (no decimals, no exponent) within `minimum`, `maximum` and the exclusive ones, and, if there is
         `multipleOf`, a multiple of that.
 
@@ -85,7 +85,7 @@ class Numbers:
         """
         return self._integers(schema, pointer, None)
 
-    def number(self, schema: Schema, pointer: str = "") -> Node:
+    def number(self, schema: Mapping[str, Any], pointer: str = "") -> Node:
         """A number within `minimum`, `maximum` and the exclusive ones; with `multipleOf` only multiples of that.
 
         Raises:
@@ -103,7 +103,7 @@ class Numbers:
             parts.append(self._pool.concat(found, self._zeros(0)))
         return self._pool.alt(parts)
 
-    def _integers(self, schema: Schema, pointer: str, digits: int | None) -> Node:
+    def _integers(self, schema: Mapping[str, Any], pointer: str, digits: int | None) -> Node:
         """The integers that `schema` allows, with at most that many `digits`."""
         lower, upper = _bounds(schema)
         low = None if lower is None else _round(lower, up=True)
@@ -126,7 +126,7 @@ class Numbers:
             return found
         return conjoin(self._pool, [found, self._pool.multiple(divisor)])
 
-    def _whole_with_zeros(self, schema: Schema, pointer: str) -> Node:
+    def _whole_with_zeros(self, schema: Mapping[str, Any], pointer: str) -> Node:
         """Integers like ``6.0``, as long as floats are exact."""
         whole = self._integers(schema, pointer, _FLOAT_DIGITS)
         return self._pool.sequence(whole, self._pool.literal(b"."), self._zeros(1))
@@ -288,7 +288,7 @@ def _split(value: Decimal) -> tuple[int, str]:
     return int(whole), rest.rstrip("0")
 
 
-def _bounds(schema: Schema) -> tuple[Bound | None, Bound | None]:
+def _bounds(schema: Mapping[str, Any]) -> tuple[Bound | None, Bound | None]:
     """The tighter lower and the tighter upper bound."""
     lower = [Bound(_exact(schema[key]), key == "exclusiveMinimum") for key in _present(schema, "inimum")]
     upper = [Bound(_exact(schema[key]), key == "exclusiveMaximum") for key in _present(schema, "aximum")]
@@ -330,7 +330,7 @@ def _is_dyadic(value: int | float) -> bool:
     return Fraction(value) == Fraction(_exact(value))
 
 
-def _present(schema: Schema, ending: str) -> Iterable[str]:
+def _present(schema: Mapping[str, Any], ending: str) -> Iterable[str]:
     return (key for key in ("m" + ending, "exclusiveM" + ending) if key in schema)
 
 

@@ -8,6 +8,7 @@ only, that of ``json.dumps(..., ensure_ascii=False)``: otherwise ``\u0061`` woul
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -18,27 +19,13 @@ from sgl_like.runtime.constrain.derive import conjoin
 from sgl_like.runtime.constrain.expr import EPSILON, Alt, Both, Bytes, Concat, Node, Pool, Repeat
 from sgl_like.runtime.constrain.expr import Strings as StringSet
 from sgl_like.runtime.constrain.json_formats import FORMATS, Part
-from sgl_like.runtime.constrain.json_keywords import Schema, at
+from sgl_like.runtime.constrain.pushdown.keywords import at
 from sgl_like.runtime.constrain.regex import Converter, search_to_expr
 
-__all__ = ["FORMATS", "Strings", "encode_json"]
+__all__ = ["FORMATS", "Strings"]
 
 _RAW: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))
 _ESCAPED: Ranges = ((0, 0x1F), (0x22, 0x22), (0x5C, 0x5C))
-
-
-def encode_json(value: Any, comma: str, colon: str, pointer: str, keyword: str) -> bytes:
-    """`value` as JSON text in UTF-8.
-
-    Raises:
-        UnsupportedSchemaError: it has no such form (NaN, a lone surrogate, something that is not JSON).
-    """
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(comma, colon)).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UnsupportedSchemaError(
-            keyword, pointer, f"has a value that JSON cannot express: {error}"
-        ) from None
 
 
 class Strings:
@@ -94,7 +81,7 @@ class Strings:
         """Any string."""
         return self._quoted(self._pool.repeat(self._any_spelling, 0, None))
 
-    def from_schema(self, schema: Schema, pointer: str, one_spelling: bool = False) -> Node:
+    def from_schema(self, schema: Mapping[str, Any], pointer: str, one_spelling: bool = False) -> Node:
         """A string that `minLength`, `maxLength`, `pattern` and `format` of `schema` allow.
 
         Raises:
@@ -136,11 +123,6 @@ class Strings:
         if part.most is None:
             return found
         return conjoin(self._pool, [found, self._pool.repeat(self._one_spelling, 0, part.most)])
-
-    def undeclared_name(self, declared: list[bytes], allowed: Node | None) -> Node:
-        """A property name that is not one of `declared` (JSON strings with quotes) and, if given, is in `allowed`."""
-        name = allowed or self._quoted(self._pool.repeat(self._one_spelling, 0, None))
-        return conjoin(self._pool, [name], [self._pool.strings(declared)])
 
     def _quoted(self, body: Node) -> Node:
         return self._pool.sequence(self._quote, body, self._quote)

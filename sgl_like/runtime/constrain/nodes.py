@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_BYTES", "EMPTY", "EPSILON", "UNLIMITED", "Alt", "Both", "Bytes", "Concat", "Corner", "Divisor", "Edges",
-    "MemberSpec", "Members", "Multiple", "Node", "Repeat", "Rule", "Strings", "bits",
+    "Multiple", "Node", "Repeat", "Rule", "Strings",
 ]  # fmt: skip
 
 ALL_BYTES = (1 << 256) - 1
@@ -88,39 +88,6 @@ class Both(Node):
     positive: tuple[Node, ...]
     negative: tuple[Node, ...]
     live: bool | None
-
-
-@dataclass(frozen=True, eq=False)
-class MemberSpec:
-    """The members of one JSON object schema, for `Members`.
-
-    Args:
-        keys: encoded member names with the colon, e.g. ``b'"name":'``, in schema order.
-        values: the value of each.
-        required: bit i set = member i must be present.
-        comma: what separates members.
-        any_order: members come in any order; else in schema order.
-        extra: an undeclared member (name, colon and value), or None. In schema order they come last.
-    """
-
-    keys: tuple[bytes, ...]
-    values: tuple[Node, ...]
-    required: int
-    comma: bytes
-    any_order: bool
-    extra: Node | None
-
-
-class Members(Node):
-    """What may still come in an object: bit i of `remaining` set = member i may. `first`: nothing came yet.
-
-    The node says nothing about how it was reached: objects with the same members to come share their states.
-    """
-
-    __slots__ = ("first", "remaining", "spec")
-    spec: MemberSpec
-    remaining: int
-    first: bool
 
 
 @dataclass(frozen=True)
@@ -230,13 +197,6 @@ def _constant(serial: int, nullable: bool, min_len: int) -> Node:
 
 EMPTY = _constant(0, False, UNLIMITED)
 EPSILON = _constant(1, True, 0)
-
-
-def bits(mask: int) -> Iterator[int]:
-    """The numbers of the set bits, in rising order."""
-    while mask:
-        yield (mask & -mask).bit_length() - 1
-        mask &= mask - 1
 
 
 Edges = tuple[

@@ -8,28 +8,33 @@ The output may end wherever text is free. Free text is any bytes; what looks lik
 
     text up to a trigger   =   (anything, trigger)  and not  (anything, some trigger, something)
 
-Structures that begin alike have to end alike; then what comes between is valid under one of their schemas.
+Structures that begin alike have to end alike; then what comes between is valid under one of their schemas. A
+beginning must not go on where another one has ended, nor an `end` like a number that it comes after: what is read is
+one thing or the other, and is never tried both ways. (After a number without an `end`, text that could be more of the
+number is more of the number.)
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
 from sgl_like.errors import ConstraintError
 from sgl_like.runtime.constrain.derive import conjoin
-from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, Node
+from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, Node, Pool
 from sgl_like.runtime.constrain.json_source import load_schema
 from sgl_like.runtime.constrain.pushdown.compile import CompiledFrames, JsonCompiler
 from sgl_like.runtime.constrain.pushdown.schema import Document
 from sgl_like.runtime.constrain.pushdown.syntax import Style
 from sgl_like.runtime.constrain.pushdown.tags import Structure, Tagged
+from sgl_like.runtime.constrain.pushdown.values import SCALARS
 
 __all__ = ["compile_tag", "load_structural_tag"]
 
 _KEYS = {"begin", "schema", "end"}
+_IN_NUMBERS = [bytes([byte]) for byte in b"0123456789.eE"]
 
 
 def load_structural_tag(tag: Any) -> dict[str, Any]:
@@ -89,63 +94,104 @@ def compile_tag(compiler: JsonCompiler, tag: Mapping[str, Any], style: Style) ->
             cannot be told from another where they part.
     """
     with compiler.lock:
-        pool = compiler.pool
-        pool.start_work()
-        anything = pool.repeat(pool.byte_set(ALL_BYTES), 0, None)
-        something = pool.repeat(pool.byte_set(ALL_BYTES), 1, None)
+        compiler.pool.start_work()
         triggers = list(dict.fromkeys(_encode(trigger) for trigger in tag["triggers"]))
-        before = pool.concat(pool.concat(anything, pool.strings(triggers)), something)
+        firsts = _first_triggers(compiler.pool, triggers)
         groups = _by_begin(tag["structures"])
-        documents: list[Document] = []
-        reached: set[int] = set()
-        firsts: list[Node] = []
-        ways: list[tuple[Structure, ...]] = []
-        for trigger in triggers:
-            first = conjoin(pool, [pool.concat(anything, pool.literal(trigger))], [before])
-            mine = {begin: found for begin, found in groups.items() if begin.startswith(trigger)}
-            if first is EMPTY:
-                continue
-            reached.update(i for found in mine.values() for i in found)
-            _check_apart(mine)
-            structures = []
-            for begin, found in mine.items():
-                schemas = [load_schema(tag["structures"][i]["schema"]) for i in found]
-                value, more = compiler.value(schemas, style, False)
-                documents += more
-                end = _encode(tag["structures"][found[0]]["end"])
-                structures.append(Structure(begin[len(trigger) :], value, end))
-            firsts.append(first)
-            ways.append(tuple(structures))
+        reached = {i for begin, mine in groups.items() if any(map(begin.startswith, firsts)) for i in mine}
         for i in range(len(tag["structures"])):
             if i not in reached:
                 raise ConstraintError(
                     f"structural tag: structures[{i}] is never reached: its trigger holds another"
                 )
-        owner = Tagged(pool, pool.alt(firsts), tuple(firsts), tuple(ways))
+        documents: list[Document] = []
+        ways: list[tuple[Structure, ...]] = []
+        for trigger in firsts:
+            after = _after(trigger, firsts, groups, tag["structures"])
+            ways.append(
+                tuple(
+                    _structure(compiler, rest, mine, tag["structures"], style, documents)
+                    for rest, mine in after.items()
+                )
+            )
+        texts = tuple(firsts.values())
+        owner = Tagged(compiler.pool, compiler.pool.alt(texts), texts, tuple(ways))
         return CompiledFrames(compiler, (owner, owner.free), any(d.unique for d in documents), [])
 
 
+def _structure(
+    compiler: JsonCompiler,
+    rest: bytes,
+    mine: list[int],
+    structures: list[Mapping[str, Any]],
+    style: Style,
+    documents: list[Document],
+) -> Structure:
+    """What comes after a trigger: the rest of a beginning, and what the structures that have it have in common.
+
+    Adds to `documents`.
+    """
+    where = f"structural tag: structures[{mine[0]}]"
+    value, more = compiler.value([load_schema(structures[i]["schema"]) for i in mine], style, False)
+    documents += more
+    if not value.alive:
+        raise ConstraintError(f"{where}: its schema allows no output at all")
+    end = _encode(structures[mine[0]]["end"])
+    if value.scalars[SCALARS.index("number")] is not None and end[:1] in _IN_NUMBERS:
+        raise ConstraintError(
+            f"{where}: its value may be a number, and its 'end' begins like more of the number"
+        )
+    return Structure(rest, value, end, style.spaces)
+
+
+def _first_triggers(pool: Pool, triggers: list[bytes]) -> dict[bytes, Node]:
+    """Text up to each trigger that can be the first, longest triggers first."""
+    anything = pool.repeat(pool.byte_set(ALL_BYTES), 0, None)
+    something = pool.repeat(pool.byte_set(ALL_BYTES), 1, None)
+    before = pool.sequence(anything, pool.strings(triggers), something)
+    found = {}
+    for trigger in sorted(triggers, key=len, reverse=True):
+        text = conjoin(pool, [pool.concat(anything, pool.literal(trigger))], [before])
+        if text is not EMPTY:
+            found[trigger] = text
+    return found
+
+
 def _by_begin(structures: list[Mapping[str, Any]]) -> dict[bytes, list[int]]:
-    """Numbers of the structures by their beginnings; those that begin alike have to end alike."""
+    """Numbers of the structures by their beginnings."""
     groups: dict[bytes, list[int]] = {}
     for i, structure in enumerate(structures):
-        mine = groups.setdefault(_encode(structure["begin"]), [])
-        if mine and structures[mine[0]]["end"] != structure["end"]:
-            raise ConstraintError(
-                f"structural tag: structures[{mine[0]}] and structures[{i}] begin alike and end differently"
-            )
-        mine.append(i)
+        groups.setdefault(_encode(structure["begin"]), []).append(i)
     return groups
 
 
-def _check_apart(groups: Mapping[bytes, list[int]]) -> None:
-    begins = sorted(groups)
-    for shorter, longer in pairwise(begins):
+def _after(
+    trigger: bytes,
+    triggers: Iterable[bytes],
+    groups: Mapping[bytes, list[int]],
+    structures: list[Mapping[str, Any]],
+) -> dict[bytes, list[int]]:
+    """What may go on after text up to a trigger, and so up to those that it ends with: the rest of the beginning, and
+    numbers of the structures that have it.
+    """
+    rests: dict[bytes, list[int]] = {}
+    for each in triggers:
+        for begin, mine in groups.items():
+            if trigger.endswith(each) and begin.startswith(each):
+                rests.setdefault(begin[len(each) :], []).extend(mine)
+    for first, *others in rests.values():
+        for other in others:
+            if structures[first]["end"] != structures[other]["end"]:
+                raise ConstraintError(
+                    f"structural tag: structures[{first}] and structures[{other}] begin alike and end differently"
+                )
+    for shorter, longer in pairwise(sorted(rests)):
         if longer.startswith(shorter):
             raise ConstraintError(
-                f"structural tag: structures[{groups[longer][0]}] begins like the whole beginning of "
-                f"structures[{groups[shorter][0]}]"
+                f"structural tag: structures[{rests[longer][0]}] begins like the whole beginning of "
+                f"structures[{rests[shorter][0]}]"
             )
+    return rests
 
 
 def _encode(text: str) -> bytes:

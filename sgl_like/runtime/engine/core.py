@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sgl_like.errors import ConstraintError, EngineError, RequestAborted, SglError
 from sgl_like.kernels.token_mask import apply_token_mask
+from sgl_like.runtime.constrain.matcher import fill_masks
 from sgl_like.runtime.engine.memory import KVMemory
 from sgl_like.runtime.engine.output import OutputProcessor
 from sgl_like.runtime.engine.request import Request
@@ -175,21 +176,24 @@ class EngineCore:
         held = [i for i, request in enumerate(requests) if request.matcher is not None]
         if not held:
             return requests, logits
-        masks = np.zeros((len(held), (logits.shape[1] + 31) // 32), dtype=np.int32)
         failed: set[int] = set()
-        for n, i in enumerate(held):
+        ready: list[int] = []
+        for i in held:
             matcher = requests[i].matcher
             assert matcher is not None
             try:
-                matcher.fill_mask(masks, n)
-                if not masks[n].any():
+                base, more = matcher.mask_parts()
+                if not len(more) and not base.any():
                     raise ConstraintError(
                         "no token of the model's vocabulary can continue the constrained output"
                     )
+                ready.append(i)
             except SglError as error:
                 failed.add(i)
                 self._end_with(requests[i], error)
-        apply_token_mask(logits, masks, np.array(held, dtype=np.int32))
+        masks = np.empty((len(ready), (logits.shape[1] + 31) // 32), dtype=np.int32)
+        fill_masks([requests[i].matcher for i in ready], masks)
+        apply_token_mask(logits, masks, np.array(ready, dtype=np.int32))
         if not failed:
             return requests, logits
         kept = [i for i in range(len(requests)) if i not in failed]

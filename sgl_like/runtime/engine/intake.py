@@ -74,14 +74,14 @@ class Intake:
             return self.compiler.compile_regex(params.regex).matcher()
         if params.json_schema is not None:
             schema = self.compiler.compile_json_schema(
-                params.json_schema, property_order=params.property_order
+                params.json_schema, property_order=params.property_order, whitespace=params.whitespace
             )
             return schema.matcher()
         if params.ebnf is not None:
             return self.compiler.compile_ebnf(params.ebnf).matcher()
         if params.structural_tag is not None:
             tag = self.compiler.compile_structural_tag(
-                params.structural_tag, property_order=params.property_order
+                params.structural_tag, property_order=params.property_order, whitespace=params.whitespace
             )
             return tag.matcher()
         return None

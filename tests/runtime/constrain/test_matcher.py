@@ -16,6 +16,7 @@ from sgl_like.errors import ConstraintError, ConstraintTooComplex
 from sgl_like.runtime.constrain.base import Limits, Matcher, mask_words
 from sgl_like.runtime.constrain.compiler import GrammarCompiler
 from sgl_like.runtime.constrain.matcher import AutomatonMatcher, fill_masks
+from sgl_like.runtime.constrain.pushdown.matcher import PushdownMatcher
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from tests.support.constrain_naive import NaiveRegex, naive_regexes
 from tests.support.constrain_vocab import allowed, make_vocabulary, random_output
@@ -42,8 +43,20 @@ def regex(pattern: str, vocabulary: Vocabulary = VOCABULARY, **limits: int) -> A
     return GrammarCompiler(vocabulary, Limits(**limits)).compile_regex(pattern).matcher()
 
 
-def schema(order: Any = "any", **limits: int) -> AutomatonMatcher:
+def schema(order: Any = "any", **limits: int) -> PushdownMatcher:
     return GrammarCompiler(VOCABULARY, Limits(**limits)).compile_json_schema(SCHEMA, order).matcher()
+
+
+GRAMMAR = r"""
+root ::= "{" member ("," member)* "}"
+member ::= string ":" (string | "name" [0-9]{1,30} | list)
+string ::= "\"" [^"\\]{0,40} "\""
+list ::= "[" (member ("," member)*)? "]" | "true"
+"""
+
+
+def grammar(**limits: int) -> AutomatonMatcher:
+    return GrammarCompiler(VOCABULARY, Limits(**limits)).compile_gbnf(GRAMMAR).matcher()
 
 
 LISTS: dict[str, Any] = {
@@ -266,36 +279,9 @@ def test_a_vocabulary_that_lacks_bytes_is_an_error_at_the_mask() -> None:
         Vocabulary([b"a"], [1])
 
 
-def test_choices() -> None:
-    compiler = GrammarCompiler(VOCABULARY)
-    choices = ["foo", "foobar", "서울", "😀\n", ""]
-    for choice in choices:
-        matcher = compiler.compile_choices(choices).matcher()
-        assert matcher.accept_bytes(choice.encode()) and matcher.is_complete
-    assert not compiler.compile_choices(choices).matcher().accept_bytes(b"fooba\n")
-    for bad in ([], "foo", [1], ["\ud800"]):
-        with pytest.raises(ConstraintError):
-            compiler.compile_choices(bad)  # type: ignore[arg-type]
-
-
-def test_grammars_are_cached_and_evicted() -> None:
-    compiler = GrammarCompiler(VOCABULARY, Limits(max_grammars=2))
-    first = compiler.compile_regex("a")
-    assert compiler.compile_regex("a") is first
-    compiler.compile_regex("b")
-    assert compiler.compile_regex("a") is first
-    compiler.compile_regex("c")
-    assert compiler.compile_regex("a") is first
-    compiler.compile_regex("d")
-    compiler.compile_regex("e")
-    assert compiler.compile_regex("a") is not first
-    tight = GrammarCompiler(VOCABULARY, Limits(max_cache_bytes=1))
-    assert tight.compile_regex("a") is tight.compile_regex("a")
-
-
 def test_a_full_automaton_starts_again() -> None:
     """Masks, steps, rollback and copies do not notice that the table was emptied."""
-    plain, tight = schema(), schema(max_states=120)
+    plain, tight = grammar(), grammar(max_states=120)
     rng = random.Random(0)
     for _ in range(6):
         a, b = plain.copy(), tight.copy()
@@ -310,7 +296,7 @@ def test_a_full_automaton_starts_again() -> None:
                 a.rollback(3)
                 b.rollback(3)
     with pytest.raises(ConstraintTooComplex, match="automaton states"):
-        allowed(schema(max_states=3))
+        allowed(grammar(max_states=3))
 
 
 def test_a_limit_leaves_the_matcher_as_it_was() -> None:
@@ -326,8 +312,8 @@ def test_a_limit_leaves_the_matcher_as_it_was() -> None:
 
 
 def test_masks_are_bounded() -> None:
-    matcher = schema(max_mask_bytes=5 * 4 * mask_words(VOCABULARY.size))
-    plain = schema()
+    matcher = grammar(max_mask_bytes=5 * 4 * mask_words(VOCABULARY.size))
+    plain = grammar()
     for seed in range(3):
         tokens = [random_output(m.copy(), VOCABULARY, random.Random(seed)) for m in (matcher, plain)]
         assert tokens[0] == tokens[1]
@@ -339,8 +325,8 @@ def test_masks_are_bounded() -> None:
 @pytest.mark.parametrize("max_states", [150, 30_000])
 def test_threads_share_an_automaton(max_states: int) -> None:
     """Many matchers, one automaton, also while it is emptied again and again: the same outputs as alone."""
-    expected = [random_output(schema(), VOCABULARY, random.Random(seed), tokens=30) for seed in range(12)]
-    shared = schema(max_states=max_states)
+    expected = [random_output(grammar(), VOCABULARY, random.Random(seed), tokens=30) for seed in range(12)]
+    shared = grammar(max_states=max_states)
     results: dict[int, bytes] = {}
     errors: list[BaseException] = []
 

@@ -13,7 +13,12 @@ from sgl_like.runtime.constrain.compiler import GrammarCompiler
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from tests.support.constrain_vocab import allowed, make_vocabulary, random_output
 
-SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"a": {"type": "boolean"}},
+    "required": ["a"],
+    "additionalProperties": False,
+}
 TOOLS: dict[str, Any] = {
     "structures": [
         {"begin": "<tool=add>", "schema": SCHEMA, "end": "</tool>"},
@@ -108,15 +113,31 @@ def test_several_triggers() -> None:
     tag = {
         "structures": [
             {"begin": "<a>", "schema": {"enum": [1]}, "end": ""},
-            {"begin": "ab!", "schema": {"enum": [2]}, "end": "."},
-            {"begin": "<ab?", "schema": {"enum": [1]}, "end": "."},
+            {"begin": "ab!", "schema": {"enum": [2]}, "end": "/"},
+            {"begin": "<ab?", "schema": {"enum": [1]}, "end": "/"},
+            {"begin": "<ab!", "schema": {"enum": [3]}, "end": "/"},
         ],
         "triggers": ["<a>", "ab", "<ab"],
     }
-    for text in ("<a>1<a>1 x", "xab!2.", "<ab?1.", "<ab!2.", "<<ab?1.", "a <a"):
+    for text in ("<a>1<a>1 x", "xab!2/", "<ab?1/", "<ab!2/", "<ab!3/", "<<ab?1/", "a <a"):
         assert accepts(tag, text), text
-    for text in ("ab", "ab?1.", "<ab", "<a>2", "xab!2", "<ab?2."):
+    for text in ("ab", "ab?1/", "<ab", "<a>2", "xab!2", "xab!3/", "<ab?2/"):
         assert not accepts(tag, text), text
+
+
+def test_structures_that_begin_alike_share_their_schemas() -> None:
+    structures = [{"begin": "!x", "schema": {"enum": values}, "end": ";"} for values in ([1], ["a"])]
+    tag = {"structures": structures, "triggers": ["!"]}
+    for text in ("!x1;", '!x"a"; and !x1;'):
+        assert accepts(tag, text), text
+    assert not accepts(tag, "!x2;")
+
+
+def test_what_could_be_more_of_a_number_is_more_of_it() -> None:
+    tag = {"structures": [{"begin": "#", "schema": {"enum": [1]}, "end": ""}], "triggers": ["#"]}
+    for text in ("#1", "#1 x", "#1, #1", "#1.0."):
+        assert accepts(tag, text), text
+    assert not accepts(tag, "#1. x")
 
 
 def test_forced_and_completed() -> None:
@@ -130,13 +151,16 @@ def test_forced_and_completed() -> None:
     random_output(matcher, vocabulary, random.Random(0))
 
 
-def test_property_order_and_separators_reach_the_schemas() -> None:
+def test_property_order_separators_and_whitespace_reach_the_schemas() -> None:
     schema = {"type": "object", "properties": {k: {"enum": [1]} for k in "ab"}, "required": ["a", "b"]}
     tag = {"structures": [{"begin": "!", "schema": schema, "end": ""}], "triggers": ["!"]}
     compiler = GrammarCompiler(VOCABULARY)
     matcher = compiler.compile_structural_tag(tag, "any", (", ", ": ")).matcher()
     assert matcher.accept_bytes(b'!{"b": 1, "a": 1}')
     assert not compiler.compile_structural_tag(tag).matcher().accept_bytes(b'!{"b"')
+    text = b'! {\n\t"a" : 1,\n\t"b" : 1 } and '
+    assert compiler.compile_structural_tag(tag, whitespace="any").matcher().accept_bytes(text)
+    assert not compiler.compile_structural_tag(tag).matcher().accept_bytes(text)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +180,25 @@ def test_property_order_and_separators_reach_the_schemas() -> None:
         (
             {**TOOLS, "structures": [{"begin": "xax", "schema": {}, "end": ""}], "triggers": ["xax", "a"]},
             "never reached",
+        ),
+        (
+            {**TOOLS, "structures": [{"begin": "<tool=", "schema": {}, "end": end} for end in ("a", "b")]},
+            r"structures\[0\] and structures\[1\] begin alike and end differently",
+        ),
+        (
+            {
+                **TOOLS,
+                "structures": [{"begin": "<tool=" + more, "schema": {}, "end": ""} for more in ("ab", "a")],
+            },
+            r"structures\[0\] begins like the whole beginning of structures\[1\]",
+        ),
+        (
+            {**TOOLS, "structures": [{"begin": "<tool=", "schema": {"type": "number"}, "end": ".5"}]},
+            r"structures\[0\]: its value may be a number, and its 'end' begins like more of the number",
+        ),
+        (
+            {**TOOLS, "structures": [{"begin": "<tool=", "schema": False, "end": ""}]},
+            r"structures\[0\]: its schema allows no output",
         ),
     ],
 )

@@ -101,6 +101,7 @@ def test_grammars_and_structural_tags_hold(folder: Path) -> None:
     requests += [request(f"l{i}", ebnf=lark, seed=i, jump_forward=i % 2 == 0) for i in range(4)]
     requests += [request(f"t{i}", structural_tag=TAG, seed=i, max_new_tokens=60) for i in range(4)]
     compiler = Harness(folder).intake.compiler
+    token_bytes = compiler.vocabulary.token_bytes
     for rid, result in Harness(folder, slots=3000, running=16).run(requests).items():
         assert result.error is None and result.finish is not None
         grammar = {"g": compiler.compile_gbnf(gbnf), "l": compiler.compile_lark(lark)}.get(
@@ -108,9 +109,21 @@ def test_grammars_and_structural_tags_hold(folder: Path) -> None:
         )
         matcher = grammar.matcher()
         if result.finish.type == "stop" or rid[0] == "t":
-            data = b"".join(matcher._automaton.vocabulary.token_bytes[t] or b"" for t in result.token_ids)
+            data = b"".join(token_bytes[t] or b"" for t in result.token_ids)
             assert matcher.accept_bytes(data)
             assert matcher.is_complete or result.finish.type == "length"
+
+
+def test_whitespace_reaches_schemas_and_structural_tags(folder: Path) -> None:
+    intake = Harness(folder).intake
+    cases: list[tuple[dict[str, Any], bytes]] = [
+        ({"json_schema": PERSON}, b'{\n "name" : "a"'),
+        ({"structural_tag": TAG}, b"<n>\n5</n>"),
+    ]
+    for params, text in cases:
+        for whitespace, expected in [("compact", False), ("any", True)]:
+            matcher = intake.matcher(SamplingParams.from_dict({**params, "whitespace": whitespace}))
+            assert matcher is not None and matcher.accept_bytes(text) == expected
 
 
 def test_a_grammar_that_is_wrong_says_where(folder: Path) -> None:
@@ -161,14 +174,14 @@ def test_output_cut_by_max_tokens_says_so(folder: Path) -> None:
 def test_a_constraint_that_fails_on_the_way_ends_only_its_request(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = AutomatonMatcher.fill_mask
+    original = AutomatonMatcher.mask_parts
 
-    def fails(self: AutomatonMatcher, out: Any, row: int) -> None:
+    def fails(self: AutomatonMatcher) -> Any:
         if self.accept_bytes(b"a"):  # only the grammar of the request "bad" can read an a
             raise ConstraintError("too many states")
-        original(self, out, row)
+        return original(self)
 
-    monkeypatch.setattr(AutomatonMatcher, "fill_mask", fails)
+    monkeypatch.setattr(AutomatonMatcher, "mask_parts", fails)
     requests = [
         request("good", regex="x{5}"),
         request("bad", regex="a{5}", jump_forward=False),

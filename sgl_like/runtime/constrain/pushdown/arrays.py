@@ -17,7 +17,9 @@ from sgl_like.runtime.constrain.pushdown.values import Env, Next, Start, next_va
 
 def array_frames(env: Env, must: Formula, watch: tuple[Formula, ...]) -> tuple[Frame, ...] | None:
     """The frames after ``[``; None if no array is possible."""
-    schemas = [leaf.part.schema for leaf in running(must, *watch) if isinstance(leaf, InArray) and leaf.part.unique]
+    schemas = [
+        leaf.part.schema for leaf in running(must, *watch) if isinstance(leaf, InArray) and leaf.part.unique
+    ]
     unique = Unique(schemas[0], frozenset()) if schemas else None
     return Array(env, must, watch, unique).with_items(FIRST)
 
@@ -39,7 +41,9 @@ class Unique:
         seen = sorted(self.seen)
         document = self.schema.document
         pointer = at(self.schema.pointer, "uniqueItems") + "#" + ",".join(seen)
-        formula: Formula = document.keep({"enum": [json.loads(each) for each in seen]}, pointer, self.schema.base)
+        formula: Formula = document.keep(
+            {"enum": [json.loads(each) for each in seen]}, pointer, self.schema.base
+        )
         return env.formulas.negate(formula)
 
     def with_item(self, text: str) -> Unique | None:

@@ -8,6 +8,7 @@ import threading
 import weakref
 from typing import Any
 
+from sgl_like.errors import ConstraintError, ConstraintTooComplex
 from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.expr import Pool
 from sgl_like.runtime.constrain.pushdown.arrays import array_frames
@@ -15,13 +16,14 @@ from sgl_like.runtime.constrain.pushdown.completion import Completions
 from sgl_like.runtime.constrain.pushdown.formula import Formula, Formulas
 from sgl_like.runtime.constrain.pushdown.frame import Frame
 from sgl_like.runtime.constrain.pushdown.machine import Machine
-from sgl_like.runtime.constrain.pushdown.masks import Scratch
 from sgl_like.runtime.constrain.pushdown.matcher import PushdownGrammar, PushdownMatcher
 from sgl_like.runtime.constrain.pushdown.objects import object_frames
 from sgl_like.runtime.constrain.pushdown.scalars import Library, Scalars
 from sgl_like.runtime.constrain.pushdown.schema import Document
 from sgl_like.runtime.constrain.pushdown.syntax import Root, Spaces, Style
 from sgl_like.runtime.constrain.pushdown.values import Env, Start, start
+from sgl_like.runtime.constrain.pushdown.walker import Scratch
+from sgl_like.runtime.constrain.regex import search_to_expr
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 _NODE_BYTES = 500
@@ -86,7 +88,9 @@ class JsonCompiler:
         self._free: dict[Style, Env] = {}
         self._machine = Machine(vocabulary, self.lock, self._scratch)
         self.completions = Completions(self._machine, self.limits)
-        self.grammars: weakref.WeakKeyDictionary[CompiledFrames, PushdownGrammar] = weakref.WeakKeyDictionary()
+        self.grammars: weakref.WeakKeyDictionary[CompiledFrames, PushdownGrammar] = (
+            weakref.WeakKeyDictionary()
+        )
         self._envs: weakref.WeakSet[Env] = weakref.WeakSet()
 
     def machine(self) -> Machine:
@@ -134,11 +138,28 @@ class JsonCompiler:
         env = Env(self.pool, Formulas(), Scalars(self._library), style, free)
         env.open = free.open
         self._envs.add(env)
-        documents = [Document(schema, env.formulas, self.limits, lenient=lenient) for schema in schemas]
+        documents = [
+            Document(schema, env.formulas, self.limits, lenient=lenient, refuse=self._refuse)
+            for schema in schemas
+        ]
         ways: list[Formula] = [
             document.schema(schema, "", "") for document, schema in zip(documents, schemas, strict=True)
         ]
         return start(env, env.formulas.any_of(ways)), documents
+
+    def _refuse(self, keyword: str, value: Any) -> str | None:
+        """Why the value of a keyword cannot be enforced; None if it can."""
+        if keyword == "format":
+            return None
+        assert self._library is not None
+        self.pool.start_work()
+        try:
+            search_to_expr(self.pool, value, self._library.strings.character)
+        except ConstraintTooComplex:
+            raise
+        except ConstraintError as error:
+            return f"cannot be enforced: {error}"
+        return None
 
 
 def _give_back() -> None:

@@ -114,10 +114,9 @@ def _row(tables: Tables, state: int, within: int) -> Iterator[tuple[int, int]]:
     rest = within
     while rest:
         byte = (rest & -rest).bit_length() - 1
-        if tables.table.item(state, byte) == walk.UNKNOWN:
-            tables.fill(state, byte)
-        code = tables.table.item(state, byte)
-        same = np.packbits(tables.table[state] == code, bitorder="little")
+        row = tables.row(state, byte)
+        code = row.item(byte)
+        same = np.packbits(row == code, bitorder="little")
         mask = int.from_bytes(same.tobytes(), "little")
         if code != walk.DEAD:
             yield code, mask & rest

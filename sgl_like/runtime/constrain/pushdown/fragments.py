@@ -17,7 +17,7 @@ class Parts:
 
     Attributes:
         segments: `Fragment` by (state, stack node on the barrier) to go on with.
-        descents: by `texts.TextTable`, what `walk.descend` finds for each of its texts.
+        descents: by `texts.TextTable`, what `native_walk.descend` finds for each of its texts.
         followed: tokens by (state, stack node): all that can be read from there.
     """
 

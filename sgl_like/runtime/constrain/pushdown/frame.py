@@ -11,7 +11,6 @@ A frame is a value: equal frames are one state of the machine, wherever they sta
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Hashable
 from typing import ClassVar, NamedTuple
 
@@ -45,7 +44,7 @@ class Leave(NamedTuple):
 Action = Go | Become | Pop | Leave
 
 
-class Frame(ABC):
+class Frame:
     """One small automaton in one state. It reads bytes (`step`), or waits for a child (`resume`), or both.
 
     `native`: it has no row in the machine's table; only `texts.Texts`.

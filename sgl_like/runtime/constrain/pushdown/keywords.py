@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 __all__ = ["ARRAY", "DEFINITIONS", "IN_PLACE", "KEYWORDS", "LATEST", "NUMBER", "OBJECT", "OWN", "STRING", "TYPES",
@@ -121,6 +119,8 @@ _BOUND = (lambda value: isinstance(value, bool) or _is_number(value), "must be a
 _IN_DOCUMENT = "within the document; other documents and the metaschemas are refused"
 _DYNAMIC = f"exact (the outermost anchor in the dynamic scope), {_IN_DOCUMENT}"
 
+_DIGITS = "exact; numbers are written without exponent and with decimals only up to 15 digits"
+
 KEYWORDS = {
     keyword.name: keyword
     for keyword in (
@@ -142,7 +142,8 @@ KEYWORDS = {
         Keyword("additionalProperties", "object", *_SCHEMA),
         Keyword("propertyNames", "object", *_SCHEMA),
         Keyword("required", "object", _is_texts, "must be an array of strings"),
-        Keyword("minProperties", "object", *_COUNT),
+        Keyword("minProperties", "object", *_COUNT,
+                enforced="exact, but for a name that is not in the schema and is written twice"),
         Keyword("maxProperties", "object", *_COUNT),
         Keyword("dependentRequired", "object", _is_texts_by_name, "must be an object of arrays of strings"),
         Keyword("dependentSchemas", "object", *_NAMED),
@@ -157,22 +158,24 @@ KEYWORDS = {
         Keyword("maxContains", "array", *_COUNT),
         Keyword("minItems", "array", *_COUNT),
         Keyword("maxItems", "array", *_COUNT),
-        Keyword("uniqueItems", "array", *_FLAG),
+        Keyword("uniqueItems", "array", *_FLAG,
+                enforced="exact; also held to where a combinator would let it be false"),
         Keyword("unevaluatedItems", "array", *_SCHEMA),
         Keyword("minLength", "string", *_COUNT),
         Keyword("maxLength", "string", *_COUNT),
         Keyword("pattern", "string", *_TEXT, NOTHING,
-                "exact for regular expressions; back-references and the like are refused"),
+                "exact (searched for, as in ECMA-262) for what is regular; back-references and `\\p{...}` are refused. "
+                "Characters are written in one way only, without needless escapes"),
         Keyword("format", "string", *_TEXT, NOTHING,
                 "the formats below; other names are ignored, as the specification says"),
-        Keyword("minimum", "number", *_NUMBER),
-        Keyword("maximum", "number", *_NUMBER),
+        Keyword("minimum", "number", *_NUMBER, enforced=_DIGITS),
+        Keyword("maximum", "number", *_NUMBER, enforced=_DIGITS),
         Keyword("exclusiveMinimum", "number", *_BOUND, NOTHING,
-                "exact; also the boolean of draft 4"),
+                f"{_DIGITS}; also the boolean of draft 4"),
         Keyword("exclusiveMaximum", "number", *_BOUND, NOTHING,
-                "exact; also the boolean of draft 4"),
+                f"{_DIGITS}; also the boolean of draft 4"),
         Keyword("multipleOf", "number", lambda value: _is_number(value) and value > 0,
-                "must be a number greater than 0"),
+                "must be a number greater than 0", enforced=_DIGITS),
         Keyword("$id", "", *_TEXT),
         Keyword("$anchor", "", *_TEXT),
         Keyword("$dynamicAnchor", "", *_TEXT),
@@ -292,21 +295,15 @@ def _is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, bool) or _is_number(value)
 
 
-def formats() -> list[str]:
-    """Names of the formats that are enforced."""
-    for module in ("json_formats", "json_strings"):
-        path = f"sgl_like.runtime.constrain.{module}"
-        if find_spec(path):
-            return sorted(import_module(path).FORMATS)
-    return []
-
-
 def markdown() -> str:
     """The table of keywords, and the formats."""
+    from sgl_like.runtime.constrain.json_formats import FORMATS, NARROWER
+
     rows = ["| Keyword | Applies to | Enforced |", "|---|---|---|"]
     rows += [f"| `{k.name}` | {k.applies} | {k.enforced} |" for k in KEYWORDS.values() if k.applies]
-    named = ", ".join(f"`{name}`" for name in formats())
-    return "\n".join([*rows, "", f"Formats: {named}."])
+    rows += ["", "| Format | Enforced |", "|---|---|"]
+    rows += [f"| `{name}` | {NARROWER.get(name, 'exact')} |" for name in sorted(FORMATS)]
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

@@ -329,7 +329,9 @@ def _begin(env: Env, schema: Schema, kind: str) -> Formula:
                 for i, value in enumerate(values)
                 if isinstance(value, dict if kind == "object" else list)
             )
-            parts.append(f.any_of([f.map(each, lambda leaf: begin_own(env, leaf, kind)) for each in constants]))
+            parts.append(
+                f.any_of([f.map(each, lambda leaf: begin_own(env, leaf, kind)) for each in constants])
+            )
     if kind == "object":
         if any(keyword in raw for keyword in OBJECT) or "dependencies" in raw:
             parts.append(in_object(env, ObjectPart(env, schema), frozenset(), 0))
@@ -338,7 +340,9 @@ def _begin(env: Env, schema: Schema, kind: str) -> Formula:
     keyword, which = _UNEVALUATED[kind]
     if keyword in raw:
         evaluators = schema.evaluators(which)
-        conditions = tuple(f.map(each.condition, lambda leaf: begin_own(env, leaf, kind)) for each in evaluators)
+        conditions = tuple(
+            f.map(each.condition, lambda leaf: begin_own(env, leaf, kind)) for each in evaluators
+        )
         parts.append(unevaluated(env, evaluators, schema.sub(keyword), conditions, 0))
     return f.all_of(parts)
 

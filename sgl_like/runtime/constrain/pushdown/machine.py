@@ -13,17 +13,17 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from sgl_like.runtime.constrain.pushdown import walk
+from sgl_like.runtime.constrain.pushdown import bits, native_walk, walk
 from sgl_like.runtime.constrain.pushdown.arrays import Gate
 from sgl_like.runtime.constrain.pushdown.expressions import Counted
 from sgl_like.runtime.constrain.pushdown.fragments import Ints, Words
 from sgl_like.runtime.constrain.pushdown.frame import Frame
-from sgl_like.runtime.constrain.pushdown.masks import Masks, Scratch
+from sgl_like.runtime.constrain.pushdown.masks import Masks
 from sgl_like.runtime.constrain.pushdown.tables import State, Tables
 from sgl_like.runtime.constrain.pushdown.texts import BARRED, Texts
 from sgl_like.runtime.constrain.pushdown.unique import Open, follow
+from sgl_like.runtime.constrain.pushdown.walker import Scratch
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
-
 
 _STACK_BYTES = 1500
 
@@ -171,7 +171,11 @@ class Machine:
                 after = self._read_counted(frame, below, data[read:])
             if isinstance(after, int):
                 return after, read, int(progress[walk.WHAT]), walk.BARRIER
-            progress[walk.NODE], progress[walk.PART], progress[walk.BELOW] = read + after[0], after[1], after[2]
+            progress[walk.NODE], progress[walk.PART], progress[walk.BELOW] = (
+                read + after[0],
+                after[1],
+                after[2],
+            )
 
     def _read_texts(self, frame: Texts, below: int, data: bytes) -> tuple[int, int, int] | int:
         """(bytes read, state, stack node) after a native frame has read on, or the status of an end."""
@@ -200,7 +204,9 @@ class Machine:
         loop = tables.state(frame.loop).number
         progress[walk.NODE], progress[walk.EXITS], progress[walk.PART] = 0, 0, tables.state(frame.at).number
         while True:
-            status = walk.count_read(tables.table, tables.rows, loop, frame.leaves, progress, array, len(data))
+            status = native_walk.count_read(
+                tables.table, tables.rows, loop, frame.leaves, progress, array, len(data)
+            )
             if status != walk.NEED_STEP:
                 break
             tables.provide(status)
@@ -208,7 +214,11 @@ class Machine:
         if status == walk.DEAD_END or items > frame.high:
             return walk.DEAD_END
         if status == walk.ALIVE:
-            return read, tables.state(frame.moved(tables.frame(int(progress[walk.PART])), items)).number, below
+            return (
+                read,
+                tables.state(frame.moved(tables.frame(int(progress[walk.PART])), items)).number,
+                below,
+            )
         if items < frame.low:
             return walk.DEAD_END
         return read, tables.state(frame.after()).number, below
@@ -222,16 +232,20 @@ class Machine:
 
     # -- masks -------------------------------------------------------------------------------------------------
 
-    def fill(self, stack: Stack, out: NDArray[np.int32]) -> None:
-        """Write the mask into `out`, int32 [words].
+    def mask(self, stack: Stack) -> tuple[Words, Ints]:
+        """The mask as one of the common masks, uint32 [words], and tokens besides, int32 [n].
 
         Raises:
             ConstraintError: no token can come.
         """
-        if stack.more is None:
+        if stack.base is None or stack.more is None:
             with self.lock:
                 stack.base, stack.more = self._masks.find(stack)
-        assert stack.base is not None
-        out[:] = stack.base.view(np.int32)
-        if len(stack.more):
-            walk.add_tokens(stack.more, out.view(np.uint32))
+        return stack.base, stack.more
+
+    def fill(self, stack: Stack, out: NDArray[np.int32]) -> None:
+        """Write the mask into `out`, int32 [words]. Raises as `mask` does."""
+        base, more = self.mask(stack)
+        out[:] = base.view(np.int32)
+        if len(more):
+            bits.add_tokens(more, out.view(np.uint32))

@@ -10,6 +10,7 @@ from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.forced import forced_tokens
 from sgl_like.runtime.constrain.pushdown.completion import Completions
 from sgl_like.runtime.constrain.pushdown.forced import forced_bytes, next_bytes
+from sgl_like.runtime.constrain.pushdown.fragments import NONE
 from sgl_like.runtime.constrain.pushdown.machine import Machine, Stack
 
 __all__ = ["PushdownGrammar", "PushdownMatcher"]
@@ -73,6 +74,12 @@ class PushdownMatcher:
             out[row] = self._grammar.vocabulary.eos_mask.view(np.int32)
         else:
             self._grammar.machine.fill(self._stack, out[row])
+
+    def mask_parts(self) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
+        """See `Matcher.mask_parts`."""
+        if self._terminated:
+            return self._grammar.vocabulary.eos_mask, NONE
+        return self._grammar.machine.mask(self._stack)
 
     def accept_token(self, token: int) -> bool:
         """See `Matcher.accept_token`. Raises ConstraintTooComplex if a limit was reached; nothing changes then."""

@@ -161,7 +161,7 @@ class Object(Frame):
     place: int
 
     def with_members(self, phase: int) -> tuple[Frame, ...] | None:
-        """This and the punctuation on top of it; None if the object can neither end nor go on."""
+        """The object and the punctuation on top of it; None if it can neither end nor go on."""
         close, more = self._ends(self.must), self.keys() is not None
         if not close and not more:
             return None

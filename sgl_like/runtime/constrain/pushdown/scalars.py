@@ -96,7 +96,9 @@ class Scalars:
             if isinstance(formula, And):
                 positive = [self._of(p, kind) for p in formula.parts if not isinstance(p, Not)]
                 negative = [self._of(p.part, kind) for p in formula.parts if isinstance(p, Not)]
-                found = derive.conjoin(self.pool, [*positive, self.plain[kind]] if negative else positive, negative)
+                found = derive.conjoin(
+                    self.pool, [*positive, self.plain[kind]] if negative else positive, negative
+                )
             elif isinstance(formula, Or):
                 found = self.pool.alt([self._of(p, kind) for p in formula.parts])
             elif isinstance(formula, Not):

@@ -170,6 +170,10 @@ class Schema:
             options = [self.sub("oneOf", i) for i in range(len(raw["oneOf"]))]
             overlapping = self.pointer in document.check.overlapping
             yield f.any_of(options) if overlapping else f.exactly_one(options)
+            tag = raw.get("discriminator")
+            if isinstance(tag, Mapping) and isinstance(tag.get("propertyName"), str):
+                # pydantic does not call a tag required that has a default, but wants it all the same
+                yield self.has(tag["propertyName"], "discriminator")
         if "not" in raw:
             yield f.negate(self.sub("not"))
         if "if" in raw and ("then" in raw or "else" in raw):

@@ -23,7 +23,6 @@ class End(Enum):
     SPACES = auto()
 
 
-
 class Style(NamedTuple):
     """How JSON is written.
 

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from sgl_like.runtime.constrain.pushdown import walk
 from sgl_like.runtime.constrain.pushdown.frame import Action, Frame, Go, Leave, Pop, Result
 
+Ints = NDArray[np.int32]
+Arrays = tuple[Ints, Ints, NDArray[np.uint8], Ints, Ints, Ints, NDArray[np.int64], Ints, NDArray[np.int64]]
+
 _ROW_BYTES = 1024
 _STATE_BYTES = 1500  # a State with its frame, roughly
 _RESUME_BYTES = 24
@@ -65,7 +68,7 @@ class Tables:
         )
 
     @property
-    def arrays(self) -> tuple[NDArray[Any], ...]:
+    def arrays(self) -> Arrays:
         """The first arguments of `walk.walk` and `walk.read`; tables are replaced by larger ones as they grow."""
         return (
             self.table, self.rows, self.native, self.chains, self.nodes, self.index, self.resume_keys,
@@ -126,6 +129,15 @@ class Tables:
         assert any(mask >> byte & 1 for mask, _ in found), f"{self.frame(number)} answers for other bytes"
         for mask, action in found:
             self.table[row, members(mask)] = self._code(action)
+
+    def row(self, state: int, byte: int) -> NDArray[np.int32]:
+        """The codes of a state, int32 [256], among which that of `byte` is known."""
+        row = self.rows.item(state)
+        if row < 0 or self.table.item(row, byte) == walk.UNKNOWN:
+            self.fill(state, byte)
+            row = self.rows.item(state)
+        codes: NDArray[np.int32] = self.table[row]
+        return codes
 
     def _code(self, action: Action | None) -> int:
         if action is None:

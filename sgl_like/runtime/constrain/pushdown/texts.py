@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from enum import Enum
 from functools import cached_property
-from os.path import commonprefix
 from typing import ClassVar
 
 import numpy as np
@@ -37,7 +36,7 @@ class TextTable:
 
     @cached_property
     def joined(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """The texts one after the other, and where each begins [texts + 1], for `walk.descend`."""
+        """The texts one after the other, and where each begins [texts + 1], for `native_walk.descend`."""
         offsets = np.zeros(len(self.texts) + 1, dtype=np.int64)
         np.cumsum([len(text) for text in self.texts], out=offsets[1:])
         return np.frombuffer(bytearray(b"".join(self.texts)), dtype=np.uint8), offsets
@@ -81,7 +80,8 @@ class Texts(Frame):
         return self is other or (
             isinstance(other, Texts)
             and self.table is other.table
-            and (self.low, self.high, self.read, self.allowed) == (other.low, other.high, other.read, other.allowed)
+            and (self.low, self.high, self.read, self.allowed)
+            == (other.low, other.high, other.read, other.allowed)
             and self.other == other.other
         )
 
@@ -96,7 +96,11 @@ class Texts(Frame):
         return tuple(self.result(i) for i in self._relevant())
 
     def _relevant(self) -> list[int]:
-        return [i for i in range(self.low, self.high) if self.other is not None or self.allowed >> i - self.low & 1]
+        return [
+            i
+            for i in range(self.low, self.high)
+            if self.other is not None or self.allowed >> i - self.low & 1
+        ]
 
     def result(self, i: int) -> Result:
         """The result of text `i` of the table; `BARRED` if it must not come."""
@@ -136,4 +140,10 @@ class Texts(Frame):
     def forced(self) -> bytes:
         """What all of the texts begin with, if nothing else may come."""
         texts = () if self.other is not None else self.texts
-        return commonprefix(texts) if texts else b""  # type: ignore[type-var]
+        if not texts:
+            return b""
+        low, high = texts[0], texts[-1]  # sorted: what they share, all share
+        size = next(
+            (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high))
+        )
+        return low[:size]

@@ -226,9 +226,7 @@ class Next(NamedTuple):
     value: Start
 
 
-def next_value(
-    env: Env, must: Formula, watch: tuple[Formula, ...], besides: Formula = TRUE
-) -> Next | None:
+def next_value(env: Env, must: Formula, watch: tuple[Formula, ...], besides: Formula = TRUE) -> Next | None:
     """What the value has to be for `must` to become true, and `besides`; and what is only watched because it decides
     other leaves.
     """

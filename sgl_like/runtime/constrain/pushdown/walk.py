@@ -60,8 +60,8 @@ def node_of(
 
 
 @compiled(
-    "UniTuple(int64, 3)(int32[:, ::1], int32[::1], uint8[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1], int32[::1],"
-    " int64[::1], int64, int64, int64)"
+    "UniTuple(int64, 3)(int32[:, ::1], int32[::1], uint8[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1],"
+    " int32[::1], int64[::1], int64, int64, int64)"
 )
 def advance(
     table: NDArray[np.int32],
@@ -82,7 +82,7 @@ def advance(
         if native[state] == NO_ROW:
             return NATIVE, state, below
         row = rows[state]
-        code = np.int64(table[row, byte]) if row >= 0 else np.int64(UNKNOWN)
+        code = int(table[row, byte]) if row >= 0 else int(UNKNOWN)
         if code == DEAD:
             return DEAD_END, state, below
         if code == UNKNOWN:
@@ -91,14 +91,14 @@ def advance(
         kind, number = code & 7, code >> KIND_BITS
         if kind == GO_ONE:
             return ALIVE, number, below
-        if kind == POP or kind == LEAVE:
+        if kind in (POP, LEAVE):
             result = number
             while True:
                 if below == BARRIER:
                     progress[WHAT] = result
                     return (EXIT_POP if kind == POP else EXIT_LEAVE), state, below
-                parent = np.int64(nodes[below, 0])
-                below = np.int64(nodes[below, 1])
+                parent = int(nodes[below, 0])
+                below = int(nodes[below, 1])
                 after = find(resume_keys, resume_values, parent << 32 | result)
                 if after < 0:
                     progress[STATE], progress[WHAT] = parent, result
@@ -113,8 +113,8 @@ def advance(
             below = node_of(nodes, index, progress, chains[number, i], below)
             if below < 0:
                 return NEED_NODES, state, below
-        state = np.int64(chains[number, chains[number, 0]])
-        if kind == GO or kind == POP:
+        state = int(chains[number, chains[number, 0]])
+        if kind in (GO, POP):
             return ALIVE, state, below
 
 
@@ -141,11 +141,11 @@ def read(
     while progress[NODE] < stop:
         status, state, below = advance(
             table, rows, native, chains, nodes, index, resume_keys, resume_values, progress,
-            progress[PART], progress[BELOW], np.int64(data[progress[NODE]]),
+            progress[PART], progress[BELOW], int(data[progress[NODE]]),
         )  # fmt: skip
-        if status == ALIVE or status == EXIT_POP:
+        if status in (ALIVE, EXIT_POP):
             progress[NODE] += 1
-        if status == ALIVE or status == NATIVE:
+        if status in (ALIVE, NATIVE):
             progress[PART], progress[BELOW] = state, below
         if status != ALIVE:
             return status
@@ -214,18 +214,18 @@ def walk(
     node = progress[NODE]
     for part in range(progress[PART], parts.shape[0]):
         if node < 0:
-            node = np.int64(parts[part, 0])
+            node = int(parts[part, 0])
             if node >= parts[part, 1]:
-                node = np.int64(-1)
+                node = -1
                 continue
             path[depth[node], 0], path[depth[node], 1] = start, below
         while node < parts[part, 1]:
             d = depth[node]
-            state, under = np.int64(path[d, 0]), np.int64(path[d, 1])
+            state, under = int(path[d, 0]), int(path[d, 1])
             row = rows[state]
-            code = np.int64(table[row, byte[node]]) if row >= 0 else np.int64(UNKNOWN)
+            code = int(table[row, byte[node]]) if row >= 0 else int(UNKNOWN)
             if code == DEAD and native[state] != NO_ROW and progress[SKIP] != WALK_OPEN_NOTE_DEAD:
-                node = np.int64(end[node])
+                node = int(end[node])
                 continue
             status = ALIVE
             if code & 7 == GO_ONE and code > 0 and native[state] != NO_ROW:  # by far the most: no call
@@ -233,11 +233,11 @@ def walk(
             else:
                 status, state, under = advance(
                     table, rows, native, chains, nodes, index, resume_keys, resume_values, progress,
-                    state, under, np.int64(byte[node]),
+                    state, under, int(byte[node]),
                 )  # fmt: skip
             if status == ALIVE:
                 if native[state] == SETTLED and progress[SKIP]:
-                    node = np.int64(end[node])
+                    node = int(end[node])
                     continue
                 for i in range(first[node], first[node + 1]):
                     token = tokens[i]
@@ -248,7 +248,7 @@ def walk(
                         natives[count, 0], natives[count, 1] = node + 1, end[node]
                         natives[count, 2], natives[count, 3] = state, under
                         progress[NATIVES] = count + 1
-                    node = np.int64(end[node])
+                    node = int(end[node])
                 else:
                     path[d + 1, 0], path[d + 1, 1] = state, under
                     node += 1
@@ -295,268 +295,6 @@ def walk(
                     natives[count, 0], natives[count, 1] = node, end[node]
                     natives[count, 2], natives[count, 3] = state, under
                     progress[NATIVES] = count + 1
-            node = np.int64(end[node])
-        node = np.int64(-1)
-    return ALIVE
-
-
-@compiled(
-    "int64(uint8[::1], int64[::1], int64, int64, uint8[::1], int64, uint8[::1], int32[::1], int32[::1], int32[::1],"
-    " int32[:, ::1], int32[:, ::1], uint32[::1], int32[:, ::1], int32[:, ::1], int64[::1])"
-)
-def descend(
-    texts: NDArray[np.uint8],
-    offsets: NDArray[np.int64],
-    low: int,
-    read: int,
-    chosen: NDArray[np.uint8],
-    wanted: int,
-    byte: NDArray[np.uint8],
-    end: NDArray[np.int32],
-    first: NDArray[np.int32],
-    tokens: NDArray[np.int32],
-    parts: NDArray[np.int32],
-    rows: NDArray[np.int32],
-    out: NDArray[np.uint32],
-    exits: NDArray[np.int32],
-    found: NDArray[np.int32],
-    progress: NDArray[np.int64],
-) -> int:
-    """Find tokens that are a proper prefix of what is left of some texts, and note where whole texts end.
-
-    Args:
-        texts: the texts of a table one after the other, sorted; none is a prefix of another.
-        offsets: int64 [texts + 1].
-        low: first text; all have what was read in common.
-        read: how many bytes of each have been read.
-        chosen: uint8 [n], of the texts from `low` on.
-        wanted: texts for which `chosen` is this are looked for.
-        byte: of the `Trie`, like the next three.
-        end: of the `Trie`.
-        first: of the `Trie`.
-        tokens: of the `Trie`.
-        parts: int32 [parts, 2], rows of siblings to begin at.
-        rows: int32 [longest + 2, 2], for the walk: in the row at each depth, where the search is and the end.
-        out: uint32 [words], to which the tokens are added, unless `found` takes them.
-        exits: int32 [n, 4] takes (first trie node after the text, node after, number of the text, its last node).
-        found: int32 [m, 2] takes (text from `low` on, token) for each of its tokens; or empty.
-        progress: int64 [PROGRESS]; NATIVES counts `found`.
-
-    Returns:
-        The number of exits.
-    """
-    count = 0
-    for part in range(parts.shape[0]):
-        matched = 0  # bytes of the text before that were found
-        before, before_stop = np.int64(-1), np.int64(-1)
-        rows[0, 0], rows[0, 1] = parts[part, 0], parts[part, 1]
-        for i in range(chosen.shape[0]):
-            if chosen[i] != wanted:
-                continue
-            start = offsets[low + i] + read
-            length = offsets[low + i + 1] - start
-            d = 0
-            if before >= 0 and found.shape[0] == 0:
-                while d < length and before + d < before_stop and texts[before + d] == texts[start + d]:
-                    d += 1
-            before, before_stop = start, start + length
-            if d > matched:
-                continue  # the byte that was not found is in this text too
-            matched = d
-            if found.shape[0]:
-                rows[0, 0] = parts[part, 0]
-            while d < length:
-                value = texts[start + d]
-                at, stop = rows[d, 0], rows[d, 1]
-                while at < stop and byte[at] < value:
-                    at = end[at]
-                rows[d, 0] = at
-                if at >= stop or byte[at] != value:
-                    break
-                d += 1
-                if d == length:
-                    exits[count, 0], exits[count, 1], exits[count, 2], exits[count, 3] = at + 1, end[at], low + i, at
-                    count += 1
-                    break
-                for k in range(first[at], first[at + 1]):
-                    token = tokens[k]
-                    if found.shape[0]:
-                        found[progress[NATIVES], 0], found[progress[NATIVES], 1] = i, token
-                        progress[NATIVES] += 1
-                        if progress[NATIVES] == found.shape[0]:
-                            return count
-                    else:
-                        out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
-                matched = d
-                rows[d, 0], rows[d, 1] = at + 1, end[at]
-    return count
-
-
-@compiled("void(int32[::1], int32[::1], int32[::1], uint32[::1])")
-def add_nodes(
-    at: NDArray[np.int32], first: NDArray[np.int32], tokens: NDArray[np.int32], out: NDArray[np.uint32]
-) -> None:
-    """Set the bits of the tokens that end at some trie nodes."""
-    for n in range(at.shape[0]):
-        for i in range(first[at[n]], first[at[n] + 1]):
-            token = tokens[i]
-            out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
-
-
-@compiled("void(int32[::1], uint32[::1])")
-def add_tokens(listed: NDArray[np.int32], out: NDArray[np.uint32]) -> None:
-    """Set the bits of some tokens."""
-    for i in range(listed.shape[0]):
-        token = listed[i]
-        out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
-
-
-@compiled("int64(uint32[::1], uint32[::1], int32[::1])")
-def take_tokens(out: NDArray[np.uint32], base: NDArray[np.uint32], listed: NDArray[np.int32]) -> int:
-    """List the tokens of `out` that are not in `base`, and clear `out`; if there is no room for them, do neither.
-
-    Returns:
-        How many there are.
-    """
-    count = 0
-    for word in range(out.shape[0]):
-        more = np.int64(out[word]) & ~np.int64(base[word])
-        while more:
-            more &= more - 1
-            count += 1
-    if count > listed.shape[0]:
-        return count
-    at = 0
-    for word in range(out.shape[0]):
-        more = np.int64(out[word]) & ~np.int64(base[word])
-        out[word] = 0
-        while more:
-            low = more & -more
-            position = 0
-            for shift in (16, 8, 4, 2, 1):
-                if low >> shift:
-                    position += shift
-                    low >>= shift
-            listed[at] = word * 32 + position
-            at += 1
-            more &= more - 1
-    return count
-
-
-@compiled(
-    "int64(int32[:, ::1], int32[::1], int64, uint8[::1], int64, int64, int64, int64[::1], uint8[::1], int32[::1],"
-    " int32[::1], int32[::1], int32[::1], int32[:, ::1], int32[:, ::1], int32[:, ::1], int32[:, ::1])"
-)
-def count_walk(
-    table: NDArray[np.int32],
-    rows: NDArray[np.int32],
-    loop: int,
-    leaves: NDArray[np.uint8],
-    start: int,
-    low: int,
-    high: int,
-    progress: NDArray[np.int64],
-    byte: NDArray[np.uint8],
-    depth: NDArray[np.int32],
-    end: NDArray[np.int32],
-    first: NDArray[np.int32],
-    tokens: NDArray[np.int32],
-    parts: NDArray[np.int32],
-    path: NDArray[np.int32],
-    found: NDArray[np.int32],
-    exits: NDArray[np.int32],
-) -> int:
-    """Walk parts of the trie with an item that is repeated; see `counted.Counted`.
-
-    Args:
-        table: int32 [rows, 256], codes.
-        rows: int32 [states], the row of each state, or -1.
-        loop: state between items.
-        leaves: uint8 [256], 1 for the bytes that come after the last item.
-        start: state before the parts: `loop`, or within an item.
-        low: least number of items that end or begin from here on.
-        high: largest number of them.
-        progress: int64 [PROGRESS]; EXITS counts exits, NATIVES counts `found`.
-        byte: of the `Trie`, like the next four.
-        depth: of the `Trie`.
-        end: of the `Trie`.
-        first: of the `Trie`.
-        tokens: of the `Trie`.
-        parts: int32 [parts, 2].
-        path: int32 [longest + 2, 2], (state, items) before the byte at each depth.
-        found: int32 [vocab, 2] takes (token, items that it needs).
-        exits: int32 [n, 4] takes (trie node, node after, items, -1) where the last item has ended.
-
-    Returns:
-        ALIVE when done, or NEED_STEP.
-    """
-    node = progress[NODE]
-    for part in range(progress[PART], parts.shape[0]):
-        if node < 0:
-            node = np.int64(parts[part, 0])
-            if node >= parts[part, 1]:
-                node = np.int64(-1)
-                continue
-            path[depth[node], 0] = start
-            path[depth[node], 1] = 0 if start == loop else 1
-        while node < parts[part, 1]:
-            d = depth[node]
-            state, items = np.int64(path[d, 0]), np.int64(path[d, 1])
-            if state == loop:
-                if leaves[byte[node]]:
-                    if items >= low:
-                        count = progress[EXITS]
-                        exits[count, 0], exits[count, 1] = node, end[node]
-                        exits[count, 2], exits[count, 3] = items, -1
-                        progress[EXITS] = count + 1
-                    node = np.int64(end[node])
-                    continue
-                items += 1
-            row = rows[state]
-            code = table[row, byte[node]] if row >= 0 else np.int32(UNKNOWN)
-            if code == UNKNOWN:
-                progress[PART], progress[NODE] = part, node
-                progress[STATE], progress[WHAT] = state, byte[node]
-                return NEED_STEP
-            if code == DEAD or items > high:
-                node = np.int64(end[node])
-                continue
-            for i in range(first[node], first[node + 1]):
-                count = progress[NATIVES]
-                found[count, 0], found[count, 1] = tokens[i], items
-                progress[NATIVES] = count + 1
-            path[d + 1, 0], path[d + 1, 1] = code >> KIND_BITS, items
-            node += 1
-        node = np.int64(-1)
-    return ALIVE
-
-
-@compiled("int64(int32[:, ::1], int32[::1], int64, uint8[::1], int64[::1], uint8[::1], int64)")
-def count_read(
-    table: NDArray[np.int32],
-    rows: NDArray[np.int32],
-    loop: int,
-    leaves: NDArray[np.uint8],
-    progress: NDArray[np.int64],
-    data: NDArray[np.uint8],
-    stop: int,
-) -> int:
-    """Read ``data[progress[NODE]:stop]`` from state ``progress[PART]`` up to a byte of `leaves` between items; counts
-    the items that begin in ``progress[EXITS]``. Returns ALIVE, DEAD_END, EXIT_LEAVE or NEED_STEP.
-    """
-    while progress[NODE] < stop:
-        state, next_byte = progress[PART], data[progress[NODE]]
-        if state == loop and leaves[next_byte]:
-            return EXIT_LEAVE
-        row = rows[state]
-        code = table[row, next_byte] if row >= 0 else np.int32(UNKNOWN)
-        if code == UNKNOWN:
-            progress[STATE], progress[WHAT] = state, next_byte
-            return NEED_STEP
-        if code == DEAD:
-            return DEAD_END
-        if state == loop:
-            progress[EXITS] += 1
-        progress[PART] = code >> KIND_BITS
-        progress[NODE] += 1
+            node = int(end[node])
+        node = -1
     return ALIVE

@@ -26,7 +26,7 @@ META = {
 PIECES = [
     '{"',
     ' {"',
-    ': [',
+    ": [",
     '":',
     '": ',
     '","',
@@ -206,7 +206,11 @@ def test_json_schema_test_suite(draft: str, least: int) -> None:
         {"items": {"type": "string", "pattern": "^(?:ab|[a-n]{2,5})$"}},
         {"type": "array", "items": {"enum": ["a", "name", 12, "kin"]}, "uniqueItems": True},
         {"type": "array", "items": {"type": ["string", "integer"], "not": {"enum": ["kin", 12]}}},
-        {"type": "object", "unevaluatedProperties": False, "anyOf": [{"properties": {"a": {"type": "null"}}}, {"properties": {"kind": True}}]},
+        {
+            "type": "object",
+            "unevaluatedProperties": False,
+            "anyOf": [{"properties": {"a": {"type": "null"}}}, {"properties": {"kind": True}}],
+        },
     ],
     ids=json.dumps,
 )
