@@ -125,6 +125,8 @@ def schemas() -> st.SearchStrategy[Any]:
                 "minProperties": st.integers(0, 2),
                 "maxProperties": st.integers(2, 3),
                 "dependentRequired": st.dictionaries(names, st.lists(names, max_size=1), max_size=1),
+                "dependentSchemas": st.dictionaries(names, inner, max_size=1),
+                "unevaluatedProperties": st.one_of(inner, st.just(False)),
             },
         )
         arrays = st.fixed_dictionaries(
@@ -135,6 +137,9 @@ def schemas() -> st.SearchStrategy[Any]:
                 "contains": inner,
                 "minItems": st.integers(0, 2),
                 "maxItems": st.integers(2, 3),
+                "minContains": st.integers(0, 2),
+                "maxContains": st.integers(1, 2),
+                "unevaluatedItems": st.one_of(inner, st.just(False)),
             },
         )
         combined = st.one_of(
@@ -142,6 +147,8 @@ def schemas() -> st.SearchStrategy[Any]:
             st.fixed_dictionaries({"allOf": some}),
             st.fixed_dictionaries({"oneOf": some}),
             st.fixed_dictionaries({"not": inner}),
+            st.fixed_dictionaries({"oneOf": st.lists(objects, min_size=2, max_size=3)}),
+            st.fixed_dictionaries({"not": objects, "type": st.just("object")}),
             st.fixed_dictionaries({"if": inner, "then": inner}, optional={"else": inner}),
         )
         return st.one_of(

@@ -27,6 +27,7 @@ class Limits:
         max_width: alternatives that one expression may have open at once: what an ambiguous grammar runs into. How
             deep an output nests is not limited: a level takes the memory of a few expression nodes.
         max_search: states visited to prove a conjunction non-empty, or to find a shortest completion.
+        max_seconds: of one compilation, or of finding one mask or one step of a JSON schema's matcher.
         max_depth: nesting depth of a JSON schema.
         max_mask_bytes: bytes of token masks kept per grammar (the least recently used go first; never an error).
         max_forced: bytes that `forced_bytes` returns at most (never an error).
@@ -42,6 +43,7 @@ class Limits:
     max_work: int = 1_000_000
     max_width: int = 20_000
     max_search: int = 50_000
+    max_seconds: float = 5.0
     max_depth: int = 64
     max_mask_bytes: int = 16 << 20
     max_forced: int = 1_024

@@ -6,6 +6,8 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, Literal, TypeVar, cast
 
 from sgl_like.errors import ConstraintError, ConstraintTooComplex
@@ -189,12 +191,18 @@ class GrammarCompiler:
             raise ConstraintError(f"a choice is not valid Unicode: {error}") from None
         return self._compile(("choices", *encoded), "the list of choices", lambda pool: pool.strings(encoded))
 
+    def in_background(self, compile: Callable[..., G], *args: Any, **options: Any) -> Future[G]:
+        """Compile without waiting, in a thread: ``compiler.in_background(compiler.compile_regex, "a+")``."""
+        return _threads().submit(compile, *args, **options)
+
     def _compile(
         self, key: tuple[str | bytes, ...], name: str, convert: Callable[[Pool], Node]
     ) -> CompiledGrammar:
         def build() -> CompiledGrammar:
             pool = Pool(self.limits)
+            pool.start_clock()
             begin = convert(pool)
+            pool.stop_clock()
             if begin is EMPTY:
                 raise ConstraintError(f"{name} allows no output at all")
             pool.forget()
@@ -228,6 +236,11 @@ class GrammarCompiler:
             len(self._grammars) > self.limits.max_grammars or total > self.limits.max_cache_bytes
         ):
             total -= self._grammars.popitem(last=False)[1].nbytes
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="sgl-like-compile")
 
 
 def _dump(value: Any, name: str) -> str:

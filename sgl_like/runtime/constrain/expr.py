@@ -12,6 +12,8 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from itertools import count
+from math import inf
+from time import monotonic
 from typing import Any
 
 from sgl_like.errors import ConstraintTooComplex
@@ -63,6 +65,7 @@ class Pool:
         self._kept: OrderedDict[Hashable, Node] = OrderedDict()
         self._made = 2
         self._stop = 0
+        self._deadline = inf
         self.start_work()
 
     def __len__(self) -> int:
@@ -71,6 +74,14 @@ class Pool:
     def start_work(self) -> None:
         """Begin a new unit of work with a fresh budget."""
         self._stop = self._made + self.limits.max_work
+
+    def start_clock(self) -> None:
+        """From now on there are `max_seconds` for making nodes."""
+        self._deadline = monotonic() + self.limits.max_seconds
+
+    def stop_clock(self) -> None:
+        """There is no deadline any more."""
+        self._deadline = inf
 
     def forget(self) -> None:
         """Drop the memos, and with them every node that nobody else holds."""
@@ -96,6 +107,8 @@ class Pool:
             raise ConstraintTooComplex(
                 f"the constraint needs more than {self.limits.max_work} expression nodes"
             )
+        if not self._made & 1023 and monotonic() > self._deadline:
+            raise ConstraintTooComplex(f"the constraint takes more than {self.limits.max_seconds} s")
         self._nodes[key] = node
         return node
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sgl_like.errors import ConstraintError
+from sgl_like.errors import ConstraintError, ConstraintTooComplex
 from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.compiler import GrammarCompiler
 from tests.support.constrain_vocab import make_vocabulary
@@ -37,3 +37,20 @@ def test_grammars_are_cached_and_evicted() -> None:
     assert compiler.compile_regex("a") is not first
     tight = GrammarCompiler(VOCABULARY, Limits(max_cache_bytes=1))
     assert tight.compile_regex("a") is tight.compile_regex("a")
+
+
+def test_a_runaway_is_stopped_and_nothing_else_suffers() -> None:
+    compiler = GrammarCompiler(VOCABULARY, Limits(max_seconds=0.0))
+    slow = {"type": "string", "pattern": "^(?:[a-f]{3,9}x){2,9}$", "maxLength": 40}
+    matcher = compiler.compile_json_schema(slow).matcher()
+    with pytest.raises(ConstraintTooComplex, match=r"more than 0\.0 s"):
+        matcher.accept_bytes(b'"')
+    assert compiler.compile_regex("a+").matcher().accept_bytes(b"a")
+
+
+def test_compiling_in_the_background() -> None:
+    compiler = GrammarCompiler(VOCABULARY)
+    future = compiler.in_background(compiler.compile_json_schema, {"type": "null"}, whitespace="any")
+    assert future.result(10).matcher().accept_bytes(b" null")
+    with pytest.raises(ConstraintError):
+        compiler.in_background(compiler.compile_regex, "(").result(10)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, ClassVar
 
+from sgl_like.runtime.constrain.pushdown.following import Next, next_value, possible, settler
 from sgl_like.runtime.constrain.pushdown.formula import FALSE, TRUE, Formula, Leaf
 from sgl_like.runtime.constrain.pushdown.frame import Become, Frame, Leave, Result
 from sgl_like.runtime.constrain.pushdown.keywords import at
 from sgl_like.runtime.constrain.pushdown.leaves import InArray, Running
 from sgl_like.runtime.constrain.pushdown.syntax import AFTER, FIRST, End, Members
-from sgl_like.runtime.constrain.pushdown.values import Env, Next, Start, next_value, running, settler
+from sgl_like.runtime.constrain.pushdown.values import Env, Start, running
 
 
 def array_frames(env: Env, must: Formula, watch: tuple[Formula, ...]) -> tuple[Frame, ...] | None:
@@ -74,7 +75,10 @@ class Array(Frame):
 
     def with_items(self, phase: int) -> tuple[Frame, ...] | None:
         """The array and the punctuation on top of it; None if it can neither end nor go on."""
-        close, more = self._ends(self.must), self._next() is not None
+        close = self._ends(self.must)
+        if phase == FIRST and not close and not self.leads_on():
+            return None
+        more = self._next() is not None
         if not close and not more:
             return None
         style = self.env.style
@@ -85,12 +89,26 @@ class Array(Frame):
         if result is End.CLOSE:
             return Leave(tuple(self._ends(each) for each in self.watch))
         found = self._next()
-        assert found is not None
+        if found is None:
+            return None
         value = found.value if self.unique is None else Gate(found.value)
         return Become((InItem(self.env, found, self.unique), value))
 
+    def leads_on(self) -> bool:
+        """Whether the array can end, now or later; True if that is not found out, or not now."""
+        env, must = self.env, self.must
+        if not env.exact or self._ends(must):
+            return True
+        if isinstance(must, InArray) and must.part.contains is None and self.unique is None:
+            part = must.part
+            places = range(must.count, min(part.low, part.prefix_length + 1))
+            if part.high is None or part.low <= part.high:
+                return all(possible(env, part.child(i)) for i in places)
+        style = env.style
+        return env.leads_on(self, Members(style, FIRST, False, False, True, style.spaces))
+
     def _next(self) -> Next | None:
-        known = self.env.keys
+        known = self.env.rough if self.env.searching else self.env.keys
         if self not in known:
             known[self] = self._find_next()
         found: Next | None = known[self]
@@ -107,7 +125,19 @@ class Array(Frame):
         if must is FALSE:
             return None
         other = TRUE if self.unique is None else self.unique.others(env)
-        return next_value(env, must, tuple(env.formulas.map(each, advance) for each in self.watch), other)
+        watch = tuple(env.formulas.map(each, advance) for each in self.watch)
+
+        def leads_on(found: Next, result: tuple[bool, ...] | None) -> bool:
+            item = InItem(env, found, self.unique)
+            if result is None:
+                return env.leads_on(item, found.value if self.unique is None else Gate(found.value))
+            after = item.after(result)
+            return after is not None and after.leads_on()
+
+        item = next_value(env, must, watch, leads_on, other)
+        if item is not None and self.unique is not None and not leads_on(item, None):
+            return None  # what may come after the item depends on its text
+        return item
 
     def _ends(self, formula: Formula) -> bool:
         def end(leaf: Leaf) -> Formula:
@@ -128,14 +158,21 @@ class InItem(Frame):
     def resume(self, result: Result) -> Become | None:
         """The item has ended. That it is `unique`, and must not come again, only its reader knows."""
         assert isinstance(result, tuple)
+        after = self.after(result)
+        if after is None or (self.next.waiting and not after.leads_on()):
+            return None
+        frames = after.with_items(AFTER)
+        return None if frames is None else Become(frames)
+
+    def after(self, result: tuple[bool, ...]) -> Array | None:
+        """The array after an item that ended with `result`, which is not among those that must not come again."""
         env, found = self.env, self.next
         change = settler(env, found.waiting, result)
         must = env.formulas.map(found.must, change)
         if must is FALSE:
             return None
         watch = tuple(env.formulas.map(each, change) for each in found.watch)
-        frames = Array(env, must, watch, self.unique).with_items(AFTER)
-        return None if frames is None else Become(frames)
+        return Array(env, must, watch, self.unique)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +186,8 @@ class Gate(Frame):
 def without(array: Array, members: Members, unique: Unique) -> tuple[Frame, ...] | None:
     """An array, and the punctuation above it, when an item has come; None if it is a dead end."""
     exact = replace(array, unique=unique)
+    if not exact.leads_on():
+        return None
     more = exact._next() is not None
     if members.more and not more and members.phase != AFTER:
         return None

@@ -13,15 +13,17 @@ from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.expr import Pool
 from sgl_like.runtime.constrain.pushdown.arrays import array_frames
 from sgl_like.runtime.constrain.pushdown.completion import Completions
+from sgl_like.runtime.constrain.pushdown.following import checked_start
 from sgl_like.runtime.constrain.pushdown.formula import Formula, Formulas
 from sgl_like.runtime.constrain.pushdown.frame import Frame
+from sgl_like.runtime.constrain.pushdown.judge import SearchJudge
 from sgl_like.runtime.constrain.pushdown.machine import Machine
 from sgl_like.runtime.constrain.pushdown.matcher import PushdownGrammar, PushdownMatcher
 from sgl_like.runtime.constrain.pushdown.objects import object_frames
 from sgl_like.runtime.constrain.pushdown.scalars import Library, Scalars
 from sgl_like.runtime.constrain.pushdown.schema import Document
 from sgl_like.runtime.constrain.pushdown.syntax import Root, Spaces, Style
-from sgl_like.runtime.constrain.pushdown.values import Env, Start, start
+from sgl_like.runtime.constrain.pushdown.values import Env, Start
 from sgl_like.runtime.constrain.pushdown.walker import Scratch
 from sgl_like.runtime.constrain.regex import search_to_expr
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
@@ -86,8 +88,9 @@ class JsonCompiler:
         self._library: Library | None = None
         self._scratch = Scratch(vocabulary)
         self._free: dict[Style, Env] = {}
-        self._machine = Machine(vocabulary, self.lock, self._scratch)
-        self.completions = Completions(self._machine, self.limits)
+        self._machine = Machine(vocabulary, self.limits, self.lock, self._scratch)
+        self._judge = SearchJudge()
+        self.completions = Completions(self._machine, self.limits, self._judge)
         self.grammars: weakref.WeakKeyDictionary[CompiledFrames, PushdownGrammar] = (
             weakref.WeakKeyDictionary()
         )
@@ -98,11 +101,12 @@ class JsonCompiler:
         if self.nbytes > self.limits.max_machine_bytes:
             self.pool.forget()
             self._free.clear()
+            self._judge.forget()
             self.grammars.clear()
             for env in list(self._envs):
                 env.forget()
-            self._machine = Machine(self.vocabulary, self.lock, self._scratch)
-            self.completions = Completions(self._machine, self.limits)
+            self._machine = Machine(self.vocabulary, self.limits, self.lock, self._scratch)
+            self.completions = Completions(self._machine, self.limits, self._judge)
             _give_back()
         return self._machine
 
@@ -120,7 +124,13 @@ class JsonCompiler:
             ConstraintTooComplex: a limit was reached.
         """
         with self.lock:
-            value, documents = self.value([schema], style, lenient)
+            self.pool.start_clock()
+            try:
+                value, documents = self.value([schema], style, lenient)
+            finally:
+                self.pool.stop_clock()
+            if not value.alive:
+                raise ConstraintError("the JSON schema allows no output at all")
             frames: tuple[Frame, ...] = (Root(), value)
             if style.spaces:
                 frames = (*frames, Spaces(style.spaces))
@@ -128,13 +138,16 @@ class JsonCompiler:
             return CompiledFrames(self, frames, document.unique, document.dropped)
 
     def value(self, schemas: list[Any], style: Style, lenient: bool) -> tuple[Start, list[Document]]:
-        """The frame before a value that is valid under one of some schemas. The caller holds the lock."""
+        """The frame before a value that is valid under one of some schemas, if it is `alive`. The caller holds the
+        lock.
+        """
         if self._library is None:
             self._library = Library(self.pool)
         free = self._free.get(style)
         if free is None:
             free = self._free[style] = Env(self.pool, Formulas(), Scalars(self._library), style)
             free.open = (object_frames, array_frames)
+            free.judge = self._judge
         env = Env(self.pool, Formulas(), Scalars(self._library), style, free)
         env.open = free.open
         self._envs.add(env)
@@ -145,7 +158,7 @@ class JsonCompiler:
         ways: list[Formula] = [
             document.schema(schema, "", "") for document, schema in zip(documents, schemas, strict=True)
         ]
-        return start(env, env.formulas.any_of(ways)), documents
+        return checked_start(env, env.formulas.any_of(ways)), documents
 
     def _refuse(self, keyword: str, value: Any) -> str | None:
         """Why the value of a keyword cannot be enforced; None if it can."""

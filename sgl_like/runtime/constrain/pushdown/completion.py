@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from sgl_like.errors import ConstraintError, ConstraintTooComplex
 from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.pushdown.frame import Frame
+from sgl_like.runtime.constrain.pushdown.judge import SearchJudge
 from sgl_like.runtime.constrain.pushdown.machine import Machine, Stack
 from sgl_like.runtime.constrain.pushdown.search import Finder, Search, Spent
 from sgl_like.runtime.constrain.pushdown.ways import NEVER
@@ -44,11 +45,13 @@ class Completions:
     Args:
         machine: whose stacks are completed; its lock is held meanwhile.
         limits: `max_search` bounds the nodes of a search.
+        judge: of the constraints; it rests while a search runs.
     """
 
-    def __init__(self, machine: Machine, limits: Limits) -> None:
+    def __init__(self, machine: Machine, limits: Limits, judge: SearchJudge | None = None) -> None:
         self._machine = machine
         self._limits = limits
+        self._judge = judge or SearchJudge()
         self._finder = Finder(None)
 
     def of(self, stack: Stack) -> bytes:
@@ -62,21 +65,11 @@ class Completions:
             texts = {each.depth: each.text for each in stack.items or ()}
             with self._machine.lock:
                 try:
-                    stack.completion = self._find(self._machine.frames(stack), texts)
+                    with self._judge.resting():
+                        stack.completion = self._find(self._machine.frames(stack), texts)
                 except RecursionError:
                     raise ConstraintTooComplex("the constraint is nested too deeply") from None
         return stack.completion
-
-    def can_end(self, frames: tuple[Frame, ...], budget: int) -> bool | None:
-        """Whether some frames, bottom first, can end at all; None if that was not found out with this budget.
-
-        The caller holds the lock of the machine.
-        """
-        self._finder.left = budget
-        try:
-            return not isinstance(Search(self._finder, frames).get(0, NEVER - 1), int)
-        except Spent:
-            return None
 
     def _find(self, frames: tuple[Frame, ...], texts: Mapping[int, bytes]) -> bytes:
         if self._finder.size > _REMEMBERED:

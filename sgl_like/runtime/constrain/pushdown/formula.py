@@ -93,11 +93,13 @@ class Formulas:
     ) -> Formula:
         kept: dict[Formula, None] = {}
         todo = list(parts)
-        for part in todo:
+        todo.reverse()
+        while todo:
+            part = todo.pop()
             if part is absorbing:
                 return absorbing
             if isinstance(part, kind):
-                todo.extend(part.parts)
+                todo.extend(reversed(part.parts))
             elif part is not neutral:
                 kept[part] = None
         if any(isinstance(part, Not) and part.part in kept for part in kept):
@@ -157,21 +159,22 @@ class Formulas:
 
         return go(formula)
 
-    def at_most(self, formula: Formula, bound: Callable[[Leaf], Formula]) -> Formula:
-        """A formula that is implied by `formula`, given that each leaf implies its bound."""
+    def bound(self, formula: Formula, of: Callable[[Leaf, bool], Formula], upper: bool = True) -> Formula:
+        """A formula that is implied by `formula`, or, if not `upper`, that implies it; `of` says so of each leaf."""
         if isinstance(formula, And):
-            return self.all_of(self.at_most(part, bound) for part in formula.parts)
+            return self.all_of(self.bound(part, of, upper) for part in formula.parts)
         if isinstance(formula, Or):
-            return self.any_of(self.at_most(part, bound) for part in formula.parts)
-        if isinstance(formula, Leaf):
-            return bound(formula)
-        return FALSE if formula is FALSE else TRUE
+            return self.any_of(self.bound(part, of, upper) for part in formula.parts)
+        if isinstance(formula, Not):
+            return self.negate(self.bound(formula.part, of, not upper))
+        return of(formula, upper) if isinstance(formula, Leaf) else formula
 
 
 def leaves(formulas: Iterable[Formula]) -> Iterator[Leaf]:
-    """Every leaf once."""
+    """Every leaf once, in order."""
     seen: set[Formula] = set()
     todo = list(formulas)
+    todo.reverse()
     while todo:
         formula = todo.pop()
         if formula in seen:

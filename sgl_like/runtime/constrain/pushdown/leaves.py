@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sgl_like.runtime.constrain.pushdown.formula import FALSE, TRUE, Formula, Leaf
-from sgl_like.runtime.constrain.pushdown.keywords import at
-from sgl_like.runtime.constrain.pushdown.schema import ARRAY, OBJECT, Own, Schema
+from sgl_like.runtime.constrain.pushdown.schema import Schema
 
 if TYPE_CHECKING:
     from sgl_like.runtime.constrain.pushdown.evaluators import Evaluator
@@ -16,12 +15,6 @@ if TYPE_CHECKING:
 
 Watch = tuple[str, Any]
 """What has to be known of a key: ("pattern", its text) or ("names", the schema of ``propertyNames``)."""
-
-
-_UNEVALUATED: dict[str, tuple[str, Literal["properties", "items"]]] = {
-    "object": ("unevaluatedProperties", "properties"),
-    "array": ("unevaluatedItems", "items"),
-}
 
 
 class Verdict(Leaf):
@@ -61,6 +54,10 @@ class Running(Leaf):
         """What it becomes when verdicts are known."""
         return self
 
+    def decide(self, env: Env, gone: Callable[[str], bool]) -> Formula:
+        """TRUE or FALSE, if it is that whatever comes yet, given which names cannot; as far as is plain to see."""
+        return self
+
     def held(self) -> Iterable[Formula]:
         """Formulas that it holds."""
         return ()
@@ -91,6 +88,28 @@ class ObjectPart:
         self.watch: tuple[Watch, ...] = tuple(("pattern", each) for each in raw.get("patternProperties", ()))
         self.name_watch: Watch | None = ("names", schema) if "propertyNames" in raw else None
         self._children: dict[Any, Formula] = {}
+        self._limited: tuple[str, ...] | None = None
+        self.limits_others = bool(self.watch) or any(
+            raw.get(keyword, True) not in (True, {}) for keyword in ("additionalProperties", "propertyNames")
+        )
+
+    @property
+    def limited(self) -> tuple[str, ...]:
+        """Names whose values may not be anything."""
+        if self._limited is None:
+            sub = self.schema.sub
+            self._limited = tuple(name for name in self.properties if sub("properties", name) is not TRUE)
+        return self._limited
+
+    def needed(self, seen: frozenset[str]) -> set[str] | frozenset[str]:
+        """Names that still have to come."""
+        if not self.dependent:
+            return self.required - seen
+        needed = set(self.required)
+        for name, others in self.dependent.items():
+            if name in seen:
+                needed.update(others)
+        return needed - seen
 
     def child(self, name: str | None, flags: Mapping[Watch, bool]) -> Formula:
         """What the value of a property has to be; FALSE if its name is not allowed."""
@@ -134,25 +153,33 @@ class InObject(Running):
 
     def missing(self) -> list[str]:
         """Names that still have to come, in order."""
-        needed = set(self.part.required)
-        for name, others in self.part.dependent.items():
-            if name in self.seen:
-                needed.update(others)
-        return [name for name in self.part.names if name in needed and name not in self.seen]
+        needed = self.part.needed(self.seen)
+        return [name for name in self.part.names if name in needed] if needed else []
+
+    def decide(self, env: Env, gone: Callable[[str], bool]) -> Formula:
+        """See `Running.decide`."""
+        part = self.part
+        needed = part.needed(self.seen)
+        if needed:
+            return FALSE if any(gone(name) for name in needed) else self
+        if part.limits_others or part.high is not None or self.count < part.low:
+            return self
+        for name, others in part.dependent.items():
+            if not (name in self.seen or gone(name) or self.seen.issuperset(others)):
+                return self
+        return TRUE if all(gone(name) for name in part.limited) else self
 
     def ends(self) -> bool:
         """See `Running.ends`."""
         part = self.part
-        return (
-            part.required <= self.seen
-            and self.count >= part.low
-            and all(self.seen.issuperset(v) for k, v in part.dependent.items() if k in self.seen)
-        )
+        if self.count < part.low or not part.required <= self.seen:
+            return False
+        return not part.dependent or not part.needed(self.seen)
 
 
 def in_object(env: Env, part: ObjectPart, seen: frozenset[str], count: int) -> Formula:
     """The leaf in this state, or FALSE if there are too many properties, or no room for those that have to come."""
-    if part.high is not None and part.high - count < len(part.required - seen):
+    if part.high is not None and part.high - count < len(part.needed(seen)):
         return FALSE
     count = min(count, max(part.low, (part.high or 0) + 1)) if part.counts else 0
 
@@ -177,6 +204,7 @@ class ArrayPart:
         self.low = int(raw.get("minItems", 0))
         self.high = int(raw["maxItems"]) if "maxItems" in raw else None
         self.unique = raw.get("uniqueItems", False) is True
+        self.limits_rest = raw.get(self.rest, True) not in (True, {})
         self.contains = schema.sub("contains") if "contains" in raw else None
         self.contains_low = int(raw.get("minContains", 1)) if self.contains is not None else 0
         self.contains_high = (
@@ -202,10 +230,14 @@ class InArray(Running):
 
     def item(self, env: Env) -> Formula:
         """See `Running.item`."""
+        from sgl_like.runtime.constrain.pushdown.following import possible
+
         part, f = self.part, env.formulas
         child = verdict(env, part.child(self.count))
         after = in_array(env, part, self.count + 1, self.hits)
-        if part.contains is not None:
+        if part.contains is not None and possible(
+            env, f.all_of((part.child(self.count), part.contains)), apart=True
+        ):
             hit = verdict(env, part.contains)
             counted = in_array(env, part, self.count + 1, self.hits + 1)
             after = f.any_of((f.all_of((hit, counted)), f.all_of((f.negate(hit), after))))
@@ -225,6 +257,9 @@ def in_array(env: Env, part: ArrayPart, count: int, hits: int) -> Formula:
     if part.high is None:
         count = min(count, max(part.prefix_length, part.low))
     hits = min(hits, max(part.contains_low, (part.contains_high or 0) + 1))
+    endless = part.high is None and part.contains_high is None and not (part.unique or part.limits_rest)
+    if endless and count >= max(part.prefix_length, part.low) and hits >= part.contains_low:
+        return TRUE  # nothing makes it false any more
 
     def make() -> InArray:
         leaf = InArray()
@@ -273,6 +308,12 @@ class Unevaluated(Running):
         """See `Running.settle`."""
         return self._after(env, change, self.count)
 
+    def decide(self, env: Env, gone: Callable[[str], bool]) -> Formula:
+        """See `Running.decide`."""
+        return self._after(
+            env, lambda leaf: leaf.decide(env, gone) if isinstance(leaf, Running) else leaf, self.count
+        )
+
     def held(self) -> Iterable[Formula]:
         """See `Running.held`."""
         return self.conditions
@@ -306,68 +347,3 @@ def unevaluated(
 def _running(leaf: Leaf) -> Running:
     assert isinstance(leaf, Running)
     return leaf
-
-
-def begin(env: Env, schema: Schema, kind: str) -> Formula:
-    """What a schema's own assertions become when the value turns out to be an ``"object"`` or an ``"array"``."""
-    key = (schema, kind)
-    found = env.begun.get(key)
-    if found is None:
-        found = env.begun[key] = _begin(env, schema, kind)
-    return found
-
-
-def _begin(env: Env, schema: Schema, kind: str) -> Formula:
-    raw, f = schema.raw, env.formulas
-    if kind not in schema.types:
-        return FALSE
-    parts: list[Formula] = []
-    for keyword, values in (("enum", raw.get("enum")), ("const", [raw["const"]] if "const" in raw else None)):
-        if values is not None:
-            constants = (
-                constant(schema, value, at(schema.pointer, keyword, i))
-                for i, value in enumerate(values)
-                if isinstance(value, dict if kind == "object" else list)
-            )
-            parts.append(
-                f.any_of([f.map(each, lambda leaf: begin_own(env, leaf, kind)) for each in constants])
-            )
-    if kind == "object":
-        if any(keyword in raw for keyword in OBJECT) or "dependencies" in raw:
-            parts.append(in_object(env, ObjectPart(env, schema), frozenset(), 0))
-    elif any(keyword in raw for keyword in ARRAY):
-        parts.append(in_array(env, ArrayPart(schema), 0, 0))
-    keyword, which = _UNEVALUATED[kind]
-    if keyword in raw:
-        evaluators = schema.evaluators(which)
-        conditions = tuple(
-            f.map(each.condition, lambda leaf: begin_own(env, leaf, kind)) for each in evaluators
-        )
-        parts.append(unevaluated(env, evaluators, schema.sub(keyword), conditions, 0))
-    return f.all_of(parts)
-
-
-def begin_own(env: Env, leaf: Leaf, kind: str) -> Formula:
-    """`begin` for a leaf of a formula about a whole value."""
-    assert isinstance(leaf, Own)
-    return begin(env, leaf.schema, kind)
-
-
-def constant(schema: Schema, value: Any, pointer: str) -> Formula:
-    """A schema of exactly this object or array."""
-    raw: dict[str, Any]
-    if isinstance(value, dict):
-        raw = {
-            "type": "object",
-            "properties": {name: {"const": each} for name, each in value.items()},
-            "required": list(value),
-            "additionalProperties": False,
-        }
-    else:
-        raw = {
-            "type": "array",
-            "prefixItems": [{"const": each} for each in value],
-            "minItems": len(value),
-            "maxItems": len(value),
-        }
-    return schema.document.keep(raw, pointer + "#const", schema.base)

@@ -13,6 +13,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
+from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.pushdown import bits, native_walk, walk
 from sgl_like.runtime.constrain.pushdown.arrays import Gate
 from sgl_like.runtime.constrain.pushdown.expressions import Counted
@@ -52,15 +53,20 @@ class Machine:
 
     Args:
         vocabulary: whose tokens are read.
+        limits: `max_seconds` bounds one mask, or one step.
         lock: held while frames are asked anything, if they have something in common with those of other machines.
         scratch: to share with other machines of the same lock.
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, lock: threading.RLock | None = None, scratch: Scratch | None = None
+        self,
+        vocabulary: Vocabulary,
+        limits: Limits,
+        lock: threading.RLock | None = None,
+        scratch: Scratch | None = None,
     ) -> None:
         self.vocabulary = vocabulary
-        self.tables = Tables()
+        self.tables = Tables(limits.max_seconds)
         self.lock = lock or threading.RLock()
         self._masks = Masks(self, scratch or Scratch(vocabulary))
         self._stacks: dict[tuple[int, int, tuple[Open, ...] | None], Stack] = {}
@@ -127,8 +133,9 @@ class Machine:
         return after
 
     def read(self, stack: Stack, data: bytes) -> Stack | None:
-        """The stack after some bytes, or None."""
+        """The stack after some bytes, or None. Raises ConstraintTooComplex if it takes too long."""
         with self.lock:
+            self.tables.start_clock()
             if stack.items is not None:
                 return self._read_items(stack, data)
             status, _, state, below = self._read(stack.state.number, stack.below, data)
@@ -237,9 +244,11 @@ class Machine:
 
         Raises:
             ConstraintError: no token can come.
+            ConstraintTooComplex: it takes too long.
         """
         if stack.base is None or stack.more is None:
             with self.lock:
+                self.tables.start_clock()
                 stack.base, stack.more = self._masks.find(stack)
         return stack.base, stack.more
 

@@ -25,7 +25,7 @@ class Needs:
         choices = self._choices(object.must)
         if choices is None or object.env.style.any_order:
             return choices
-        places = object._shape().places
+        places = object.first.places
         last = max(places[name] for name in choices)
         return frozenset(name for name, place in places.items() if object.place <= place <= last)
 
@@ -98,7 +98,7 @@ def late(formula: Formula, object: Object) -> bool:
     if isinstance(formula, Or):
         return all(late(part, object) for part in formula.parts)
     if isinstance(formula, InObject):
-        places = object._shape().places
+        places = object.first.places
         return any(places.get(name, -1) < object.place for name in formula.missing())
     return False
 

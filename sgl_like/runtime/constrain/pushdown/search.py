@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from heapq import heappop, heappush
 from itertools import count
 
@@ -220,6 +220,7 @@ class Search(Ways):
         depth: how deep containers may nest above it.
         texts: if the containers in it were begun before the search: for frames (by number) that are items of arrays
             whose items are unique, what has come of them.
+        alive: if all that matters is whether there is a way: of which objects and arrays at the bottom it is known.
     """
 
     def __init__(
@@ -228,8 +229,11 @@ class Search(Ways):
         frames: tuple[Frame, ...],
         depth: int | None = None,
         texts: Mapping[int, bytes] | None = None,
+        alive: Callable[[Frame], bool] | None = None,
     ) -> None:
         self._finder = finder
+        self._alive = alive
+        self._last: _Node | None = None
         self._open = texts is not None
         self._depth = finder.depth if depth is None else depth
         self._order = count()
@@ -318,7 +322,27 @@ class Search(Ways):
         self._end_at(_Node(node.frame, None, cost, node, way.data), result)
 
     def _end_at(self, node: _Node, result: Result) -> None:
+        self._last = node
         heappush(self._ready, (node.cost, next(self._order), Way(node.path(), result)))
+
+    def passed(self) -> Iterator[Frame]:
+        """Frames at the bottom on the way to the last end that was found."""
+        node = self._last
+        while node is not None:
+            if node.below is not None and node.below.rest is None and isinstance(node.frame, Members):
+                yield node.below.frame
+            node = node.before
+
+    def _leads_on(self, node: _Node) -> bool:
+        below = node.below
+        if (
+            self._alive is None
+            or below is None
+            or below.rest is not None
+            or not isinstance(node.frame, Members)
+        ):
+            return False
+        return self._alive(below.frame)
 
     def _push(
         self, frames: tuple[Frame, ...], below: _Below | None, cost: int, before: _Node | None, data: bytes
@@ -326,7 +350,7 @@ class Search(Ways):
         for frame in frames[:-1]:
             below = self._cell(frame, below)
         node = _Node(frames[-1], below, cost, before, data)
-        if node.frame.accepting:
+        if node.frame.accepting or (before is not None and self._leads_on(node)):
             self._end_at(node, None)
         elif not self._known(node):
             self._later(node, 0, 0)

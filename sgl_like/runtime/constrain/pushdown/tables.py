@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import inf
+from time import monotonic
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sgl_like.errors import ConstraintTooComplex
 from sgl_like.runtime.constrain.pushdown import walk
 from sgl_like.runtime.constrain.pushdown.frame import Action, Frame, Go, Leave, Pop, Result
 
@@ -35,10 +38,15 @@ class State:
 class Tables:
     """States, what they do with bytes and results, and stack nodes. Not thread-safe.
 
+    Args:
+        max_seconds: how long frames may be asked since `start_clock`.
+
     The frames of one machine are numbered once; they get a row when they first read a byte.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_seconds: float) -> None:
+        self._max_seconds = max_seconds
+        self._deadline = inf
         self.table = np.zeros((256, 256), dtype=np.int32)
         self.rows = np.full(256, -1, dtype=np.int32)
         self.native = np.zeros(256, dtype=np.uint8)
@@ -74,6 +82,10 @@ class Tables:
             self.table, self.rows, self.native, self.chains, self.nodes, self.index, self.resume_keys,
             self.resume_values, self.progress,
         )  # fmt: skip
+
+    def start_clock(self) -> None:
+        """The time for one step begins."""
+        self._deadline = monotonic() + self._max_seconds
 
     def frame(self, number: int) -> Frame:
         """The frame of a state."""
@@ -218,6 +230,8 @@ class Tables:
 
     def provide(self, status: int) -> None:
         """What a loop said it needs. `progress` stays as it is, but for the number of nodes."""
+        if monotonic() > self._deadline:
+            raise ConstraintTooComplex(f"one step of the constraint takes more than {self._max_seconds} s")
         saved = self.progress.copy()
         if status == walk.NEED_STEP:
             self.fill(int(self.progress[walk.STATE]), int(self.progress[walk.WHAT]))

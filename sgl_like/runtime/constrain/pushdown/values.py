@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
 
 from sgl_like.runtime.constrain import derive
 from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, Concat, Node, Pool, Strings
@@ -15,21 +16,35 @@ from sgl_like.runtime.constrain.pushdown.formula import (
     Formulas,
     Leaf,
     leaves,
-    required_leaves,
 )
 from sgl_like.runtime.constrain.pushdown.frame import Action, Become, Frame, Go, Result
-from sgl_like.runtime.constrain.pushdown.leaves import Running, Verdict, begin_own
+from sgl_like.runtime.constrain.pushdown.leaves import Running
+from sgl_like.runtime.constrain.pushdown.opening import begin_own
 from sgl_like.runtime.constrain.pushdown.scalars import KINDS, Scalars
-from sgl_like.runtime.constrain.pushdown.schema import Own, Schema
+from sgl_like.runtime.constrain.pushdown.schema import Schema
 from sgl_like.runtime.constrain.pushdown.syntax import Style
 from sgl_like.runtime.constrain.pushdown.texts import Texts
 
 KIND_MASKS = {kind: sum(1 << b for b, k in KINDS.items() if k == kind) for kind in KINDS.values()}
 NO_START = ALL_BYTES & ~sum(1 << b for b in (0x7B, 0x5B, *KINDS))
 _MOST_TEXTS = 1 << 14
-_LOOK_AHEAD = 2
 _ENTRY_BYTES = 600
 SCALARS = ("string", "number", "literal")
+
+
+class Judge(Protocol):
+    """Finds out by searching whether frames can end."""
+
+    busy: bool
+    """Whether a search is running."""
+
+    def apart(self) -> AbstractContextManager[None]:
+        """For searches within a search, of which it knows nothing."""
+
+    def can_end(self, frames: tuple[Frame, ...], alive: Callable[[Frame], bool] | None) -> bool | None:
+        """Whether some frames, bottom first, can end; None if that takes too long to find out. `alive` tells of objects
+        or arrays at the bottom if it is known that they can.
+        """
 
 
 class Env:
@@ -56,18 +71,44 @@ class Env:
         self.shapes: dict[Any, Any] = {}
         self.keys: dict[Any, Any] = {}
         self.open: tuple[Any, Any] = (None, None)
-        self.looking = 0
+        self.judge: Judge | None = free.judge if free is not None else None
+        self.judged: dict[Any, Any] = {}
+        self.rough: dict[Any, Any] = {}
+        self.possible: dict[Formula, bool] = {}
+
+    @property
+    def exact(self) -> bool:
+        """Whether what leads nowhere is to be found out by searching: not within a search, which sees it anyway."""
+        return self.judge is not None and not self.judge.busy
+
+    @property
+    def searching(self) -> bool:
+        """Whether a search is running."""
+        return self.judge is not None and self.judge.busy
+
+    def leads_on(self, *frames: Frame, alive: Callable[[Frame], bool] | None = None) -> bool:
+        """Whether some frames, bottom first, can end; True if that is not found out, or not now. Remembered for the
+        lowest. See `Judge.can_end` for `alive`.
+        """
+        judge = self.judge
+        if judge is None or judge.busy:
+            return True
+        found = self.judged.get(frames[0])
+        if found is None:
+            found = self.judged[frames[0]] = judge.can_end(frames, alive) is not False
+        return bool(found)
 
     def forget(self) -> None:
         """Drop what can be worked out again."""
-        for known in (self.starts, self.shapes, self.keys):
+        for known in (self.starts, self.shapes, self.keys, self.rough, self.judged, self.possible):
             known.clear()
         self.scalars.forget()
 
     @property
     def nbytes(self) -> int:
         """Approximate bytes of memory held."""
-        return _ENTRY_BYTES * (len(self.starts) + len(self.keys) + len(self.shapes) + len(self.formulas))
+        known = (self.starts, self.keys, self.shapes, self.formulas, self.judged, self.rough, self.possible)
+        return _ENTRY_BYTES * sum(len(each) for each in known)
 
 
 class Text(NamedTuple):
@@ -141,10 +182,11 @@ class Start(Frame):
 
     @property
     def alive(self) -> bool:
-        """Whether a value may come, as far as can be seen `_LOOK_AHEAD` levels down."""
+        """Whether a value may come; True if that takes too long to find out."""
         if any(each is not None for each in self.scalars):
             return True
-        return any(self._frames(i) is not None for i in range(2) if self.containers[i] is not None)
+        opened = [each for each in self.containers if each is not None]
+        return bool(opened) and opened[0].env.leads_on(self)
 
     @property
     def nbytes(self) -> int:
@@ -202,61 +244,6 @@ def _open(env: Env, must: Formula, watch: tuple[Formula, ...], kind: str) -> Ope
     return Opened(env, opened, tuple(env.formulas.map(each, change) for each in watch))
 
 
-def possible(env: Env, formula: Formula) -> bool:
-    """Whether a value may satisfy `formula`, as far as can be told by looking a few levels down."""
-    if formula is TRUE or formula is FALSE:
-        return formula is TRUE
-    if isinstance(formula, Own) and not ("enum" in formula.schema.raw or "const" in formula.schema.raw):
-        return True
-    if env.looking > _LOOK_AHEAD:
-        return True
-    env.looking += 1
-    try:
-        return start(env, formula).alive
-    finally:
-        env.looking -= 1
-
-
-class Next(NamedTuple):
-    """A container while its next value is read: formulas with `Verdict` leaves, and those that are watched."""
-
-    must: Formula
-    watch: tuple[Formula, ...]
-    waiting: tuple[Verdict, ...]
-    value: Start
-
-
-def next_value(env: Env, must: Formula, watch: tuple[Formula, ...], besides: Formula = TRUE) -> Next | None:
-    """What the value has to be for `must` to become true, and `besides`; and what is only watched because it decides
-    other leaves.
-    """
-    needed = required_leaves(must)
-
-    def bound(leaf: Leaf) -> Formula:
-        return leaf.child if isinstance(leaf, Verdict) else TRUE
-
-    child = env.formulas.all_of((env.formulas.at_most(must, bound), besides))
-    waiting = tuple(leaf for leaf in verdicts(must, *watch) if leaf not in needed)
-    if child is FALSE or not (waiting or possible(env, child)):
-        return None
-    watched = tuple(leaf.child for leaf in waiting)
-    return Next(must, watch, waiting, start(env, child, watched))
-
-
-def verdicts(*formulas: Formula) -> list[Verdict]:
-    """The verdicts in formulas, those that leaves hold included."""
-    found: dict[Verdict, None] = {}
-    todo = list(formulas)
-    while todo:
-        batch, todo = todo, []
-        for leaf in leaves(batch):
-            if isinstance(leaf, Verdict):
-                found[leaf] = None
-            elif isinstance(leaf, Running):
-                todo.extend(leaf.held())
-    return list(found)
-
-
 def running(*formulas: Formula) -> list[Running]:
     """The running assertions in formulas, those that leaves hold included."""
     found: dict[Running, None] = {}
@@ -268,16 +255,3 @@ def running(*formulas: Formula) -> list[Running]:
                 found[leaf] = None
                 todo.extend(leaf.held())
     return list(found)
-
-
-def settler(env: Env, waiting: tuple[Verdict, ...], result: tuple[bool, ...]) -> Callable[[Leaf], Formula]:
-    """What leaves become when the value has ended."""
-    known = dict(zip(waiting, result, strict=True))
-
-    def change(leaf: Leaf) -> Formula:
-        if isinstance(leaf, Verdict):
-            return TRUE if known.get(leaf, True) else FALSE
-        assert isinstance(leaf, Running)
-        return leaf.settle(env, change)
-
-    return change

@@ -530,3 +530,8 @@ def test_evaluators() -> None:
     assert found["/anyOf/1"].evaluates("x2", ["^x"]) and not found["/anyOf/1"].evaluates("y", ["^y"])
     assert found["/else"].evaluates(None) and not found[""].evaluates(None)
     assert root.evaluators("items") == []
+
+
+def test_the_table_in_the_documentation_is_the_code_s() -> None:
+    text = (Path(__file__).parents[4] / "docs/json_schema.md").read_text("utf-8")
+    assert text.endswith(f"\n\n{markdown()}\n")
