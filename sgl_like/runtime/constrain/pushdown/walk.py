@@ -206,7 +206,7 @@ def walk(
         exits: int32 [n, 4] takes (first trie node, node after, result, node whose tokens end there or -1) where the
             frame above the barrier ends.
         natives: int32 [n, 4] takes (first trie node, node after, state, stack node) where a native frame is to read,
-            and with state DEAD, if SKIP says so, where nothing can be read.
+            and with state DEAD, if SKIP says so, where the frame does not go on.
 
     Returns:
         ALIVE when done, or NEED_*: what must be provided before calling again.
@@ -256,12 +256,12 @@ def walk(
             if status >= NEED_STEP:
                 progress[PART], progress[NODE] = part, node
                 return status
-            if status == DEAD_END and progress[SKIP] == WALK_OPEN_NOTE_DEAD:
+            if progress[SKIP] == WALK_OPEN_NOTE_DEAD and status in (DEAD_END, EXIT_POP, EXIT_LEAVE):
                 count = progress[NATIVES]
                 natives[count, 0], natives[count, 1] = node, end[node]
                 natives[count, 2], natives[count, 3] = DEAD, BARRIER
                 progress[NATIVES] = count + 1
-            elif status == EXIT_POP:
+            if status == EXIT_POP:
                 count = progress[EXITS]
                 exits[count, 0], exits[count, 1] = node + 1, end[node]
                 exits[count, 2], exits[count, 3] = progress[WHAT], node

@@ -205,6 +205,8 @@ def test_json_schema_test_suite(draft: str, least: int) -> None:
         {"items": {"type": "string", "maxLength": 3, "minLength": 2}, "minItems": 2},
         {"items": {"type": "string", "pattern": "^(?:ab|[a-n]{2,5})$"}},
         {"type": "array", "items": {"enum": ["a", "name", 12, "kin"]}, "uniqueItems": True},
+        {"oneOf": [{"maximum": 8}, {"maximum": -2}]},
+        {"type": ["string", "number"], "not": {"enum": ["a", "kin", "name", 1, 12.5]}},
         {"type": "array", "items": {"type": ["string", "integer"], "not": {"enum": ["kin", 12]}}},
         {
             "type": "object",
