@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
+from sgl_like.errors import ConstraintError
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 __all__ = ["Follower", "Place", "forced_tokens"]
@@ -81,7 +82,11 @@ def _decide(grammar: Follower[S], state: S, previous: int | None) -> list[int]:
     after = grammar.read(state, forced)
     assert after is not None
     tokens = tokens[: _undecided(grammar, tokens, forced, after)]
-    for probe in _probes(grammar, after) if tokens else ():
+    try:
+        probes = _probes(grammar, after) if tokens else []
+    except ConstraintError:  # no continuation was found within the limits: nothing can be said of the tokens
+        return []
+    for probe in probes:
         other = _continue(grammar.vocabulary, before, previous, forced + probe)
         differing = (i for i, (a, b) in enumerate(zip(tokens, other, strict=False)) if a != b)
         tokens = tokens[: next(differing, min(len(tokens), len(other)))]

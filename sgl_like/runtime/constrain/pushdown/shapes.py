@@ -93,7 +93,9 @@ class Shape:
         return [tuple(i == j for i in range(count)) for j in range(-1, count)]
 
     def other(self, wanted: frozenset[tuple[bool, ...]]) -> Frame | None:
-        """The frame, after the quote, of keys that bring one of some verdicts; it reads known names too."""
+        """The frame, after the quote, of keys that bring one of some verdicts; it may read known names too, but never
+        only them.
+        """
         if wanted not in self._others:
             pool = self.env.pool
             key = edge(pool, self.env.scalars.plain["string"], 0x22)[1]
@@ -105,6 +107,9 @@ class Shape:
                     negative = [each for each, flag in zip(self.nodes, flags, strict=True) if not flag]
                     ways.append(derive.conjoin(pool, [key, *positive], negative if exact else ()))
                 node = pool.alt(ways)
+                known = [text for text in self.table.texts if derive.matches(pool, node, text)]
+                if known:
+                    node = derive.conjoin(pool, [node], [pool.strings(known)])
             self._others[wanted] = None if node is EMPTY else Scalar(pool, node, self.nodes)
         return self._others[wanted]
 

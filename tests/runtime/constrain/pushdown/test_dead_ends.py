@@ -45,6 +45,9 @@ REFUSED: list[tuple[Any, Style, bytes]] = [
     ({"minItems": 3, "prefixItems": [True], "items": False}, ANY, b"["),
     ({"contains": {"type": "integer"}, "prefixItems": [True], "items": {"type": "string"}}, ANY, b'["'),
     ({"contains": {"required": ["b"], "properties": {"b": False}, "type": "object"}}, ANY, b"["),
+    # Names that come as undeclared ones too.
+    ({"patternProperties": {"^ab$": True}, "required": ["ab"], "additionalProperties": False}, ANY, b'{"ab":1,'),
+    ({"propertyNames": {"enum": ["a"]}, "properties": {"a": True}}, ANY, b'{"a":1,'),
     # Decided assertions.
     ({"type": "array", "minItems": 2, "not": {"contains": {"type": "integer"}}}, ANY, b"[1,"),
     ({"uniqueItems": True, "minItems": 3, "items": {"enum": [1, [1]]}}, ANY, b"["),
