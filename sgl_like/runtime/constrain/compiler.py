@@ -54,6 +54,8 @@ class CompiledGrammar:
         return self._automaton.states
 
 
+_WEIGHED_EVERY = 16
+_LEAST_WEIGHED = 16 << 20
 G = TypeVar("G", CompiledGrammar, CompiledFrames)
 
 
@@ -71,6 +73,7 @@ class GrammarCompiler:
         self._lock = threading.Lock()
         self._grammars: OrderedDict[tuple[str | bytes, ...], CompiledGrammar | CompiledFrames] = OrderedDict()
         self._json = JsonCompiler(vocab, self.limits)
+        self._added = 0
 
     def compile_regex(self, pattern: str) -> CompiledGrammar:
         """Outputs for which ``re.fullmatch(pattern, output)`` matches. Errors: see `regex.regex_to_expr`."""
@@ -231,10 +234,13 @@ class GrammarCompiler:
 
     def _evict(self) -> None:
         """Drop the grammars used least recently, but never the newest, until the others fit."""
+        while len(self._grammars) > max(self.limits.max_grammars, 1):
+            self._grammars.popitem(last=False)
+        self._added += 1
+        if self._added % _WEIGHED_EVERY and self.limits.max_cache_bytes >= _LEAST_WEIGHED:
+            return  # asking all of them how large they are takes longer than compiling one
         total = sum(grammar.nbytes for grammar in self._grammars.values())
-        while len(self._grammars) > 1 and (
-            len(self._grammars) > self.limits.max_grammars or total > self.limits.max_cache_bytes
-        ):
+        while len(self._grammars) > 1 and total > self.limits.max_cache_bytes:
             total -= self._grammars.popitem(last=False)[1].nbytes
 
 

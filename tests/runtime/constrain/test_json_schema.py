@@ -274,3 +274,11 @@ def test_states_are_shared_whatever_the_order_was() -> None:
     assert first.accept_bytes(b'{"a":"x","b":"y"')
     assert second.accept_bytes(b'{"b":"zzz","a":"w"')
     assert first._stack is second._stack
+
+
+def test_what_an_integer_is_depends_on_the_draft() -> None:
+    compiler = GrammarCompiler(make_vocabulary())
+    for draft, expected in (("draft-04/schema", False), ("draft-07/schema", True)):
+        schema = {"$schema": f"http://json-schema.org/{draft}#", "type": "integer"}
+        matcher = compiler.compile_json_schema(schema).matcher()
+        assert matcher.accept_bytes(b"1.0") == expected

@@ -207,12 +207,14 @@ class Dialect:
         ref_hides: whether ``$ref`` hides the keywords beside it (draft 7 and before).
         identifier: ``$id``, or ``id`` before draft 6.
         contains_evaluates: whether items that ``contains`` matches count as evaluated.
+        decimals: whether ``1.0`` is an integer (draft 6 and after).
     """
 
     keywords: Mapping[str, Keyword]
     ref_hides: bool = False
     identifier: str = "$id"
     contains_evaluates: bool = True
+    decimals: bool = True
 
 
 def _without(names: str, *changed: Keyword) -> dict[str, Keyword]:
@@ -240,7 +242,7 @@ _DIALECTS = {
     "2019-09": Dialect(_without(_SINCE_2020, *_BOUNDS), contains_evaluates=False),
     "draft-07": (_draft7 := Dialect(_without(_SINCE_2019, *_BOUNDS), ref_hides=True)),
     "draft-06": _draft7,
-    "draft-04": (_draft4 := Dialect(_without(_SINCE_2019), ref_hides=True, identifier="id")),
+    "draft-04": (_draft4 := Dialect(_without(_SINCE_2019), ref_hides=True, identifier="id", decimals=False)),
     "draft-03": _draft4,
 }
 

@@ -59,7 +59,7 @@ class Library:
             "string": self.strings.from_schema({}, "", one_spelling=True),
             "number": self.numbers.decimal(),
         }
-        self.simple: dict[tuple[str, frozenset[str]], Node] = {}
+        self.simple: dict[tuple[str, frozenset[str], bool], Node] = {}
 
 
 class Scalars:
@@ -129,17 +129,23 @@ class Scalars:
         if not _ASSERTIONS[kind].isdisjoint(raw):
             if kind == "string":
                 return self.strings.from_schema(raw, schema.pointer, one_spelling=not _only_lengths(raw))
-            return self._numbers.from_schema(raw, types, schema.pointer)
-        found = self._simple.get((kind, types))
+            return self._number(schema, raw, types)
+        key = (kind, types, schema.dialect.decimals)
+        found = self._simple.get(key)
         if found is None:
             if kind == "literal":
                 found = self.pool.strings(text for name in types for text in LITERALS[name])
             elif kind == "string":
                 found = self.strings.from_schema({}, "")
             else:
-                found = self._numbers.from_schema({}, types, "")
-            self._simple[kind, types] = found
+                found = self._number(schema, {}, types)
+            self._simple[key] = found
         return found
+
+    def _number(self, schema: Schema, raw: Mapping[str, Any], types: frozenset[str]) -> Node:
+        if "number" not in types and not schema.dialect.decimals:
+            return self._numbers.integer(raw, schema.pointer)
+        return self._numbers.from_schema(raw, types, schema.pointer)
 
 
 def _only_lengths(raw: Mapping[str, Any]) -> bool:
