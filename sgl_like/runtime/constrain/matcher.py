@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +17,6 @@ from sgl_like.runtime.constrain.masks import MaskCache
 __all__ = ["AutomatonMatcher", "fill_masks"]
 
 _NONE: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
-_THREADS = min(4, os.cpu_count() or 1)
-_BYTES_PER_THREAD = 512 << 10
 
 
 class AutomatonMatcher:
@@ -119,63 +113,42 @@ class AutomatonMatcher:
 
 
 def fill_masks(matchers: Sequence[Matcher | None], out: NDArray[np.int32]) -> None:
-    """Fill one row per matcher; rows of None (no constraint) allow everything. The masks themselves are written by
-    several threads, if there is enough to write.
+    """Fill one row per matcher; rows of None (no constraint) allow everything.
+
+    Writing from several threads was measured and costs more than it gives: a mask is known or takes Python to find.
 
     Args:
         matchers: one per row of the batch.
         out: int32 [batch, ceil(vocab / 32)], C-contiguous, see `Matcher.fill_mask`.
 
     Raises:
-        ConstraintError: from the first matcher that cannot go on; no row is filled then.
+        ConstraintError: from the first matcher that cannot go on; rows before it are filled in part.
     """
-    bases: list[NDArray[np.uint32]] = [np.full(out.shape[1], -1, dtype=np.int32).view(np.uint32)]
-    numbers: dict[int, int] = {}
-    which = np.zeros(len(matchers), dtype=np.int64)
-    offsets = np.zeros(len(matchers) + 1, dtype=np.int64)
+    words = out.view(np.uint32)
+    rows: list[int] = []
     lists: list[NDArray[np.int32]] = []
     for row, matcher in enumerate(matchers):
-        offsets[row + 1] = offsets[row]
         if matcher is None:
+            out[row] = -1
             continue
-        base, more = matcher.mask_parts()
-        number = numbers.setdefault(id(base), len(bases))
-        if number == len(bases):
-            bases.append(base)
-        which[row] = number
+        words[row], more = matcher.mask_parts()
         if len(more):
+            rows.append(row)
             lists.append(more)
-            offsets[row + 1] += len(more)
-    work = np.stack(bases), which, np.concatenate(lists or [_NONE]), offsets, out.view(np.uint32)
-    rows, threads = len(matchers), min(_THREADS, out.nbytes // _BYTES_PER_THREAD)
-    if threads < 2:
-        fill_rows(*work, 0, rows)
-        return
-    bounds = [rows * i // threads for i in range(threads + 1)]
-    jobs = [_pool().submit(fill_rows, *work, low, high) for low, high in pairwise(bounds[1:])]
-    fill_rows(*work, 0, bounds[1])
-    for job in jobs:
-        job.result()
+    if lists:
+        ends = np.cumsum([len(each) for each in lists])
+        add_lists(np.concatenate(lists), ends, np.array(rows), words)
 
 
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_THREADS, thread_name_prefix="sgl-like-masks")
-
-
-@compiled("void(uint32[:, ::1], int64[::1], int32[::1], int64[::1], uint32[:, ::1], int64, int64)")
-def fill_rows(
-    bases: NDArray[np.uint32],
-    which: NDArray[np.int64],
-    tokens: NDArray[np.int32],
-    offsets: NDArray[np.int64],
-    out: NDArray[np.uint32],
-    low: int,
-    high: int,
+@compiled("void(int32[::1], int64[::1], int64[::1], uint32[:, ::1])")
+def add_lists(
+    tokens: NDArray[np.int32], ends: NDArray[np.int64], rows: NDArray[np.int64], out: NDArray[np.uint32]
 ) -> None:
-    """Write rows `low` to `high`: row i is ``bases[which[i]]`` and ``tokens[offsets[i] : offsets[i + 1]]``."""
-    for row in range(low, high):
-        out[row] = bases[which[row]]
-        for i in range(offsets[row], offsets[row + 1]):
-            token = tokens[i]
+    """Set the bits of tokens in some rows: those of ``rows[i]`` are ``tokens[ends[i - 1] : ends[i]]``."""
+    at = 0
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        while at < ends[i]:
+            token = tokens[at]
             out[row, token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+            at += 1
