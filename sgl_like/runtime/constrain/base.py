@@ -48,9 +48,9 @@ class Limits:
     max_mask_bytes: int = 16 << 20
     max_forced: int = 1_024
     max_source: int = 4 << 20
-    max_machine_bytes: int = 40 << 20
+    max_machine_bytes: int = 32 << 20
     max_whitespace: int = 20
-    max_grammars: int = 256
+    max_grammars: int = 64
     max_cache_bytes: int = 256 << 20
 
 
