@@ -19,7 +19,6 @@ __all__ = ["ALL", "Ranges", "complement", "intersect", "matching", "normalize", 
 Ranges = tuple[tuple[int, int], ...]
 
 _LAST = 0x10FFFF
-_SURROGATES = (0xD800, 0xDFFF)
 ALL: Ranges = ((0, 0xD7FF), (0xE000, _LAST))
 _LENGTHS = ((0, 0x7F), (0x80, 0x7FF), (0x800, 0xFFFF), (0x10000, _LAST))  # code points of 1, 2, 3, 4 bytes
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from sgl_like.runtime.constrain.pushdown.following import Next, next_value, possible, settler
+from sgl_like.runtime.constrain.pushdown.following import Next, ends, next_value, possible, settled
 from sgl_like.runtime.constrain.pushdown.formula import FALSE, TRUE, Formula, Leaf
 from sgl_like.runtime.constrain.pushdown.frame import Become, Frame, Leave, Result
 from sgl_like.runtime.constrain.pushdown.keywords import at
@@ -75,7 +75,7 @@ class Array(Frame):
 
     def with_items(self, phase: int) -> tuple[Frame, ...] | None:
         """The array and the punctuation on top of it; None if it can neither end nor go on."""
-        close = self._ends(self.must)
+        close = ends(self.env, self.must)
         if phase == FIRST and not close and not self.leads_on():
             return None
         more = self._next() is not None
@@ -87,7 +87,7 @@ class Array(Frame):
     def resume(self, result: Result) -> Become | Leave | None:
         """An item begins, or the array ends."""
         if result is End.CLOSE:
-            return Leave(tuple(self._ends(each) for each in self.watch))
+            return Leave(tuple(ends(self.env, each) for each in self.watch))
         found = self._next()
         if found is None:
             return None
@@ -97,7 +97,7 @@ class Array(Frame):
     def leads_on(self) -> bool:
         """Whether the array can end, now or later; True if that is not found out, or not now."""
         env, must = self.env, self.must
-        if not env.exact or self._ends(must):
+        if not env.exact or ends(env, must):
             return True
         if isinstance(must, InArray) and must.part.contains is None and self.unique is None:
             part = must.part
@@ -139,13 +139,6 @@ class Array(Frame):
             return None  # what may come after the item depends on its text
         return item
 
-    def _ends(self, formula: Formula) -> bool:
-        def end(leaf: Leaf) -> Formula:
-            assert isinstance(leaf, Running)
-            return TRUE if leaf.ends() else FALSE
-
-        return self.env.formulas.map(formula, end) is TRUE
-
 
 @dataclass(frozen=True, slots=True)
 class InItem(Frame):
@@ -166,13 +159,11 @@ class InItem(Frame):
 
     def after(self, result: tuple[bool, ...]) -> Array | None:
         """The array after an item that ended with `result`, which is not among those that must not come again."""
-        env, found = self.env, self.next
-        change = settler(env, found.waiting, result)
-        must = env.formulas.map(found.must, change)
-        if must is FALSE:
+        found = settled(self.env, self.next, result)
+        if found is None:
             return None
-        watch = tuple(env.formulas.map(each, change) for each in found.watch)
-        return Array(env, must, watch, self.unique)
+        must, watch = found
+        return Array(self.env, must, watch, self.unique)
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,9 +166,9 @@ def verdicts(*formulas: Formula) -> list[Verdict]:
     return list(found)
 
 
-def settler(env: Env, waiting: tuple[Verdict, ...], result: tuple[bool, ...]) -> Callable[[Leaf], Formula]:
-    """What leaves become when the value has ended."""
-    known = dict(zip(waiting, result, strict=True))
+def settled(env: Env, found: Next, result: tuple[bool, ...]) -> tuple[Formula, tuple[Formula, ...]] | None:
+    """What a container has to be, and what is watched of it, when the value has ended; None if it must not end so."""
+    known = dict(zip(found.waiting, result, strict=True))
 
     def change(leaf: Leaf) -> Formula:
         if isinstance(leaf, Verdict):
@@ -176,4 +176,17 @@ def settler(env: Env, waiting: tuple[Verdict, ...], result: tuple[bool, ...]) ->
         assert isinstance(leaf, Running)
         return leaf.settle(env, change)
 
-    return change
+    must = env.formulas.map(found.must, change)
+    if must is FALSE:
+        return None
+    return must, tuple(env.formulas.map(each, change) for each in found.watch)
+
+
+def ends(env: Env, formula: Formula) -> bool:
+    """Whether a formula over running assertions is true if the container ends here."""
+
+    def end(leaf: Leaf) -> Formula:
+        assert isinstance(leaf, Running)
+        return TRUE if leaf.ends() else FALSE
+
+    return env.formulas.map(formula, end) is TRUE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sgl_like.runtime.constrain.pushdown.following import Next, next_value, settler
+from sgl_like.runtime.constrain.pushdown.following import Next, ends, next_value, settled
 from sgl_like.runtime.constrain.pushdown.formula import FALSE, TRUE, And, Formula, Leaf
 from sgl_like.runtime.constrain.pushdown.frame import Become, Frame, Leave, Result
 from sgl_like.runtime.constrain.pushdown.leaves import InObject, Running, Watch
@@ -42,7 +42,7 @@ class Object(Frame):
 
     def with_members(self, phase: int) -> tuple[Frame, ...] | None:
         """The object and the punctuation on top of it; None if the object can neither end nor go on."""
-        close = self._ends(self.must)
+        close = ends(self.env, self.must)
         if phase == FIRST and not close and not self.leads_on():
             return None
         more = self.keys() is not None
@@ -54,7 +54,7 @@ class Object(Frame):
     def resume(self, result: Result) -> Become | Leave | None:
         """A key begins, or the object ends."""
         if result is End.CLOSE:
-            return Leave(tuple(self._ends(each) for each in self.watch))
+            return Leave(tuple(ends(self.env, each) for each in self.watch))
         keys = self.keys()
         return None if keys is None else Become((InKey(self), keys))
 
@@ -65,7 +65,7 @@ class Object(Frame):
     def leads_on(self) -> bool:
         """Whether the object can end, now or later; True if that is not found out, or not now."""
         env, must = self.env, self.must
-        if not env.exact or self._ends(must):
+        if not env.exact or ends(env, must):
             return True
         plain = self._plain()
         if plain is not None:
@@ -204,13 +204,6 @@ class Object(Frame):
         first = self.first
         return self.used, len(first.names) if name is None else first.places[name] + 1
 
-    def _ends(self, formula: Formula) -> bool:
-        def end(leaf: Leaf) -> Formula:
-            assert isinstance(leaf, Running)
-            return TRUE if leaf.ends() else FALSE
-
-        return self.env.formulas.map(formula, end) is TRUE
-
 
 @dataclass(frozen=True, slots=True)
 class InKey(Frame):
@@ -254,13 +247,11 @@ class InValue(Frame):
 
     def after(self, result: tuple[bool, ...]) -> Object | None:
         """The object after a value that ended with `result`."""
-        env, found = self.env, self.next
-        change = settler(env, found.waiting, result)
-        must = env.formulas.map(found.must, change)
-        if must is FALSE:
+        found = settled(self.env, self.next, result)
+        if found is None:
             return None
-        watch = tuple(env.formulas.map(each, change) for each in found.watch)
-        return Object(env, must, watch, self.used, self.place, self.first)
+        must, watch = found
+        return Object(self.env, must, watch, self.used, self.place, self.first)
 
 
 def _plain(must: Formula) -> list[InObject] | None:

@@ -533,5 +533,5 @@ def test_evaluators() -> None:
 
 
 def test_the_table_in_the_documentation_is_the_code_s() -> None:
-    text = (Path(__file__).parents[4] / "docs/json_schema.md").read_text("utf-8")
+    text = (Path(__file__).parents[4] / "sgl_like/runtime/constrain/json_schema.md").read_text("utf-8")
     assert text.endswith(f"\n\n{markdown()}\n")
