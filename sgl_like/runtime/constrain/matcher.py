@@ -115,8 +115,6 @@ class AutomatonMatcher:
 def fill_masks(matchers: Sequence[Matcher | None], out: NDArray[np.int32]) -> None:
     """Fill one row per matcher; rows of None (no constraint) allow everything.
 
-    Writing from several threads was measured and costs more than it gives: a mask is known or takes Python to find.
-
     Args:
         matchers: one per row of the batch.
         out: int32 [batch, ceil(vocab / 32)], C-contiguous, see `Matcher.fill_mask`.

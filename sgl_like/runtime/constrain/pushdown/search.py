@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 
@@ -87,7 +88,7 @@ class Finder:
             if text is not None:
                 single = single and not text.watch
                 made = ScalarWays(frame.pool, text.node, text.watch)
-                sources.append((b"", max(1, text.node.min_len), lambda made=made: made))  # type: ignore[misc]
+                sources.append((b"", max(1, text.node.min_len), partial(_given, made)))
         for which, opened in enumerate(frame.containers):
             if opened is not None and depth != 0:
                 single = single and not opened.watch
@@ -383,3 +384,7 @@ class Search(Ways):
                 return True
         like.append((node.cost, owner.used, owner.place))
         return False
+
+
+def _given(ways: Ways) -> Ways:
+    return ways

@@ -227,8 +227,8 @@ def start(env: Env, must: Formula, watch: tuple[Formula, ...] = ()) -> Start:
             nodes = tuple(env.scalars.of(each, kind, plain=True) for each in watch)
             node = env.scalars.of(must, kind, plain=bool(watch))
             texts.append(None if node is EMPTY else Text(node, nodes))
-        containers = tuple(_open(env, must, watch, kind) for kind in ("object", "array"))
-        found = env.starts[key] = Start(env.pool, tuple(texts), containers)  # type: ignore[arg-type]
+        containers = _open(env, must, watch, "object"), _open(env, must, watch, "array")
+        found = env.starts[key] = Start(env.pool, tuple(texts), containers)
     return found
 
 

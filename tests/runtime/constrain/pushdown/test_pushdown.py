@@ -11,12 +11,15 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sgl_like.errors import ConstraintError
 from sgl_like.runtime.constrain.pushdown.compile import JsonCompiler
 from sgl_like.runtime.constrain.pushdown.machine import Stack
 from sgl_like.runtime.constrain.pushdown.syntax import Style
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
+from tests.support.constrain_schemas import schemas
 
 SUITE = Path(__file__).parents[5] / "shared/bench/constraints/json-schema-test-suite/tests"
 META = {
@@ -219,8 +222,23 @@ def test_json_schema_test_suite(draft: str, least: int) -> None:
 @pytest.mark.parametrize("style", [LOOSE, Style()], ids=["any", "compact"])
 def test_masks_on_random_walks(schema: Any, style: Style) -> None:
     """Masks equal trying every token wherever random tokens lead."""
+    walk_at_random(schema, style, 6)
+
+
+@given(schema=schemas(), style=st.sampled_from([LOOSE, Style()]))
+@settings(max_examples=60)
+def test_masks_of_random_schemas(schema: Any, style: Style) -> None:
+    """The same for schemas that nobody thought of."""
+    try:
+        walk_at_random(schema, style, 2)
+    except ConstraintError as error:
+        assert "allows no output" in str(error)
+
+
+def walk_at_random(schema: Any, style: Style, times: int) -> None:
+    """Where random tokens lead, the mask is what can be read."""
     compiled, chance = compiler(), random.Random(1)
-    for _ in range(6):
+    for _ in range(times):
         stack = compiled.compile(schema, style)
         for _ in range(14):
             mask = allowed(compiled, stack) - {len(TOKENS)}
