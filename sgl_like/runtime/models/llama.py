@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sgl_like.kernels.attention import paged_attention
+from sgl_like.kernels.linear import Linear, make_linear
 from sgl_like.kernels.rms_norm import rms_norm
 from sgl_like.kernels.rotary import rotary
 from sgl_like.kernels.silu_mul import silu_mul
@@ -26,15 +27,11 @@ class LlamaLayer:
     """Weights of one block."""
 
     input_norm: Tensor
-    qkv: Tensor  # [(H + 2K) * D, hidden]
-    qkv_bias: Tensor | None
-    output: Tensor  # [hidden, H * D]
-    output_bias: Tensor | None
+    qkv: Linear  # hidden to (H + 2K) * D
+    output: Linear  # H * D to hidden
     post_norm: Tensor
-    gate_up: Tensor  # [2 * intermediate, hidden]
-    gate_up_bias: Tensor | None
-    down: Tensor  # [hidden, intermediate]
-    down_bias: Tensor | None
+    gate_up: Linear  # hidden to 2 * intermediate
+    down: Linear  # intermediate to hidden
 
 
 class Llama:
@@ -53,9 +50,9 @@ class Llama:
         self._layers = [self._load_layer(weights, i) for i in range(config.layers)]
         self._norm = weights.get("model.norm.weight", (hidden,))
         self._head = (
-            self._embedding
+            make_linear(self._embedding)
             if config.tied_embeddings
-            else weights.get("lm_head.weight", (config.vocab_size, hidden))
+            else weights.linear({"lm_head": config.vocab_size}, hidden)
         )
         self._rope = RopeTable(config, self.dtype)
 
@@ -63,20 +60,17 @@ class Llama:
         c = self.config
         at = f"model.layers.{index}."
         q, kv, wide = c.heads * c.head_dim, c.kv_heads * c.head_dim, c.intermediate_size
-        qkv = {f"{at}self_attn.{n}_proj": size for n, size in (("q", q), ("k", kv), ("v", kv))}
-        gate_up = {f"{at}mlp.{n}_proj": wide for n in ("gate", "up")}
+        heads = {f"{at}self_attn.{n}_proj": size for n, size in (("q", q), ("k", kv), ("v", kv))}
         output, down = {f"{at}self_attn.o_proj": c.hidden_size}, {f"{at}mlp.down_proj": c.hidden_size}
         return LlamaLayer(
             input_norm=weights.get(at + "input_layernorm.weight", (c.hidden_size,)),
-            qkv=weights.stack(qkv, c.hidden_size),
-            qkv_bias=weights.stack_bias(qkv, c.attention_bias),
-            output=weights.stack(output, q),
-            output_bias=weights.stack_bias(output, c.attention_bias),
+            qkv=weights.linear(heads, c.hidden_size, c.attention_bias),
+            output=weights.linear(output, q, c.attention_bias),
             post_norm=weights.get(at + "post_attention_layernorm.weight", (c.hidden_size,)),
-            gate_up=weights.stack(gate_up, c.hidden_size),
-            gate_up_bias=weights.stack_bias(gate_up, c.mlp_bias),
-            down=weights.stack(down, wide),
-            down_bias=weights.stack_bias(down, c.mlp_bias),
+            gate_up=weights.linear(
+                {f"{at}mlp.{n}_proj": wide for n in ("gate", "up")}, c.hidden_size, c.mlp_bias
+            ),
+            down=weights.linear(down, wide, c.mlp_bias),
         )
 
     def forward(self, batch: ForwardBatch, kv: KVPool) -> Tensor:
@@ -86,13 +80,12 @@ class Llama:
         eps = self.config.norm_eps
         for index, layer in enumerate(self._layers):
             x = x + self._attention(layer, index, rms_norm(x, layer.input_norm, eps), batch, kv, cos, sin)
-            gate_up = functional.linear(rms_norm(x, layer.post_norm, eps), layer.gate_up, layer.gate_up_bias)
-            x = x + functional.linear(silu_mul(gate_up), layer.down, layer.down_bias)
+            x = x + layer.down(silu_mul(layer.gate_up(rms_norm(x, layer.post_norm, eps))))
         return rms_norm(x, self._norm, eps)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token: ``[n, hidden]`` to ``[n, vocab]`` float32."""
-        return functional.linear(hidden, self._head).float()
+        return self._head(hidden).float()
 
     def _attention(
         self,
@@ -105,13 +98,11 @@ class Llama:
         sin: Tensor,
     ) -> Tensor:
         c = self.config
-        qkv = functional.linear(x, layer.qkv, layer.qkv_bias).view(
-            len(x), c.heads + 2 * c.kv_heads, c.head_dim
-        )
+        qkv = layer.qkv(x).view(len(x), c.heads + 2 * c.kv_heads, c.head_dim)
         turned = rotary(qkv[:, : c.heads + c.kv_heads], cos, sin)  # queries and keys: [T, H + K, D]
         q, k = turned[:, : c.heads], turned[:, c.heads :]
         v = qkv[:, c.heads + c.kv_heads :]
         kv.store(index, batch.slots, k, v)
         keys, values = kv.layer(index)
         out = paged_attention(q, keys, values, batch.rows, c.head_dim**-0.5)
-        return functional.linear(out.view(len(x), c.heads * c.head_dim), layer.output, layer.output_bias)
+        return layer.output(out.view(len(x), c.heads * c.head_dim))

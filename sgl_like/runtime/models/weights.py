@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sgl_like.errors import ModelLoadError
+from sgl_like.kernels.linear import Linear, make_linear
 
 INDEX_FILE = "model.safetensors.index.json"
 
@@ -51,20 +52,21 @@ class WeightSource:
             )
         return tensor.to(self.dtype).contiguous()
 
-    def stack(self, parts: Mapping[str, int], columns: int) -> Tensor:
-        """Weights of several linear layers over the same input, one below the other: ``[sum of rows, columns]``."""
-        out = torch.empty(sum(parts.values()), columns, dtype=self.dtype)
+    def linear(self, parts: Mapping[str, int], columns: int, bias: bool = False) -> Linear:
+        """Several linear layers over the same input as one, their outputs side by side.
+
+        Args:
+            parts: name of each layer and number of its outputs.
+            columns: number of inputs.
+            bias: whether they have biases.
+        """
+        weight = torch.empty(sum(parts.values()), columns, dtype=self.dtype)
         at = 0
         for name, rows in parts.items():
-            out[at : at + rows] = self.get(f"{name}.weight", (rows, columns))
+            weight[at : at + rows] = self.get(f"{name}.weight", (rows, columns))
             at += rows
-        return out
-
-    def stack_bias(self, parts: Mapping[str, int], present: bool) -> Tensor | None:
-        """Their biases one after the other, or ``None`` if the model has none."""
-        if not present:
-            return None
-        return torch.cat([self.get(f"{name}.bias", (rows,)) for name, rows in parts.items()])
+        biases = [self.get(f"{name}.bias", (rows,)) for name, rows in parts.items()] if bias else None
+        return make_linear(weight, torch.cat(biases) if biases else None)
 
 
 class SafetensorsReader:
