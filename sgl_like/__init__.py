@@ -36,6 +36,9 @@ if TYPE_CHECKING:
         DataError as DataError,
     )
     from sgl_like.errors import (
+        DeadlineExceeded as DeadlineExceeded,
+    )
+    from sgl_like.errors import (
         EngineClosedError as EngineClosedError,
     )
     from sgl_like.errors import (
@@ -114,7 +117,7 @@ if TYPE_CHECKING:
 _NAMES_OF = {
     "sgl_like.errors": (
         "ChatTemplateError", "ConfigError", "ConstraintError", "ConstraintTooComplex", "DataError",
-        "EngineClosedError", "EngineError", "ModelLoadError", "ProgramError", "PromptTooLongError",
+        "DeadlineExceeded", "EngineClosedError", "EngineError", "ModelLoadError", "ProgramError", "PromptTooLongError",
         "RequestAborted", "RequestError", "SamplingParamsError", "SglError", "UnsupportedSchemaError",
     ),
     "sgl_like.frontend.api": (

@@ -11,7 +11,8 @@
     │       └── ConstraintTooComplex     a limit on size, depth or states was reached
     ├── EngineError                 the engine cannot serve
     │   ├── EngineClosedError       the engine was shut down before or while the request ran
-    │   └── RequestAborted          the request was cancelled by its owner
+    │   ├── RequestAborted          the request was cancelled by its owner
+    │   └── DeadlineExceeded        the request was not done by its deadline
     ├── ChatTemplateError           no template, an unknown role, or a template that fails to render
     ├── DataError                   an input file of the command line cannot be read; says file, line and column
     └── ProgramError                a program failed; chained to its cause, names program, node and variable
@@ -27,6 +28,7 @@ __all__ = [
     "ConstraintError",
     "ConstraintTooComplex",
     "DataError",
+    "DeadlineExceeded",
     "EngineClosedError",
     "EngineError",
     "ModelLoadError",
@@ -98,6 +100,10 @@ class EngineClosedError(EngineError):
 
 class RequestAborted(EngineError):
     """The request was cancelled by its owner."""
+
+
+class DeadlineExceeded(EngineError):
+    """The request had not ended when its deadline (`GenerateRequest.deadline`) had passed."""
 
 
 class ChatTemplateError(SglError, ValueError):

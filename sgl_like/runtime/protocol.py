@@ -6,12 +6,13 @@ either a `FinishReason` or, if it failed, a finish reason of type ``"error"`` or
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sgl_like.errors import SglError
+from sgl_like.errors import RequestError, SglError
 from sgl_like.runtime.sampling_params import SamplingParams
 
 FinishType = Literal["stop", "length", "abort", "error"]
@@ -33,6 +34,12 @@ class GenerateRequest:
             each given everything before it. At least 1: the first token has nothing before it.
         stream: whether events are wanted before the terminal one.
         rid: request id; must be unique among requests in flight.
+        priority: requests with a larger one are admitted first; among equals the scheduler's own order holds.
+        deadline: seconds from submission after which the request ends with `DeadlineExceeded`, wherever it is.
+        namespace: requests share cached prefixes only with others of the same one (a tenant's salt).
+
+    Raises:
+        RequestError: priority, deadline or namespace is of the wrong type or out of range.
     """
 
     input_ids: Sequence[int]
@@ -40,6 +47,22 @@ class GenerateRequest:
     score_from: int | None = None
     stream: bool = False
     rid: str = field(default_factory=new_request_id)
+    priority: int = 0
+    deadline: float | None = None
+    namespace: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
+            raise RequestError(f"priority must be an integer, not {self.priority!r}")
+        if not isinstance(self.namespace, str):
+            raise RequestError(f"namespace must be a string, not {self.namespace!r}")
+        after = self.deadline
+        if after is not None and (
+            isinstance(after, bool)
+            or not isinstance(after, int | float)
+            or not (math.isfinite(after) and after > 0)
+        ):
+            raise RequestError(f"deadline must be a finite number of seconds above 0, not {after!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +91,15 @@ class FinishReason:
 class Usage:
     """Token counts of one request.
 
-    ``prompt_tokens = cached_tokens + computed prompt tokens``; ``completion_tokens = sampled + forced``.
+    ``completion_tokens = sampled + forced``. `computed_tokens` is what went through the model for this request, those
+    tokens that were computed again after it had to give up its KV counted again.
     """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     forced_tokens: int = 0
+    computed_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
