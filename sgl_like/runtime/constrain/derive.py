@@ -32,6 +32,8 @@ from sgl_like.runtime.constrain.expr import (
     Rule,
     Strings,
 )
+from sgl_like.runtime.constrain.float_multiples import edges_of
+from sgl_like.runtime.constrain.nodes import FloatMultiple
 from sgl_like.runtime.constrain.recursion import corner, left_recursion
 
 __all__ = ["conjoin", "edges", "forced", "matches", "shortest"]
@@ -141,6 +143,11 @@ def _multiple_edges(pool: Pool, node: Node) -> Edges:
     return _join(pool.after_multiple(node))
 
 
+def _float_multiple_edges(pool: Pool, node: Node) -> Edges:
+    assert isinstance(node, FloatMultiple)
+    return _join(edges_of(pool, node))
+
+
 def _rule_edges(pool: Pool, node: Node) -> Edges:
     assert isinstance(node, Rule)
     left = left_recursion(pool, node)
@@ -171,6 +178,7 @@ _EDGES: dict[type[Node], Callable[[Pool, Node], Edges]] = {
     Alt: _alt_edges,
     Both: _both_edges,
     Multiple: _multiple_edges,
+    FloatMultiple: _float_multiple_edges,
     Rule: _rule_edges,
     Corner: _corner_edges,
 }

@@ -100,7 +100,12 @@ class Pool:
         self._kept.move_to_end(key)
         return found
 
-    def _add(self, key: Hashable, node: Node, nullable: bool, min_len: int, max_len: int = UNLIMITED) -> Node:
+    def known(self, key: Hashable) -> Node | None:
+        """The node of a key, if somebody holds it."""
+        return self._nodes.get(key)
+
+    def add(self, key: Hashable, node: Node, nullable: bool, min_len: int, max_len: int = UNLIMITED) -> Node:
+        """Remember a new node of a key that is not known, and what is to be known of it."""
         node.serial, node.nullable, node.min_len, node.max_len = self._made, nullable, min_len, max_len
         self._made += 1
         if self._made > self._stop:
@@ -121,7 +126,7 @@ class Pool:
             return found
         node = Bytes()
         node.mask = mask
-        return self._add(mask, node, False, 1, 1)
+        return self.add(mask, node, False, 1, 1)
 
     def byte_range(self, low: int, high: int) -> Node:
         """One byte from `low` to `high`, both included."""
@@ -148,7 +153,7 @@ class Pool:
             return found
         node = Strings()
         node.strings = strings
-        return self._add(strings, node, not strings[0], min(map(len, strings)), max(map(len, strings)))
+        return self.add(strings, node, not strings[0], min(map(len, strings)), max(map(len, strings)))
 
     def concat(self, head: Node, tail: Node) -> Node:
         """`head` then `tail`."""
@@ -194,7 +199,7 @@ class Pool:
         node = Concat()
         node.head, node.tail = head, tail
         longest = min(head.max_len + tail.max_len, UNLIMITED)
-        return self._add(key, node, head.nullable and tail.nullable, head.min_len + tail.min_len, longest)
+        return self.add(key, node, head.nullable and tail.nullable, head.min_len + tail.min_len, longest)
 
     def alt(self, items: Iterable[Node]) -> Node:
         """Any one of `items`. Merges byte sets, finite sets, equal tails and touching counts."""
@@ -253,7 +258,7 @@ class Pool:
         node = Alt()
         node.items = tuple(kept)
         shortest, longest = min(n.min_len for n in kept), max(n.max_len for n in kept)
-        return self._add(key, node, any(n.nullable for n in kept), shortest, longest)
+        return self.add(key, node, any(n.nullable for n in kept), shortest, longest)
 
     def _join_heads(self, items: list[Node]) -> list[Node]:
         """Rb | Rc = R(b | c) for rules: what keeps S = aSb | aSc | x from having 2**n alternatives after n letters."""
@@ -300,7 +305,7 @@ class Pool:
         node = Repeat()
         node.item, node.low, node.high = item, low, high
         longest = UNLIMITED if high is None else min(high * item.max_len, UNLIMITED)
-        return self._add(key, node, low == 0, low * item.min_len, longest)
+        return self.add(key, node, low == 0, low * item.min_len, longest)
 
     def optional(self, item: Node) -> Node:
         """`item` or nothing."""
@@ -336,12 +341,11 @@ class Pool:
         node = Both()
         node.positive, node.negative = positives, negatives
         node.live = True if nullable or (not negatives and _has_multiple(positives)) else None
-        return self._add(key, node, nullable, shortest, longest)
+        return self.add(key, node, nullable, shortest, longest)
 
     def multiple(self, divisor: Divisor, value: int = 0, left: int | None = None) -> Node:
         """The rest of a decimal number that is a multiple of `divisor`; see `Multiple`."""
-        if divisor.quotient is None:
-            value %= divisor.modulus
+        value %= divisor.modulus
         if left is not None and not divisor.is_live(value, left):
             return EMPTY
         if left == 0:
@@ -352,8 +356,8 @@ class Pool:
             return found
         node = Multiple()
         node.divisor, node.value, node.left = divisor, value, left
-        needed, after = divisor.least_digits(value, left), divisor.places - (left or 0)
-        return self._add(key, node, needed == 0 and divisor.has(value, after), needed)
+        needed = divisor.least_digits(value, left)
+        return self.add(key, node, needed == 0, needed)
 
     def after_multiple(self, node: Multiple) -> list[tuple[int, Node]]:
         """(byte set, what follows) of `node`: a minus sign is passed over."""
@@ -370,7 +374,7 @@ class Pool:
         """A new rule, unequal to every other one. `build` gives its body, not `EMPTY`, when it is first needed."""
         node = Rule()
         node.name, node.left, node._body, node._build = name, None, None, build
-        self._add(("rule", self._made), node, nullable, min_len)
+        self.add(("rule", self._made), node, nullable, min_len)
         return node
 
     def corner(self, base: Rule, goal: Rule, nullable: bool, min_len: int) -> Node:
@@ -381,7 +385,7 @@ class Pool:
             return found
         node = Corner()
         node.base, node.goal = base, goal
-        return self._add(key, node, nullable, min_len)
+        return self.add(key, node, nullable, min_len)
 
 
 def _has_multiple(positives: tuple[Node, ...]) -> bool:
@@ -393,4 +397,4 @@ def _has_multiple(positives: tuple[Node, ...]) -> bool:
         return False
     assert isinstance(multiple, Multiple)
     has_point = multiple.left is not None or not multiple.divisor.places
-    return multiple.divisor.quotient is None and has_point and multiple.min_len <= digits.max_len
+    return has_point and multiple.min_len <= digits.max_len

@@ -6,7 +6,7 @@ bound on one side at most `MAX_DIGITS` digits are written, so that no model can 
 
 `multipleOf` is decided by remainders in decimal arithmetic, without rounding. Where the divisor is a float that is
 not a sum of powers of two (0.01), a number also has to pass the test that Python's `jsonschema` makes in floats;
-some multiples do not (0.07): no checker refuses what is written here.
+some multiples do not (0.07): no checker refuses what is written here. Those numbers are in `float_multiples`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 from sgl_like.errors import UnsupportedSchemaError
 from sgl_like.runtime.constrain.derive import conjoin
 from sgl_like.runtime.constrain.expr import EMPTY, EPSILON, Divisor, Node, Pool
+from sgl_like.runtime.constrain.float_multiples import DIGITS, FloatMultiples, start_of
 from sgl_like.runtime.constrain.pushdown.keywords import at
 
 __all__ = ["MAX_DIGITS", "Numbers"]
 
 MAX_DIGITS = 64
-_FLOAT_DIGITS = 15
 _MORE_ZEROS = 4  # zeros that may be written without need: 2.0000
 
 
@@ -39,7 +39,7 @@ class Bound(NamedTuple):
 class Form(NamedTuple):
     """How decimals are written: at most `places` of them, and whether there have to be some."""
 
-    places: int = _FLOAT_DIGITS
+    places: int = DIGITS
     has_point: bool = False
 
 
@@ -61,6 +61,8 @@ class Numbers:
             return self.number(schema, pointer)
         if "integer" not in types:
             return EMPTY
+        if _is_tested(schema, whole=True):
+            return self._in_floats(schema, _whole_divisor(schema["multipleOf"], pointer), _MORE_ZEROS)
         return self._pool.alt((self.integer(schema, pointer), self._whole_with_zeros(schema, pointer)))
 
     def decimal(self) -> Node:
@@ -69,10 +71,10 @@ class Numbers:
         bounds are.
         """
         pool = self._pool
-        parts = [self._natural(1, 10**_FLOAT_DIGITS - 1)]
-        for size in range(1, _FLOAT_DIGITS):
+        parts = [self._natural(1, 10**DIGITS - 1)]
+        for size in range(1, DIGITS):
             whole = self._natural(10 ** (size - 1) if size > 1 else 0, 10**size - 1)
-            digits = self._digits(0, _FLOAT_DIGITS - size - 1)
+            digits = self._digits(0, DIGITS - size - 1)
             parts.append(pool.sequence(whole, pool.literal(b"."), digits, pool.byte_range(0x31, 0x39)))
         nonzero = pool.alt(parts)
         return pool.alt((pool.literal(b"0"), nonzero, pool.concat(self._minus, nonzero)))
@@ -83,6 +85,8 @@ class Numbers:
 
         Raises: see `number`.
         """
+        if _is_tested(schema, whole=True):
+            return self._in_floats(schema, _whole_divisor(schema["multipleOf"], pointer), 0)
         return self._integers(schema, pointer, None)
 
     def number(self, schema: Mapping[str, Any], pointer: str = "") -> Node:
@@ -95,8 +99,10 @@ class Numbers:
         lower, upper = _bounds(schema)
         if "multipleOf" not in schema:
             return self._free_number() if lower is None and upper is None else self._within(lower, upper)
-        parts = [self._integers(schema, pointer, None), self._whole_with_zeros(schema, pointer)]
         divisor = _divisor(schema["multipleOf"], pointer)
+        if _is_tested(schema, whole=False):
+            return self._in_floats(schema, divisor, _MORE_ZEROS)
+        parts = [self._integers(schema, pointer, None), self._whole_with_zeros(schema, pointer)]
         if divisor.places:
             decimals = self._within(lower, upper, Form(divisor.places, True))
             found = conjoin(self._pool, [decimals, self._pool.multiple(divisor)])
@@ -112,7 +118,7 @@ class Numbers:
         if "multipleOf" in schema:
             divisor = _whole_divisor(schema["multipleOf"], pointer)
             if isinstance(schema["multipleOf"], float) and schema["multipleOf"] != 1:
-                digits = _FLOAT_DIGITS
+                digits = DIGITS
             low = None if low is None else -(-low // divisor.modulus) * divisor.modulus
             high = None if high is None else high // divisor.modulus * divisor.modulus
         if digits is not None:
@@ -122,13 +128,28 @@ class Numbers:
                 min(most, high if high is not None else most),
             )
         found = self._signed_integer(low, high)
-        if divisor is None or (divisor.modulus == 1 and divisor.quotient is None):
+        if divisor is None or divisor.modulus == 1:
             return found
         return conjoin(self._pool, [found, self._pool.multiple(divisor)])
 
+    def _in_floats(self, schema: Mapping[str, Any], divisor: Divisor, zeros: int) -> Node:
+        """Numbers that `schema` allows which also have to pass the test in floats."""
+        lower, upper = _bounds(schema)
+        most: int = 10 ** (DIGITS + divisor.places)
+        low = -most if lower is None else _round(lower, up=True, places=divisor.places)
+        high = most if upper is None else _round(upper, up=False, places=divisor.places)
+        tested, pool = float(schema["multipleOf"]), self._pool
+
+        def magnitudes(first: int, last: int) -> Node:
+            return start_of(pool, FloatMultiples(tested, divisor.modulus, divisor.places, first, last, zeros))
+
+        return pool.alt(
+            (magnitudes(max(low, 0), high), pool.concat(self._minus, magnitudes(max(1, -high), -low)))
+        )
+
     def _whole_with_zeros(self, schema: Mapping[str, Any], pointer: str) -> Node:
         """Integers like ``6.0``, as long as floats are exact."""
-        whole = self._integers(schema, pointer, _FLOAT_DIGITS)
+        whole = self._integers(schema, pointer, DIGITS)
         return self._pool.sequence(whole, self._pool.literal(b"."), self._zeros(1))
 
     def _zeros(self, low: int) -> Node:
@@ -222,7 +243,7 @@ class Numbers:
             return self._whole_and_fraction(low_whole, low_whole, at_low, at_high, form)
         parts = [self._whole_and_fraction(low_whole, low_whole, at_low, None, form)]
         start, stop = low_whole + 1, None if high_whole is None else high_whole - 1
-        for digits in range(len(str(start)), _FLOAT_DIGITS):
+        for digits in range(len(str(start)), DIGITS):
             end = 10**digits - 1 if stop is None else min(stop, 10**digits - 1)
             if start <= end:
                 parts.append(self._whole_and_fraction(start, end, None, None, form))
@@ -237,7 +258,7 @@ class Numbers:
         self, low: int, high: int, at_low: _Edge | None, at_high: _Edge | None, form: Form
     ) -> Node:
         """Whole numbers from `low` to `high`, which have equally many digits, and decimals between the edges."""
-        places = min(form.places, max(0, _FLOAT_DIGITS - len(str(low))))
+        places = min(form.places, max(0, DIGITS - len(str(low))))
         fraction = self._pool.concat(self._pool.literal(b"."), self._fraction(at_low, at_high, places, False))
         if not form.has_point and _zero_fits(at_low, at_high):
             fraction = self._pool.optional(fraction)
@@ -303,31 +324,34 @@ def _divisor(value: int | float, pointer: str) -> Divisor:
     whole, rest = exact.numerator, exact.denominator
     places = next(i for i in range(len(str(rest)) * 4) if 10**i % rest == 0)
     modulus, places = whole * (10**places // rest), places
-    if places >= _FLOAT_DIGITS:  # so small a digit is not written
-        dropped = 10 ** (places - _FLOAT_DIGITS + 1)
-        modulus, places = modulus // math.gcd(modulus, dropped), _FLOAT_DIGITS - 1
-    return Divisor(modulus, places, None if _is_dyadic(value) else float(value))
+    if places >= DIGITS:  # so small a digit is not written
+        dropped = 10 ** (places - DIGITS + 1)
+        modulus, places = modulus // math.gcd(modulus, dropped), DIGITS - 1
+    return Divisor(modulus, places)
 
 
 def _whole_divisor(value: int | float, pointer: str) -> Divisor:
-    """What integers have to be a multiple of: 2.5 divides those that 5 divides.
+    """What integers have to be a multiple of: 2.5 divides those that 5 divides."""
+    return Divisor(_checked(value, pointer).numerator, 0)
 
-    The quotient of an integer by a float needs no test if the float is off by less than half of what a quotient
-    may be off when it is rounded.
+
+def _is_tested(schema: Mapping[str, Any], whole: bool) -> bool:
+    """Whether the quotient by `multipleOf` may be rounded to or off an integer; `whole`: that of integers.
+
+    That of an integer is not if the float is off by less than half of what a quotient may be off when it is rounded.
     """
-    exact = _checked(value, pointer)
+    value = schema.get("multipleOf")
+    if not isinstance(value, float) or not 0 < value < math.inf:
+        return False
+    exact = Fraction(_exact(value))
     off = abs(Fraction(value) - exact) / exact
-    return Divisor(exact.numerator, 0, float(value) if off * 2**54 >= 1 else None)
+    return off * 2**54 >= 1 if whole else off > 0
 
 
 def _checked(value: int | float, pointer: str) -> Fraction:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise UnsupportedSchemaError("multipleOf", at(pointer, "multipleOf"), "must be a positive number")
     return Fraction(_exact(value))
-
-
-def _is_dyadic(value: int | float) -> bool:
-    return Fraction(value) == Fraction(_exact(value))
 
 
 def _present(schema: Mapping[str, Any], ending: str) -> Iterable[str]:
@@ -341,9 +365,9 @@ def _exact(value: int | float) -> Decimal:
     )
 
 
-def _round(bound: Bound, up: bool) -> int:
-    """The nearest integer on the inner side of a bound."""
-    whole = int(bound.value)
-    if whole != bound.value:
-        return whole + (1 if up and bound.value > 0 else -1 if not up and bound.value < 0 else 0)
-    return whole + ((1 if up else -1) if bound.strict else 0)
+def _round(bound: Bound, up: bool, places: int = 0) -> int:
+    """The nearest integer on the inner side of a bound times ``10 ** places``."""
+    exact: Fraction = Fraction(bound.value) * 10**places
+    if up:
+        return math.floor(exact) + 1 if bound.strict else math.ceil(exact)
+    return math.ceil(exact) - 1 if bound.strict else math.floor(exact)

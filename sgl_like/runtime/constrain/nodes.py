@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sgl_like.runtime.constrain.float_multiples import FloatMultiples
     from sgl_like.runtime.constrain.recursion import LeftRecursion
 
 __all__ = [
     "ALL_BYTES", "EMPTY", "EPSILON", "UNLIMITED", "Alt", "Both", "Bytes", "Concat", "Corner", "Divisor", "Edges",
-    "Multiple", "Node", "Repeat", "Rule", "Strings",
+    "FloatMultiple", "Multiple", "Node", "Repeat", "Rule", "Strings",
 ]  # fmt: skip
 
 ALL_BYTES = (1 << 256) - 1
 UNLIMITED = 1 << 62
-_TRIES = 1_000
 
 
 class Node:
@@ -98,13 +97,10 @@ class Divisor:
         modulus: the divisor times ``10 ** places``, an integer.
         places: digits after the point that count, only zeros may follow them. 0: integers, written without a point;
             else there has to be a point.
-        quotient: None, or the divisor as a float: then the quotient has to be whole in floats too, which is how
-            Python's ``jsonschema`` tests divisibility by a float (``0.07 / 0.01`` is 7.000000000000001).
     """
 
     modulus: int
     places: int
-    quotient: float | None = None
 
     def missing(self, value: int, digits: int, zeros: int = 0) -> int:
         """The least integer t for which `value` followed by t and then by `zeros` zeros is a multiple. It fits into
@@ -122,38 +118,38 @@ class Divisor:
                 return digits + (left is None and self.places > 0)
         return UNLIMITED
 
-    def has(self, value: int, places: int) -> bool:
-        """Whether ``value / 10 ** places`` passes the test in floats."""
-        if self.quotient is None:
-            return True
-        number: float = value / 10**places
-        quotient = number / self.quotient
-        if math.isinf(quotient):
-            return (Fraction(number) / Fraction(self.quotient)).denominator == 1
-        return quotient.is_integer()
-
     def is_live(self, value: int, left: int) -> bool:
-        """Whether some `left` digits after `value` make a multiple that `has` accepts (the first 1,000 are tried)."""
+        """Whether some `left` digits after `value` make a multiple."""
         size: int = 10**left
-        end, first = (value + 1) * size, value * size + self.missing(value, left)
-        if self.quotient is None:
-            return first < end
-        multiples = range(first, min(end, first + _TRIES * self.modulus), self.modulus)
-        return any(self.has(multiple, self.places) for multiple in multiples)
+        return self.missing(value, left) < size
 
 
 class Multiple(Node):
     """The rest of a decimal number that is a multiple of `divisor`.
 
-    What came before is `value`, its digits read as an integer, or, without a test in floats, its remainder: so a big
-    divisor costs no more than the states that are visited. `left`: how many digits may follow that count; None
-    before the point. Signs, leading zeros and how long the number is are for other expressions to say.
+    What came before is `value`, the remainder of its digits read as an integer: so a big divisor costs no more than
+    the states that are visited. `left`: how many digits may follow that count; None before the point. Signs, leading
+    zeros and how long the number is are for other expressions to say.
     """
 
     __slots__ = ("divisor", "left", "value")
     divisor: Divisor
     value: int
     left: int | None
+
+
+class FloatMultiple(Node):
+    """The rest of the text of one of a `family` of numbers.
+
+    `value`: the digits that came, read as an integer, or -1. `scale`: None before the point; after it, how many
+    decimals the family counts beyond those that came. `free`: how many of them need not be zero.
+    """
+
+    __slots__ = ("family", "free", "scale", "value")
+    family: FloatMultiples
+    value: int
+    scale: int | None
+    free: int
 
 
 class Rule(Node):
