@@ -1,7 +1,7 @@
 """Root-mean-square normalisation (Zhang and Sennrich, 2019).
 
-Contract: ``rms_norm(x, weight, eps) -> y`` with ``x, y: [..., hidden]``, ``weight: [hidden]``, any float dtype; the
-mean of squares is taken in float32.
+Contract: ``rms_norm(x, weight, eps) -> y`` with ``x, y: [..., hidden]``, ``weight: [hidden]`` of x's dtype or
+float32; the mean of squares is taken in float32, and so is the product with a float32 weight.
 """
 
 from __future__ import annotations
@@ -20,4 +20,4 @@ def reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """CPU: torch's fused operator."""
-    return functional.rms_norm(x, (x.shape[-1],), weight, eps)
+    return functional.rms_norm(x.to(weight.dtype), (x.shape[-1],), weight, eps).to(x.dtype)

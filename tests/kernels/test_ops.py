@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sgl_like.kernels import attention, rms_norm, rotary, silu_mul, token_mask
+from sgl_like.kernels import attention, gelu_mul, layer_norm, rms_norm, rotary, silu_mul, token_mask
 
 DTYPES = [torch.float32, torch.bfloat16]
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
@@ -22,11 +22,25 @@ def test_rms_norm(shape: tuple[int, int], dtype: torch.dtype) -> None:
     close(rms_norm.rms_norm(x, weight, 1e-5), rms_norm.reference(x, weight, 1e-5), dtype)
 
 
+def test_rms_norm_with_a_wider_weight() -> None:
+    x, weight = torch.randn(5, 64).bfloat16(), 1 + torch.randn(64) / 100  # bfloat16 has no such steps near 1
+    assert torch.equal(rms_norm.rms_norm(x, weight, 1e-5), rms_norm.reference(x, weight, 1e-5))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(1, 1, 2), (5, 4, 64), (7, 3, 18), (0, 2, 8)])
-def test_rotary(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
-    tokens, _, head_dim = shape
-    angles = torch.rand(tokens, head_dim // 2) * 6
+@pytest.mark.parametrize("shape", [(1, 2), (3, 33), (17, 256), (0, 8)])
+def test_layer_norm(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    x, weight, bias = (3 * torch.randn(s).to(dtype) for s in (shape, shape[-1], shape[-1]))
+    close(layer_norm.layer_norm(x, weight, bias, 1e-5), layer_norm.reference(x, weight, bias, 1e-5), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "shape, turned", [((1, 1, 2), 2), ((5, 4, 64), 64), ((7, 3, 18), 12), ((0, 2, 8), 8)]
+)
+def test_rotary(shape: tuple[int, int, int], turned: int, dtype: torch.dtype) -> None:
+    tokens = shape[0]
+    angles = torch.rand(tokens, turned // 2) * 6
     angles = torch.cat((angles, angles), dim=-1).unsqueeze(1)
     x, cos, sin = torch.randn(shape).to(dtype), angles.cos().to(dtype), angles.sin().to(dtype)
     close(rotary.rotary(x, cos, sin), rotary.reference(x, cos, sin), dtype)
@@ -39,6 +53,14 @@ def test_silu_mul(shape: tuple[int, int], dtype: torch.dtype) -> None:
     close(silu_mul.silu_mul(x.clone()), silu_mul.reference(x), dtype)
 
 
+@pytest.mark.parametrize("tanh", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 2), (5, 96), (0, 8)])
+def test_gelu_mul(shape: tuple[int, int], dtype: torch.dtype, tanh: bool) -> None:
+    x = 3 * torch.randn(shape).to(dtype)
+    close(gelu_mul.gelu_mul(x.clone(), tanh), gelu_mul.reference(x, tanh), dtype)
+
+
 def random_rows(lengths: list[tuple[int, int]], slots: int) -> attention.AttentionRows:
     """Rows of (new tokens, all tokens) whose slots are scattered over the pool."""
     q_start = np.cumsum([0, *(new for new, _ in lengths)]).astype(np.int32)
@@ -47,19 +69,49 @@ def random_rows(lengths: list[tuple[int, int]], slots: int) -> attention.Attenti
     return attention.AttentionRows(q_start, kv_start, chosen)
 
 
+LENGTHS = [
+    [(1, 1)],
+    [(1, 9), (1, 1), (1, 33)],
+    [(15, 15), (16, 16), (17, 40)],
+    [(1, 7), (40, 40), (3, 3), (20, 61), (5, 12)],
+]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("heads, kv_heads, head_dim", [(1, 1, 2), (4, 4, 16), (8, 2, 64), (6, 1, 24)])
-@pytest.mark.parametrize(
-    "lengths",
-    [
-        [(1, 1)],
-        [(1, 9), (1, 1), (1, 33)],
-        [(15, 15), (16, 16), (17, 40)],
-        [(1, 7), (40, 40), (3, 3), (20, 61), (5, 12)],
-    ],
-)
+@pytest.mark.parametrize("lengths", LENGTHS)
 def test_paged_attention(
     lengths: list[tuple[int, int]], heads: int, kv_heads: int, head_dim: int, dtype: torch.dtype
+) -> None:
+    check_paged_attention(lengths, heads, kv_heads, head_dim, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("window", [1, 5, 16, 30, 1000])
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_paged_attention_with_a_window(
+    lengths: list[tuple[int, int]], window: int, dtype: torch.dtype
+) -> None:
+    check_paged_attention(lengths, 4, 2, 16, dtype, window=window)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("window", [None, 7, 30])
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_paged_attention_with_capped_scores(
+    lengths: list[tuple[int, int]], window: int | None, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "CAPPED_AT_ONCE", 15)
+    check_paged_attention(lengths, 6, 2, 24, dtype, window=window, softcap=0.8)
+
+
+def check_paged_attention(
+    lengths: list[tuple[int, int]],
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    dtype: torch.dtype,
+    **options: float | None,
 ) -> None:
     rows = random_rows(lengths, slots=200)
     q = torch.randn(int(rows.q_start[-1]), heads, head_dim).to(dtype)
@@ -70,7 +122,8 @@ def test_paged_attention(
     for cache in (k, v):
         cache[used] = torch.randn(len(used), kv_heads, head_dim).to(dtype)
     scale = head_dim**-0.5
-    close(attention.paged_attention(q, k, v, rows, scale), attention.reference(q, k, v, rows, scale), dtype)
+    found = attention.paged_attention(q, k, v, rows, scale, **options)  # type: ignore[arg-type]
+    close(found, attention.reference(q, k, v, rows, scale, **options), dtype)  # type: ignore[arg-type]
 
 
 def test_paged_attention_in_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
