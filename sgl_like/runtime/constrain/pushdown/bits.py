@@ -8,17 +8,6 @@ from numpy.typing import NDArray
 from sgl_like.kernels.jit import compiled
 
 
-@compiled("void(int32[::1], int32[::1], int32[::1], uint32[::1])")
-def add_nodes(
-    at: NDArray[np.int32], first: NDArray[np.int32], tokens: NDArray[np.int32], out: NDArray[np.uint32]
-) -> None:
-    """Set the bits of the tokens that end at some trie nodes."""
-    for n in range(at.shape[0]):
-        for i in range(first[at[n]], first[at[n] + 1]):
-            token = tokens[i]
-            out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
-
-
 @compiled("void(int32[::1], uint32[::1])")
 def add_tokens(listed: NDArray[np.int32], out: NDArray[np.uint32]) -> None:
     """Set the bits of some tokens."""

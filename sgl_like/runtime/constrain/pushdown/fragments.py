@@ -16,15 +16,17 @@ class Parts:
     """Rows of siblings of the trie, int32 [n, 2], and what is known of walks over them.
 
     Attributes:
+        size: how many trie nodes there are in them.
         segments: `Fragment` by (state, stack node on the barrier) to go on with.
         descents: by `texts.TextTable`, what `native_walk.descend` finds for each of its texts.
         followed: tokens by (state, stack node): all that can be read from there.
     """
 
-    __slots__ = ("_deeper", "descents", "followed", "rows", "segments")
+    __slots__ = ("_deeper", "descents", "followed", "rows", "segments", "size")
 
     def __init__(self, rows: Ints) -> None:
         self.rows = rows
+        self.size = int((rows[:, 1] - rows[:, 0]).sum())
         self._deeper: Parts | None = None
         self.descents: dict[Any, tuple[Ints, Ints]] = {}
         self.segments: dict[tuple[int, int], Fragment] = {}
@@ -85,14 +87,6 @@ def ends_of(exits: Ints) -> tuple[End, ...]:
         rows = np.ascontiguousarray(mine[mine[:, 0] < mine[:, 1]][:, :2])
         found.append(End(result, Parts(rows), np.ascontiguousarray(mine[mine[:, 3] >= 0][:, 3])))
     return tuple(found)
-
-
-def natives_of(natives: Ints) -> tuple[Native, ...]:
-    """The natives in what `walk.walk` has noted."""
-    groups: dict[tuple[int, int], list[list[int]]] = {}
-    for first, stop, state, below in natives.tolist():
-        groups.setdefault((state, below), []).append([first, stop])
-    return tuple(Native(*key, Parts(np.array(rows, dtype=np.int32))) for key, rows in groups.items())
 
 
 def without(end: End, result: int, places: Ints, ranges: Ints) -> End:

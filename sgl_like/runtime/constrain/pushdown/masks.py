@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sgl_like.errors import ConstraintError
-from sgl_like.runtime.constrain.pushdown import bits, walk
+from sgl_like.runtime.constrain.pushdown import bits, native_walk, walk
 from sgl_like.runtime.constrain.pushdown.arrays import Gate
-from sgl_like.runtime.constrain.pushdown.expressions import Scalar
+from sgl_like.runtime.constrain.pushdown.expressions import Counted, Scalar
 from sgl_like.runtime.constrain.pushdown.fragments import (
     NONE,
     End,
@@ -18,6 +18,7 @@ from sgl_like.runtime.constrain.pushdown.fragments import (
     Native,
     Parts,
     Words,
+    ends_of,
     without,
 )
 from sgl_like.runtime.constrain.pushdown.frame import Frame
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sgl_like.runtime.constrain.pushdown.machine import Machine, Stack
 
 _FEW = 512  # tokens that are listed rather than kept as a mask of their own
+_FEW_NODES = 2048  # of the trie, that are sooner walked than put together
 _MANY_ROWS = 32  # parts of which it is worth remembering what follows
 _FRAGMENT_BYTES = 500
 
@@ -52,12 +54,10 @@ class Masks(Walker):
         self._stack = stack
         eos = self.vocabulary.eos_token_ids
         try:
-            inner = self._inner(stack.state)
-            self._follow(inner.ends, inner.natives, stack.below, remember=stack.items is None)
-            bits.add_tokens(inner.more, self._out)
+            base = self._start(stack)
             if self._machine.accepting(stack):
                 self._out |= self.vocabulary.eos_mask
-            base, more = self._taken(inner.base, _FEW)
+            base, more = self._taken(base, _FEW)
         except BaseException:
             self._out[:] = 0
             raise
@@ -70,6 +70,16 @@ class Masks(Walker):
         return base, more
 
     # -- putting together --------------------------------------------------------------------------------------
+
+    def _start(self, stack: Stack) -> Words:
+        """Add the mask of a configuration; all but a common mask, which it returns."""
+        frame = stack.state.frame
+        if isinstance(frame, Texts):
+            return self._texts(frame, stack.below, self._whole, False)
+        inner = self._inner(stack.state)
+        self._follow(inner.ends, inner.natives, stack.below, remember=stack.items is None)
+        bits.add_tokens(inner.more, self._out)
+        return inner.base
 
     def _follow(
         self,
@@ -90,13 +100,13 @@ class Masks(Walker):
         """
         tables = self.tables
         for result, parts, nodes in ends:
+            if parts.size <= _FEW_NODES:
+                self._go_on_after(result, base, parts.rows, nodes, gated)
+                continue
             after = tables.after(base, result)
             if after is None:
                 continue
-            if len(nodes):
-                bits.add_nodes(nodes, self._trie[3], self._trie[4], self._out)
-            if not len(parts):
-                continue
+            self._go_on_after(result, base, NOWHERE, nodes, gated)
             if not remember or len(parts) < _MANY_ROWS:
                 self._go_on(*after, parts, gated)
                 continue
@@ -114,6 +124,13 @@ class Masks(Walker):
         for state, below, parts in natives:
             self._go_on(state, tables.rebase(below, base), parts, gated)
 
+    def _go_on_after(self, result: int, below: int, rows: Ints, nodes: Ints, gated: bool) -> None:
+        """Add what can be read over some rows, and the tokens of some nodes, when the frame above a stack node has
+        ended.
+        """
+        for state, under, parts in self._walk_after(result, below, rows, nodes):
+            self._go_on(state, under, parts, gated)
+
     def _go_on(self, state: int, below: int, parts: Parts, gated: bool) -> None:
         """Add what can be read over some parts from a configuration."""
         tables = self.tables
@@ -124,6 +141,12 @@ class Masks(Walker):
                 return
             gated, frame = True, frame.value
             state = tables.state(frame).number
+        if isinstance(frame, Texts):
+            self._add_base(self._texts(frame, below, parts, gated))
+            return
+        if parts.size <= _FEW_NODES and not frame.native:
+            self._follow(*self._walk(state, below, parts), walk.BARRIER, gated)
+            return
         if isinstance(frame, Start):
             deeper = parts.deeper(self.vocabulary.trie.depth)
             if deeper is not parts:  # no value begins with first bytes that `parts` lack
@@ -138,9 +161,45 @@ class Masks(Walker):
                 local, below = tables.node(waiting, walk.BARRIER), under
         self._add(self._segment(state, local, parts), below, gated)
 
+    def _texts(self, frame: Texts, below: int, parts: Parts, gated: bool) -> Words:
+        """Add what can be read over some parts from texts on a stack node; all but a common mask, which it returns."""
+        tables, table = self.tables, frame.table
+        base = self._nothing
+        ends: tuple[End, ...] = ()
+        if frame.other is not None:
+            other = tables.state(frame.other)
+            beside = (
+                self._inner(other)
+                if parts is self._whole
+                else self._segment(other.number, walk.BARRIER, parts)
+            )
+            assert not beside.natives, "a frame beside texts has no children"
+            base, ends = beside.base, beside.ends
+            if len(beside.more):
+                bits.add_tokens(beside.more, self._out)
+        exits = self._descend(frame, parts)
+        if not exits:
+            self._follow(ends, (), below, gated)
+            return base
+        gone = np.array(sorted(node for _, _, _, node in exits), dtype=np.int32)
+        for end in ends:
+            rows, nodes = native_walk.apart(end.parts.rows, end.nodes, gone)
+            self._go_on_after(end.result, below, rows, nodes, gated)
+        mine = [
+            (first, stop, tables.result(table.results[text]), node)
+            for first, stop, text, node in exits
+            if text >= 0
+        ]
+        self._follow(ends_of(np.array(mine, dtype=np.int32).reshape(-1, 4)), (), below, gated)
+        return base
+
+    def _add_base(self, base: Words) -> None:
+        if base is not self._nothing:
+            self._out |= base
+
     def _add(self, found: Fragment, base: int, gated: bool) -> None:
         """Add a fragment that stands on the stack node `base`, and what comes after it."""
-        self._out |= found.base
+        self._add_base(found.base)
         if len(found.more):
             bits.add_tokens(found.more, self._out)
         self._follow(found.ends, found.natives, base, gated)
@@ -152,9 +211,9 @@ class Masks(Walker):
             kept, self._out = self._out, np.zeros_like(self._out)
             try:
                 frame = self.tables.frame(state)
-                if frame.native:
+                if isinstance(frame, Counted):
                     assert local == walk.BARRIER
-                    ends, natives = self._native(frame, parts)
+                    ends, natives = self._counted(frame, parts)
                 else:
                     ends, natives = self._walk(state, local, parts)
                 found = self._fragment(self._nothing, ends, natives)
@@ -200,8 +259,8 @@ class Masks(Walker):
             if under is not None:
                 base = under.base
                 bits.add_tokens(under.more, self._out)
-            if frame.native:
-                ends, natives = self._native(frame, self._whole)
+            if isinstance(frame, Counted):
+                ends, natives = self._counted(frame, self._whole)
             elif under is not None:
                 assert isinstance(frame, Scalar)
                 base, ends = self._narrowed(frame, under)
@@ -213,8 +272,6 @@ class Masks(Walker):
 
     def _under(self, frame: Frame) -> Fragment | None:
         """What another frame does from which this one differs little, if there is one."""
-        if isinstance(frame, Texts) and frame.other is not None:
-            return self._inner(self.tables.state(frame.other))
         if isinstance(frame, Scalar) and (wider := frame.wider) is not None:
             under = self._inner(self.tables.state(wider))
             if (

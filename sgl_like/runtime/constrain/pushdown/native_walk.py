@@ -24,7 +24,7 @@ from sgl_like.runtime.constrain.pushdown.walk import (
 
 
 @compiled(
-    "int64(uint8[::1], int64[::1], int64, int64, uint8[::1], int64, uint8[::1], int32[::1], int32[::1], int32[::1],"
+    "int64(uint8[::1], int64[::1], int64, int64, uint8[::1], boolean, uint8[::1], int32[::1], int32[::1], int32[::1],"
     " int32[:, ::1], int32[:, ::1], uint32[::1], int32[:, ::1], int32[:, ::1], int64[::1])"
 )
 def descend(
@@ -33,7 +33,7 @@ def descend(
     low: int,
     read: int,
     chosen: NDArray[np.uint8],
-    wanted: int,
+    barred: bool,
     byte: NDArray[np.uint8],
     end: NDArray[np.int32],
     first: NDArray[np.int32],
@@ -52,8 +52,8 @@ def descend(
         offsets: int64 [texts + 1].
         low: first text; all have what was read in common.
         read: how many bytes of each have been read.
-        chosen: uint8 [n], of the texts from `low` on.
-        wanted: texts for which `chosen` is this are looked for.
+        chosen: uint8 [n], of the texts from `low` on: 1 for those that are looked for.
+        barred: whether to note where the others end.
         byte: of the `Trie`, like the next three.
         end: of the `Trie`.
         first: of the `Trie`.
@@ -61,7 +61,8 @@ def descend(
         parts: int32 [parts, 2], rows of siblings to begin at.
         rows: int32 [longest + 2, 2], for the walk: in the row at each depth, where the search is and the end.
         out: uint32 [words], to which the tokens are added, unless `found` takes them.
-        exits: int32 [n, 4] takes (first trie node after the text, node after, number of the text, its last node).
+        exits: int32 [n, 4] takes (first trie node after the text, node after, number of the text or ~ the number of
+            one that is not looked for, its last node).
         found: int32 [m, 2] takes (text from `low` on, token) for each of its tokens; or empty.
         progress: int64 [PROGRESS]; NATIVES counts `found`.
 
@@ -71,10 +72,11 @@ def descend(
     count = 0
     for part in range(parts.shape[0]):
         matched = 0  # bytes of the text before that were found
+        taken = 0  # of which the tokens are taken
         before, before_stop = -1, -1
         rows[0, 0], rows[0, 1] = parts[part, 0], parts[part, 1]
         for i in range(chosen.shape[0]):
-            if chosen[i] != wanted:
+            if not (chosen[i] or barred):
                 continue
             start = offsets[low + i] + read
             length = offsets[low + i + 1] - start
@@ -83,6 +85,14 @@ def descend(
                 while d < length and before + d < before_stop and texts[before + d] == texts[start + d]:
                     d += 1
             before, before_stop = start, start + length
+            known = min(d, matched)
+            if chosen[i] and found.shape[0] == 0:
+                for k in range(min(known, taken), known):
+                    for j in range(first[rows[k, 0]], first[rows[k, 0] + 1]):
+                        token = tokens[j]
+                        out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+                taken = known
+            taken = min(taken, known)
             if d > matched:
                 continue  # the byte that was not found is in this text too
             matched = d
@@ -98,26 +108,47 @@ def descend(
                     break
                 d += 1
                 if d == length:
-                    exits[count, 0], exits[count, 1], exits[count, 2], exits[count, 3] = (
-                        at + 1,
-                        end[at],
-                        low + i,
-                        at,
-                    )
+                    exits[count, 0], exits[count, 1], exits[count, 3] = at + 1, end[at], at
+                    exits[count, 2] = low + i if chosen[i] else ~(low + i)
                     count += 1
                     break
-                for k in range(first[at], first[at + 1]):
-                    token = tokens[k]
-                    if found.shape[0]:
-                        found[progress[NATIVES], 0], found[progress[NATIVES], 1] = i, token
-                        progress[NATIVES] += 1
-                        if progress[NATIVES] == found.shape[0]:
-                            return count
-                    else:
-                        out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+                if chosen[i]:
+                    for k in range(first[at], first[at + 1]):
+                        token = tokens[k]
+                        if found.shape[0]:
+                            found[progress[NATIVES], 0], found[progress[NATIVES], 1] = i, token
+                            progress[NATIVES] += 1
+                            if progress[NATIVES] == found.shape[0]:
+                                return count
+                        else:
+                            out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+                    taken = d
                 matched = d
                 rows[d, 0], rows[d, 1] = at + 1, end[at]
     return count
+
+
+@compiled("Tuple((int32[:, ::1], int32[::1]))(int32[:, ::1], int32[::1], int32[::1])")
+def apart(
+    parts: NDArray[np.int32], nodes: NDArray[np.int32], gone: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Some parts right below trie nodes, and some nodes, without what has to do with the nodes `gone`; all rise."""
+    kept_parts, kept_nodes = np.empty_like(parts), np.empty_like(nodes)
+    count = at = 0
+    for i in range(parts.shape[0]):
+        while at < gone.shape[0] and gone[at] < parts[i, 0] - 1:
+            at += 1
+        if at == gone.shape[0] or gone[at] != parts[i, 0] - 1:
+            kept_parts[count, 0], kept_parts[count, 1] = parts[i, 0], parts[i, 1]
+            count += 1
+    left = at = 0
+    for i in range(nodes.shape[0]):
+        while at < gone.shape[0] and gone[at] < nodes[i]:
+            at += 1
+        if at == gone.shape[0] or gone[at] != nodes[i]:
+            kept_nodes[left] = nodes[i]
+            left += 1
+    return kept_parts[:count], kept_nodes[:left]
 
 
 @compiled(

@@ -209,17 +209,15 @@ class Tables:
     def after(self, node: int, result: int) -> tuple[int, int] | None:
         """(state, stack node) after the frame above a stack node has ended with a result; None if it must not."""
         while True:
-            parent, below = self.nodes[node].tolist()
-            code = self.resume(parent, result)
-            if code == walk.DEAD:
+            status, state, below = walk.resumed(
+                self.chains, self.nodes, self.index, self.resume_keys, self.resume_values, self.progress, node, result
+            )  # fmt: skip
+            if status == walk.ALIVE:
+                return state, below
+            if status == walk.DEAD_END:
                 return None
-            number = code >> walk.KIND_BITS
-            if code & 7 != walk.LEAVE:
-                length, *states = self.chains[number].tolist()
-                for state in states[: length - 1]:
-                    below = self.node(state, below)
-                return states[length - 1], below
-            node, result = below, number
+            assert status != walk.EXIT_POP, "the lowest frame has ended"
+            self._give(status)
 
     def rebase(self, node: int, base: int) -> int:
         """The stack of `node`, which stands on the barrier, on another node."""
@@ -232,6 +230,9 @@ class Tables:
         """What a loop said it needs. `progress` stays as it is, but for the number of nodes."""
         if monotonic() > self._deadline:
             raise ConstraintTooComplex(f"one step of the constraint takes more than {self._max_seconds} s")
+        self._give(status)
+
+    def _give(self, status: int) -> None:
         saved = self.progress.copy()
         if status == walk.NEED_STEP:
             self.fill(int(self.progress[walk.STATE]), int(self.progress[walk.WHAT]))

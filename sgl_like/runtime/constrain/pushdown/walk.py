@@ -60,6 +60,42 @@ def node_of(
 
 
 @compiled(
+    "UniTuple(int64, 3)(int32[:, ::1], int32[:, ::1], int32[::1], int64[::1], int32[::1], int64[::1], int64, int64)"
+)
+def resumed(
+    chains: NDArray[np.int32],
+    nodes: NDArray[np.int32],
+    index: NDArray[np.int32],
+    resume_keys: NDArray[np.int64],
+    resume_values: NDArray[np.int32],
+    progress: NDArray[np.int64],
+    below: int,
+    result: int,
+) -> tuple[int, int, int]:
+    """What `advance` returns when the frame above a stack node has ended with a result; at the barrier, EXIT_POP."""
+    while True:
+        if below == BARRIER:
+            progress[WHAT] = result
+            return EXIT_POP, DEAD, below
+        parent = int(nodes[below, 0])
+        below = int(nodes[below, 1])
+        after = find(resume_keys, resume_values, parent << 32 | result)
+        if after < 0:
+            progress[STATE], progress[WHAT] = parent, result
+            return NEED_RESUME, DEAD, below
+        if after == DEAD:
+            return DEAD_END, DEAD, below
+        result = after >> KIND_BITS
+        if after & 7 != LEAVE:
+            break
+    for i in range(1, chains[result, 0]):
+        below = node_of(nodes, index, progress, chains[result, i], below)
+        if below < 0:
+            return NEED_NODES, DEAD, below
+    return ALIVE, int(chains[result, chains[result, 0]]), below
+
+
+@compiled(
     "UniTuple(int64, 3)(int32[:, ::1], int32[::1], uint8[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1],"
     " int32[::1], int64[::1], int64, int64, int64)"
 )
@@ -92,29 +128,20 @@ def advance(
         if kind == GO_ONE:
             return ALIVE, number, below
         if kind in (POP, LEAVE):
-            result = number
-            while True:
-                if below == BARRIER:
-                    progress[WHAT] = result
-                    return (EXIT_POP if kind == POP else EXIT_LEAVE), state, below
-                parent = int(nodes[below, 0])
-                below = int(nodes[below, 1])
-                after = find(resume_keys, resume_values, parent << 32 | result)
-                if after < 0:
-                    progress[STATE], progress[WHAT] = parent, result
-                    return NEED_RESUME, state, below
-                if after == DEAD:
-                    return DEAD_END, state, below
-                number = after >> KIND_BITS
-                if after & 7 != LEAVE:
-                    break
-                result = number
+            status, state, below = resumed(
+                chains, nodes, index, resume_keys, resume_values, progress, below, number
+            )
+            if status == EXIT_POP and kind == LEAVE:
+                status = EXIT_LEAVE
+            if status != ALIVE or kind == POP:
+                return status, state, below
+            continue
         for i in range(1, chains[number, 0]):
             below = node_of(nodes, index, progress, chains[number, i], below)
             if below < 0:
                 return NEED_NODES, state, below
         state = int(chains[number, chains[number, 0]])
-        if kind in (GO, POP):
+        if kind == GO:
             return ALIVE, state, below
 
 
@@ -298,3 +325,48 @@ def walk(
             node = int(end[node])
         node = -1
     return ALIVE
+
+
+@compiled(
+    "int64(int32[:, ::1], int32[::1], uint8[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1],"
+    " int32[::1], int64[::1], int64, int64, uint8[::1], int32[::1], int32[::1], int32[::1], int32[::1], int32[:, ::1],"
+    " int32[::1], int32[:, ::1], uint32[::1], int32[:, ::1], int32[:, ::1])"
+)
+def follow(
+    table: NDArray[np.int32],
+    rows: NDArray[np.int32],
+    native: NDArray[np.uint8],
+    chains: NDArray[np.int32],
+    nodes: NDArray[np.int32],
+    index: NDArray[np.int32],
+    resume_keys: NDArray[np.int64],
+    resume_values: NDArray[np.int32],
+    progress: NDArray[np.int64],
+    result: int,
+    below: int,
+    byte: NDArray[np.uint8],
+    depth: NDArray[np.int32],
+    end: NDArray[np.int32],
+    first: NDArray[np.int32],
+    tokens: NDArray[np.int32],
+    parts: NDArray[np.int32],
+    ended: NDArray[np.int32],
+    path: NDArray[np.int32],
+    out: NDArray[np.uint32],
+    exits: NDArray[np.int32],
+    natives: NDArray[np.int32],
+) -> int:
+    """`walk` from where the machine is when the frame above node `below` has ended with `result`. Sets the bits of
+    the tokens that end at the trie nodes `ended` too; returns DEAD_END if the frame must not end so.
+    """
+    status, state, under = resumed(chains, nodes, index, resume_keys, resume_values, progress, below, result)
+    if status != ALIVE:
+        return status
+    for n in range(ended.shape[0]):
+        for i in range(first[ended[n]], first[ended[n] + 1]):
+            token = tokens[i]
+            out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+    return walk(
+        table, rows, native, chains, nodes, index, resume_keys, resume_values, progress, state, under, byte, depth, end,
+        first, tokens, parts, path, out, exits, natives,
+    )  # fmt: skip

@@ -18,15 +18,14 @@ from sgl_like.runtime.constrain.pushdown.fragments import (
     Parts,
     Words,
     ends_of,
-    natives_of,
-    without,
 )
-from sgl_like.runtime.constrain.pushdown.frame import Frame
 from sgl_like.runtime.constrain.pushdown.tables import State, Tables
 from sgl_like.runtime.constrain.pushdown.texts import Texts
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 NOWHERE: Ints = np.zeros((0, 2), dtype=np.int32)
+_PARTS_BYTES = 700
+_MANY_TEXTS = 64  # of which it is worth remembering where they are
 
 
 class Scratch:
@@ -54,8 +53,9 @@ class Walker(ABC):
         self._exits, self._natives = scratch.exits, scratch.natives
         self._out = np.zeros(vocabulary.words, dtype=np.uint32)
         self._nothing = np.zeros(vocabulary.words, dtype=np.uint32)
-        self._ignored = np.zeros_like(self._nothing)
         self._common: dict[int, list[Words]] = {}
+        self._begin = np.array([0, -1, 0, 0], dtype=np.int64)  # PART, NODE, EXITS, NATIVES
+        self._known_parts: dict[bytes, Parts] = {}
         self._profiles: dict[tuple[int, int], tuple[Ints, Ints, Ints]] = {}
         self.nbytes = 0
 
@@ -63,61 +63,41 @@ class Walker(ABC):
     def _inner(self, state: State) -> Fragment:
         """What a frame does to the whole vocabulary."""
 
-    def _native(self, frame: Frame, parts: Parts) -> tuple[tuple[End, ...], tuple[Native, ...]]:
-        """Walk parts of the trie with a frame that has no row, adding to the mask."""
-        if isinstance(frame, Texts):
-            return self._texts(frame, parts), ()
-        assert isinstance(frame, Counted)
-        return self._counted(frame, parts)
-
-    def _texts(self, frame: Texts, parts: Parts) -> tuple[End, ...]:
-        found = self._descend(frame, 1, parts, self._out)
-        if frame.other is None:
-            return ends_of(found)
-        barred = self._descend(frame, 0, parts, self._ignored)
-        other = self.tables.state(frame.other)
-        if parts is self._whole:
-            others = self._inner(other).ends
-        else:
-            others, natives = self._walk(other.number, walk.BARRIER, parts)
-            assert not natives, "a frame beside texts has no children"
-        places = np.sort(np.concatenate([found[:, 3], barred[:, 3]]))
-        kept = (without(end, end.result, places, NOWHERE) for end in others)
-        return (*ends_of(found), *kept)
-
-    def _descend(self, frame: Texts, allowed: int, parts: Parts, out: Words) -> Ints:
-        """Set the bits of proper prefixes of texts; (first node, node after, result, node) where texts end."""
-        table, tables = frame.table, self.tables
-        if frame.read or frame.high - frame.low < len(table.texts):
-            count = self._descend_to(frame, allowed, parts, out, NOWHERE)
-            found = self._exits[:count].copy()
-        else:  # the same texts in many frames, of which each allows others
-            known = parts.descents.get(table)
-            if known is None:
-                known = parts.descents[table] = self._descents(frame, parts)
-            tokens, exits = known
-            chosen = frame.chosen == allowed
-            if out is not self._ignored:
-                bits.add_tokens(np.ascontiguousarray(tokens[chosen[tokens[:, 0]], 1]), out)
-            found = exits[chosen[exits[:, 2]]]
-        found[:, 2] = [tables.result(table.results[i]) for i in found[:, 2].tolist()]
-        return found
+    def _descend(self, frame: Texts, parts: Parts) -> list[list[int]]:
+        """Add proper prefixes of texts; (first node, node after, text or ~ a barred text, node) where texts end."""
+        table, barred = frame.table, frame.other is not None
+        if frame.read or frame.high - frame.low < max(len(table.texts), _MANY_TEXTS):
+            count = self._descend_to(frame, barred, parts, NOWHERE)
+            return self._exits[:count].tolist() if count else []
+        # the same texts in many frames, of which each allows others
+        known = parts.descents.get(table)
+        if known is None:
+            known = parts.descents[table] = self._descents(frame, parts)
+        tokens, exits = known
+        chosen = frame.chosen
+        bits.add_tokens(np.ascontiguousarray(tokens[chosen[tokens[:, 0]] > 0, 1]), self._out)
+        texts = exits[:, 2]
+        return [
+            [first, stop, text if allowed else ~text, node]
+            for (first, stop, text, node), allowed in zip(exits.tolist(), chosen[texts].tolist(), strict=True)
+            if allowed or barred
+        ]
 
     def _descents(self, frame: Texts, parts: Parts) -> tuple[Ints, Ints]:
         """(text, token) for all proper prefixes of all texts of a table, and where the texts end."""
         whole = Texts(frame.table, frame.low, frame.high, 0, frame.table.everything, None)
         self.tables.progress[walk.NATIVES] = 0
-        count = self._descend_to(whole, 1, parts, self._out, self._found)
+        count = self._descend_to(whole, False, parts, self._found)
         size = int(self.tables.progress[walk.NATIVES])
         self.nbytes += 8 * size + 16 * count
         return self._found[:size].copy(), self._exits[:count].copy()
 
-    def _descend_to(self, frame: Texts, allowed: int, parts: Parts, out: Words, found: Ints) -> int:
-        trie = self.vocabulary.trie
+    def _descend_to(self, frame: Texts, barred: bool, parts: Parts, found: Ints) -> int:
+        byte, _, end, first, tokens = self._trie
         return int(
             native_walk.descend(
-                *frame.table.joined, frame.low, frame.read, frame.chosen, allowed, trie.byte, trie.end, trie.first,
-                trie.tokens, parts.rows, self._path, out, self._exits, found, self.tables.progress,
+                *frame.table.joined, frame.low, frame.read, frame.chosen, barred, byte, end, first, tokens,
+                parts.rows, self._path, self._out, self._exits, found, self.tables.progress,
             )
         )  # fmt: skip
 
@@ -133,8 +113,8 @@ class Walker(ABC):
         if not len(wanted):
             return (), ()
         rest, tail = Parts(np.ascontiguousarray(wanted[:, :2])), tables.state(frame.after())
-        if tail.frame.native:
-            return self._native(tail.frame, rest)
+        if isinstance(tail.frame, Counted):
+            return self._counted(tail.frame, rest)
         return self._walk(tail.number, walk.BARRIER, rest)
 
     def _profile(self, frame: Counted) -> tuple[Ints, Ints, Ints]:
@@ -174,7 +154,7 @@ class Walker(ABC):
     def _walk(self, state: int, below: int, parts: Parts) -> tuple[tuple[End, ...], tuple[Native, ...]]:
         """Walk parts of the trie from a configuration, adding to the mask."""
         tables, progress = self.tables, self.tables.progress
-        progress[walk.PART], progress[walk.NODE], progress[walk.EXITS], progress[walk.NATIVES] = 0, -1, 0, 0
+        progress[: walk.NODES] = self._begin
         while True:
             status = walk.walk(
                 *tables.arrays, state, below, *self._trie, parts.rows, self._path, self._out, self._exits,
@@ -183,9 +163,40 @@ class Walker(ABC):
             if status == walk.ALIVE:
                 break
             tables.provide(status)
-        return ends_of(self._exits[: progress[walk.EXITS]]), natives_of(
-            self._natives[: progress[walk.NATIVES]]
+        return ends_of(self._exits[: progress.item(walk.EXITS)]), self._noted()
+
+    def _walk_after(self, result: int, below: int, parts: Ints, nodes: Ints) -> tuple[Native, ...]:
+        """Walk parts of the trie from where the frame above a stack node has ended, adding to the mask."""
+        tables, progress = self.tables, self.tables.progress
+        progress[: walk.NODES] = self._begin
+        while True:
+            status = walk.follow(
+                *tables.arrays, result, below, *self._trie, parts, nodes, self._path, self._out, self._exits,
+                self._natives,
+            )  # fmt: skip
+            if status <= walk.DEAD_END:
+                return self._noted()
+            tables.provide(status)
+
+    def _noted(self) -> tuple[Native, ...]:
+        """The natives that a walk has noted. Equal parts are one object, with what is known of them."""
+        count = self.tables.progress.item(walk.NATIVES)
+        if not count:
+            return ()
+        groups: dict[tuple[int, int], list[list[int]]] = {}
+        for first, stop, state, below in self._natives[:count].tolist():
+            groups.setdefault((state, below), []).append([first, stop])
+        return tuple(
+            Native(*key, self._parts(np.array(rows, dtype=np.int32))) for key, rows in groups.items()
         )
+
+    def _parts(self, rows: Ints) -> Parts:
+        key = rows.tobytes()
+        found = self._known_parts.get(key)
+        if found is None:
+            found = self._known_parts[key] = Parts(rows)
+            self.nbytes += _PARTS_BYTES + 2 * rows.nbytes
+        return found
 
     def _taken(self, base: Words, few: int) -> tuple[Words, Ints]:
         """The mask that was found, beside `base`, as a common mask and at most `few` tokens besides; clears it."""
