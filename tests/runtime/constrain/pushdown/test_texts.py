@@ -36,6 +36,8 @@ PUNCTUATION = [
 ]
 TOKENS = [text.encode() for text in dict.fromkeys([*WORDS, *PUNCTUATION])]
 NAMES = st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=6, unique=True)
+CLOSED = {"additionalProperties": False}
+ONLY_WITH_B = {"patternProperties": {"^b": {"const": 1}}, "additionalProperties": False}
 STYLES = st.sampled_from([Style(), Style(any_order=True)])
 
 
@@ -60,14 +62,12 @@ def check(schema: Any, style: Style, steps: int) -> None:
 @given(
     names=NAMES,
     barred=st.sets(st.text("ab", min_size=1, max_size=4), max_size=4),
-    besides=st.sampled_from(
-        [{}, {"additionalProperties": False}, {"patternProperties": {"^a": {"const": 1}}}]
-    ),
+    besides=st.sampled_from([{}, CLOSED, {"patternProperties": {"^a": {"const": 1}}}, ONLY_WITH_B]),
     only=st.sampled_from([None, "^a", "b$", "^(aa|ba|bab)$"]),
     need=st.booleans(),
     style=STYLES,
 )
-@settings(max_examples=60)
+@settings(max_examples=100)
 def test_keys(
     names: list[str], barred: set[str], besides: dict[str, Any], only: str | None, need: bool, style: Style
 ) -> None:
