@@ -226,7 +226,7 @@ class Automaton:
         )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _members(mask: int) -> NDArray[np.bool_]:
     """The 256 bits of a byte set as a selector."""
     packed = np.frombuffer(mask.to_bytes(32, "little"), dtype=np.uint8)

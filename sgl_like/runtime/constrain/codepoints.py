@@ -7,7 +7,7 @@ takes for a word character or for the other case of a letter is asked of ``re`` 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +19,7 @@ __all__ = ["ALL", "Ranges", "complement", "intersect", "matching", "normalize", 
 Ranges = tuple[tuple[int, int], ...]
 
 _LAST = 0x10FFFF
+_BLOCK = 1 << 16
 ALL: Ranges = ((0, 0xD7FF), (0xE000, _LAST))
 _LENGTHS = ((0, 0x7F), (0x80, 0x7FF), (0x800, 0xFFFF), (0x10000, _LAST))  # code points of 1, 2, 3, 4 bytes
 
@@ -59,25 +60,34 @@ def complement(ranges: Ranges) -> Ranges:
     return intersect(tuple(gap for gap in gaps if gap[0] <= gap[1]), ALL)
 
 
-@lru_cache(maxsize=1)
-def _every_character() -> str:
-    return np.arange(_LAST + 1, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
+def _characters() -> Iterator[tuple[int, str]]:
+    """`ALL` characters in blocks, each with its first code point: at once they are 4 MB."""
+    for first, last in ALL:
+        for low in range(first, last + 1, _BLOCK):
+            block = np.arange(low, min(low + _BLOCK, last + 1), dtype="<u4")
+            yield low, block.tobytes().decode("utf-32-le")
 
 
 @lru_cache(maxsize=256)
 def matching(source: str, flags: int) -> Ranges:
     r"""The characters that the one-character pattern `source` (like ``\w`` or ``[a-z]``) matches under `flags`."""
-    found = re.finditer(f"(?:{source})+", _every_character(), flags)
-    return normalize((match.start(), match.end() - 1) for match in found)
+    pattern = re.compile(f"(?:{source})+", flags)
+    return normalize(
+        (low + match.start(), low + match.end() - 1)
+        for low, block in _characters()
+        for match in pattern.finditer(block)
+    )
 
 
 @lru_cache(maxsize=1)
 def _cased_characters() -> str:
-    found = _every_character()
-    for size in (256, 1):  # most blocks have none, and are passed over as a whole
-        blocks = (found[i : i + size] for i in range(0, len(found), size))
-        found = "".join(b for b in blocks if not b == b.lower() == b.upper() == b.casefold())
-    return found
+    return "".join(_cased(_cased(block, 256), 1) for _, block in _characters())
+
+
+def _cased(text: str, size: int) -> str:
+    """Those blocks of a text that change with case: most have no such character and are passed over as a whole."""
+    blocks = (text[i : i + size] for i in range(0, len(text), size))
+    return "".join(b for b in blocks if not b == b.lower() == b.upper() == b.casefold())
 
 
 @lru_cache(maxsize=256)

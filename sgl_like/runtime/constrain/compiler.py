@@ -14,9 +14,8 @@ from sgl_like.errors import ConstraintError, ConstraintTooComplex
 from sgl_like.runtime.constrain.automaton import Automaton
 from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.expr import EMPTY, Node, Pool
-from sgl_like.runtime.constrain.gbnf import gbnf_to_expr, is_gbnf
+from sgl_like.runtime.constrain.grammar import IGNORE_BYTES
 from sgl_like.runtime.constrain.json_source import load_schema
-from sgl_like.runtime.constrain.lark_grammar import IGNORE_BYTES, lark_to_expr
 from sgl_like.runtime.constrain.masks import MaskCache
 from sgl_like.runtime.constrain.matcher import AutomatonMatcher
 from sgl_like.runtime.constrain.pushdown.compile import CompiledFrames, JsonCompiler
@@ -134,10 +133,16 @@ class GrammarCompiler:
     def compile_ebnf(self, grammar: str) -> CompiledGrammar:
         """Outputs of a grammar in GBNF, if some line begins with ``name ::=``, or else in Lark syntax."""
         _check_text(grammar, "a grammar")
+        from sgl_like.runtime.constrain.gbnf import is_gbnf
+
         return self.compile_gbnf(grammar) if is_gbnf(grammar) else self.compile_lark(grammar)
 
     def compile_gbnf(self, grammar: str, start: str = "root") -> CompiledGrammar:
         """Outputs of rule `start` of a grammar in GBNF. Syntax and errors: see `gbnf.gbnf_to_expr`."""
+        from sgl_like.runtime.constrain.gbnf import (
+            gbnf_to_expr,
+        )  # when it is needed, for the sake of lark's 3 MB
+
         _check_text(grammar, "a grammar")
         return self._compile(
             ("gbnf", grammar, start), "the grammar", lambda pool: gbnf_to_expr(pool, grammar, start)
@@ -153,6 +158,8 @@ class GrammarCompiler:
             start: the rule to begin with.
             ignore_bytes: how many bytes that ``%ignore`` matches may come in a row; None: any number.
         """
+        from sgl_like.runtime.constrain.lark_grammar import lark_to_expr
+
         _check_text(grammar, "a grammar")
         return self._compile(
             ("lark", grammar, start, str(ignore_bytes)),

@@ -15,10 +15,15 @@ from dataclasses import dataclass
 from sgl_like.errors import ConstraintError
 from sgl_like.runtime.constrain.expr import EMPTY, Node, Pool, Strings
 
-__all__ = ["Choice", "Definition", "Leaf", "Position", "Ref", "Seq", "Source", "Term", "Times", "build"]
+__all__ = [
+    *("IGNORE_BYTES", "Choice", "Definition", "Leaf", "Position", "Ref", "Seq", "Source", "Term", "Times"),
+    "build",
+]
 
 _INLINE = 100  # largest weight (about its number of nodes) of a rule that is put in place of its name
 _NEVER = 1 << 62
+IGNORE_BYTES = 20
+"""How many bytes that a Lark grammar's ``%ignore`` matches may come in a row, if nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)

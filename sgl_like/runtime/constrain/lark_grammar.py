@@ -26,6 +26,7 @@ from sgl_like.runtime.constrain.codepoints import utf8
 from sgl_like.runtime.constrain.derive import conjoin
 from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, EPSILON, Bytes, Node, Pool, Repeat, Strings
 from sgl_like.runtime.constrain.grammar import (
+    IGNORE_BYTES,
     Choice,
     Definition,
     Leaf,
@@ -48,9 +49,8 @@ from sgl_like.runtime.constrain.lark_syntax import (
 )
 from sgl_like.runtime.constrain.regex import regex_to_expr
 
-__all__ = ["IGNORE_BYTES", "MAX_INSTANCES", "lark_to_expr"]
+__all__ = ["MAX_INSTANCES", "lark_to_expr"]
 
-IGNORE_BYTES = 20
 MAX_INSTANCES = 1000
 
 _OPERATORS: Mapping[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}

@@ -45,17 +45,18 @@ def build_trie(token_bytes: Sequence[bytes | None]) -> Trie:
     """The trie of all tokens that have bytes (neither None nor empty)."""
     ids = [i for i, data in enumerate(token_bytes) if data]
     ids.sort(key=lambda i: token_bytes[i] or b"")
-    joined = b"".join(token_bytes[i] or b"" for i in ids)
-    lengths = np.array([len(token_bytes[i] or b"") for i in ids], dtype=np.int64)
+    tokens = np.array(ids, dtype=np.int32)
+    joined = bytearray()  # not b"".join, which needs 80 bytes for each token
     offsets = np.zeros(len(ids) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    longest = int(lengths.max(initial=0))
+    for place, i in enumerate(ids, 1):
+        joined += token_bytes[i] or b""
+        offsets[place] = len(joined)
+    longest = int(np.diff(offsets).max(initial=0))
     size = len(joined)
     byte, depth = np.zeros(size, np.uint8), np.zeros(size, np.int32)
     end, first = np.zeros(size, np.int32), np.zeros(size + 1, np.int32)
-    data = np.frombuffer(joined, dtype=np.uint8)
-    nodes = int(_fill_trie(data.copy(), offsets, byte, depth, end, first, np.zeros(longest + 1, np.int32)))
-    tokens = np.array(ids, dtype=np.int32)
+    data, path = np.frombuffer(joined, dtype=np.uint8), np.zeros(longest + 1, np.int32)
+    nodes = int(_fill_trie(data, offsets, byte, depth, end, first, path))
     arrays = byte[:nodes].copy(), depth[:nodes].copy(), end[:nodes].copy(), first[: nodes + 1].copy()
     return Trie(*arrays, tokens, longest)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from sgl_like.errors import ConstraintError
 from sgl_like.runtime.constrain.base import mask_words
+from sgl_like.runtime.constrain.memory import trim
 from sgl_like.runtime.constrain.trie import Trie, build_trie, find_extension
 
 __all__ = ["Vocabulary"]
@@ -50,6 +51,7 @@ class Vocabulary:
         self.eos_mask = np.zeros(self.words, dtype=np.uint32)
         for i in self.eos_token_ids:
             self.eos_mask[i >> 5] |= np.uint32(1 << (i & 31))
+        trim()  # building the trie took several times its size
 
     def trie_node(self, prefix: bytes) -> int:
         """The trie node below which are the tokens that start with `prefix` (not empty) and go on; -1 if none."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import threading
 import weakref
@@ -11,6 +10,7 @@ from typing import Any
 from sgl_like.errors import ConstraintError, ConstraintTooComplex
 from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.expr import Pool
+from sgl_like.runtime.constrain.memory import trim
 from sgl_like.runtime.constrain.pushdown.arrays import array_frames
 from sgl_like.runtime.constrain.pushdown.completion import Completions
 from sgl_like.runtime.constrain.pushdown.following import checked_start
@@ -107,7 +107,8 @@ class JsonCompiler:
                 env.forget()
             self._machine = Machine(self.vocabulary, self.limits, self.lock, self._scratch)
             self.completions = Completions(self._machine, self.limits, self._judge)
-            _give_back()
+            gc.collect()  # frames, formulas and schemas refer to one another
+            trim()
         return self._machine
 
     @property
@@ -173,11 +174,3 @@ class JsonCompiler:
         except ConstraintError as error:
             return f"cannot be enforced: {error}"
         return None
-
-
-def _give_back() -> None:
-    """Let go of memory that nothing refers to from outside: frames, formulas and schemas refer to one another."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc, which else keeps what was freed
-    if trim is not None:
-        trim(0)

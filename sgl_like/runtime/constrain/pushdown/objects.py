@@ -17,7 +17,7 @@ from sgl_like.runtime.constrain.pushdown.values import Env, start
 def object_frames(env: Env, must: Formula, watch: tuple[Formula, ...]) -> tuple[Frame, ...] | None:
     """The frames after ``{``; None if no object is possible."""
     first = shape_of(env, must, watch)
-    return Object(env, must, watch, frozenset(), 0, first).with_members(FIRST)
+    return Object(env, must, watch, 0, 0, first).with_members(FIRST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Object(Frame):
         env: shared things.
         must: what has to become true of the object.
         watch: formulas whose verdicts are the result.
-        used: in any order, names with a meaning of their own that have come.
+        used: in any order, the `Shape.bits` in `first` of names with a meaning of their own that have come.
         place: in schema order, how many of the names in order are behind.
         first: the shape that the object began with: which names have a meaning of their own, and their order.
     """
@@ -36,7 +36,7 @@ class Object(Frame):
     env: Env
     must: Formula
     watch: tuple[Formula, ...]
-    used: frozenset[str]
+    used: int
     place: int
     first: Shape
 
@@ -89,9 +89,9 @@ class Object(Frame):
     def _noted(self) -> bool | None:
         """Whether it can end, if that is known: where fewer names are left there is less that can come."""
         for used, place, found in self.first.reached.get(self.must, ()):
-            if found and self.used <= used and self.place <= place:
+            if found and not self.used & ~used and self.place <= place:
                 return True
-            if not found and used <= self.used and place <= self.place:
+            if not found and not used & ~self.used and place <= self.place:
                 return False
         return None
 
@@ -111,7 +111,7 @@ class Object(Frame):
         env, shape, first = self.env, self.shape(), self.first
         env.pool.start_work()
         plain = self._plain() is not None
-        names = [name for name in first.names if name not in self.used]
+        names = [name for name in first.names if not self.used & first.bits[name]]
         barred = False
         if not env.style.any_order:
             names = list(first.names[self.place :])
@@ -170,7 +170,8 @@ class Object(Frame):
         used, place = self._past(name)
 
         def gone(name: str) -> bool:
-            return name in used if env.style.any_order else self.first.places[name] < place
+            first = self.first
+            return first.bits[name] & used > 0 if env.style.any_order else first.places[name] < place
 
         def decide(leaf: Leaf) -> Formula:
             return leaf.decide(env, gone) if isinstance(leaf, Running) else leaf
@@ -197,10 +198,10 @@ class Object(Frame):
         # If what came changes nothing, what would have ended the object still does.
         return (other.must is self.must and self.env.style.any_order) or bool(other._noted())
 
-    def _past(self, name: str | None) -> tuple[frozenset[str], int]:
+    def _past(self, name: str | None) -> tuple[int, int]:
         """`used` and `place` after a key."""
         if self.env.style.any_order:
-            return (self.used if name is None else self.used | {name}), 0
+            return (self.used if name is None else self.used | self.first.bits[name]), 0
         first = self.first
         return self.used, len(first.names) if name is None else first.places[name] + 1
 
@@ -232,7 +233,7 @@ class InValue(Frame):
 
     env: Env
     next: Next
-    used: frozenset[str]
+    used: int
     place: int
     first: Shape
 

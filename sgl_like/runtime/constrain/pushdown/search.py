@@ -240,7 +240,7 @@ class Search(Ways):
         self._order = count()
         self._cells: dict[tuple[Frame, _Below | None], _Below] = {}
         self._seen: dict[tuple[Frame, _Below | None], int] = {}
-        self._objects: dict[object, list[tuple[int, frozenset[str], int]]] = {}
+        self._objects: dict[object, list[tuple[int, int, int]]] = {}
         self._found: list[Way] = []
         self._results: set[Result] = set()
         self._ready: list[tuple[int, int, Way]] = []
@@ -378,9 +378,10 @@ class Search(Ways):
         owner = node.below.frame
         if late(owner.must, owner):
             return True
-        like = self._objects.setdefault((owner.must, owner.watch, node.frame, node.below.rest), [])
+        alike = owner.must, owner.watch, owner.first, node.frame, node.below.rest
+        like = self._objects.setdefault(alike, [])
         for cost, used, place in like:
-            if cost <= node.cost and used <= owner.used and place <= owner.place:
+            if cost <= node.cost and not used & ~owner.used and place <= owner.place:
                 return True
         like.append((node.cost, owner.used, owner.place))
         return False

@@ -35,7 +35,7 @@ class Shape:
     def __init__(self, env: Env, parts: tuple[ObjectPart, ...]) -> None:
         self.env = env
         self.parts = parts
-        self.reached: dict[Formula, list[tuple[frozenset[str], int, bool]]] = {}
+        self.reached: dict[Formula, list[tuple[int, int, bool]]] = {}
         self.names = tuple(dict.fromkeys(name for part in parts for name in part.names))
         self.places = {name: i for i, name in enumerate(self.names)}
         texts = sorted((_encoded(name), name) for name in self.names)

@@ -249,7 +249,7 @@ def _double(array: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([array, np.zeros_like(array)])
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def members(mask: int) -> NDArray[np.bool_]:
     """The 256 bits of a byte set as a selector."""
     packed = np.frombuffer(mask.to_bytes(32, "little"), dtype=np.uint8)

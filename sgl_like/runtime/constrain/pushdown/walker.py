@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 import zlib
 from abc import ABC, abstractmethod
 
@@ -29,15 +31,20 @@ _MANY_TEXTS = 64  # of which it is worth remembering where they are
 
 
 class Scratch:
-    """Arrays that walks over a vocabulary write to; one walk at a time."""
+    """Arrays that walks over a vocabulary write to; one walk at a time. Few walks get far into the long ones."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         trie = vocabulary.trie
         self.path = np.zeros((trie.longest + 2, 2), dtype=np.int32)
-        self.listed = np.zeros(vocabulary.size, dtype=np.int32)
-        self.found = np.zeros((len(trie.tokens), 2), dtype=np.int32)
-        self.exits = np.zeros((len(trie.byte) + 1, 4), dtype=np.int32)
-        self.natives = np.zeros((len(trie.byte) + 1, 4), dtype=np.int32)
+        self.listed = _untouched(vocabulary.size)
+        self.found = _untouched(len(trie.tokens), 2)
+        self.exits = _untouched(len(trie.byte) + 1, 4)
+        self.natives = _untouched(len(trie.byte) + 1, 4)
+
+
+def _untouched(*shape: int) -> Ints:
+    """Zeros that take no memory until they are written to, page by page: `np.zeros` may reuse what was freed."""
+    return np.frombuffer(mmap.mmap(-1, 4 * math.prod(shape)), dtype=np.int32).reshape(shape)
 
 
 class Walker(ABC):
@@ -203,7 +210,7 @@ class Walker(ABC):
         listed = self._listed[:few]
         count = int(bits.take_tokens(self._out, base, listed))
         if count <= len(listed):
-            more = listed[:count].copy()
+            more = listed[:count].copy() if count else NONE
             self.nbytes += more.nbytes
             return base, more
         mask = self._out | base
