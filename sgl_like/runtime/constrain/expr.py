@@ -38,8 +38,8 @@ from sgl_like.runtime.constrain.nodes import (
 )
 
 __all__ = [
-    "ALL_BYTES", "EMPTY", "EPSILON", "Alt", "Both", "Bytes", "Concat", "Corner", "Divisor", "Edges", "Multiple",
-    "Node", "Pool", "Repeat", "Rule", "Strings",
+    "ALL_BYTES", "EMPTY", "EPSILON", "UNLIMITED", "Alt", "Both", "Bytes", "Concat", "Corner", "Divisor", "Edges",
+    "Multiple", "Node", "Pool", "Repeat", "Rule", "Strings",
 ]  # fmt: skip
 
 _LONGEST_LITERAL = 256  # joining stops there: a stack of 10,000 closing brackets is not copied at every step
@@ -60,6 +60,8 @@ class Pool:
         self.raw_edges: dict[Node, Edges] = {}  # memo of derive: edges of a conjunction before pruning
         self.counted: dict[tuple[Node, Node], Any] = {}  # memo of `pushdown.expressions`
         self.mentions: dict[tuple[Node, Node], bool] = {}  # memo of `fragments`
+        self.remaining: dict[Node, int] = {}  # ditto
+        self.measures: dict[Node, tuple[()] | tuple[int, int]] = {}  # memo of `lengths`
         self.characters: list[Node] = []  # of texts, from narrow to wide; see `fragments.clip`
         self._nodes: weakref.WeakValueDictionary[Hashable, Node] = weakref.WeakValueDictionary()
         self._kept: OrderedDict[Hashable, Node] = OrderedDict()
@@ -89,6 +91,8 @@ class Pool:
         self.raw_edges.clear()
         self.counted.clear()
         self.mentions.clear()
+        self.remaining.clear()
+        self.measures.clear()
 
     def keep(self, key: Hashable, build: Callable[[], Node]) -> Node:
         """What `build` makes, built once: the 256 keys that were asked for last are remembered."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sgl_like.runtime.constrain import derive
 from sgl_like.runtime.constrain.expr import (
     EPSILON,
+    UNLIMITED,
     Alt,
     Both,
     Bytes,
@@ -17,15 +20,16 @@ from sgl_like.runtime.constrain.expr import (
 )
 from sgl_like.runtime.constrain.recursion import left_recursion
 
-__all__ = ["alternatives", "clip", "split"]
+__all__ = ["alternatives", "clip", "is_of", "remaining", "split"]
 
 
 def clip(pool: Pool, node: Node, length: int) -> Node:
     """An expression with the same viable prefixes of up to `length` bytes, and the same for many counts.
 
     ``x{0,9000}`` and ``x{0,8999}`` cannot be told apart by one token: both clip to ``x{0,length}``, so that they
-    share one mask. Exact because every repetition takes at least a byte. In a conjunction a clipped ``x{0,length}``
-    that no token gets through is dropped if ``x`` is one of `Pool.characters`, of which all else is known to consist.
+    share one mask. Exact because every repetition takes at least a byte. In a conjunction ``x{0,n}`` is dropped if
+    ``x`` is one of `Pool.characters`, of which all else is known to consist, and whatever a token leaves to be read of
+    the rest is known to fit.
     """
     if isinstance(node, Both):
         return _clip_both(pool, node, length)
@@ -83,12 +87,41 @@ def _clip_both(pool: Pool, node: Both, length: int) -> Node:
         body = each.head if isinstance(each, Concat) else each
         if not isinstance(body, Repeat) or body.item not in pool.characters or len(kept) == 1:
             continue
-        if body.low == 0 and (body.high is None or body.high > length):
-            wider = pool.characters[pool.characters.index(body.item) + 1 :]
-            others = [other for other in kept if other is not each]
-            if not any(_mentions(pool, other, item) for other in others for item in wider):
-                kept = others
+        others = [other for other in kept if other is not each]
+        if body.low or not is_of(pool, others, body.item):
+            continue
+        if (
+            body.high is not None
+        ):  # a token takes `length` characters at most, and then there is room for the rest
+            rest = remaining(pool, others[0]) if len(others) == 1 and not node.negative else UNLIMITED
+            if length + rest > body.high:
+                continue
+        kept = others
     return node if len(kept) == len(node.positive) else derive.conjoin(pool, kept, node.negative)
+
+
+def is_of(pool: Pool, texts: Iterable[Node], character: Node) -> bool:
+    """Whether texts, beside others of characters, are known to consist of this one of `Pool.characters`."""
+    wider = pool.characters[pool.characters.index(character) + 1 :]
+    return not any(_mentions(pool, each, item) for each in texts for item in wider)
+
+
+def remaining(pool: Pool, node: Node) -> int:
+    """What is left of `node` wherever one stops reading has an end within so many bytes; `UNLIMITED`: not known."""
+    found = pool.remaining.get(node)
+    if found is None:
+        if isinstance(node, Strings | Bytes) or node is EPSILON:
+            found = node.max_len
+        elif isinstance(node, Concat):
+            found = max(remaining(pool, node.head) + node.tail.min_len, remaining(pool, node.tail))
+        elif isinstance(node, Alt):
+            found = max(remaining(pool, item) for item in node.items)
+        elif isinstance(node, Repeat):
+            found = remaining(pool, node.item) + max(node.low - 1, 0) * node.item.min_len
+        else:
+            found = UNLIMITED
+        found = pool.remaining[node] = min(found, UNLIMITED)
+    return found
 
 
 def _mentions(pool: Pool, node: Node, wanted: Node) -> bool:

@@ -19,6 +19,7 @@ from sgl_like.runtime.constrain.derive import conjoin
 from sgl_like.runtime.constrain.expr import EPSILON, Alt, Both, Bytes, Concat, Node, Pool, Repeat
 from sgl_like.runtime.constrain.expr import Strings as StringSet
 from sgl_like.runtime.constrain.json_formats import FORMATS, Part
+from sgl_like.runtime.constrain.lengths import sized
 from sgl_like.runtime.constrain.pushdown.keywords import at
 from sgl_like.runtime.constrain.regex import Converter, search_to_expr
 
@@ -98,7 +99,11 @@ class Strings:
         character = self._one_spelling if conditions or one_spelling else self._any_spelling
         if not self._pool.characters:
             self._pool.characters[:] = self._one_spelling, self._any_spelling
-        if not conditions or low or high is not None:
+        if not conditions:
+            return self._quoted(self._pool.repeat(character, low, high))
+        if len(conditions) == 1 and (low or high is not None):
+            return self._quoted(sized(self._pool, conditions[0], low, high))
+        if low or high is not None:
             conditions.append(self._pool.repeat(character, low, high))
         return self._quoted(conjoin(self._pool, conditions))
 

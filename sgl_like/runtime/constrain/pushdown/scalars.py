@@ -11,6 +11,7 @@ from sgl_like.runtime.constrain import derive
 from sgl_like.runtime.constrain.expr import EMPTY, Node, Pool
 from sgl_like.runtime.constrain.json_numbers import Numbers
 from sgl_like.runtime.constrain.json_strings import Strings
+from sgl_like.runtime.constrain.lengths import meet
 from sgl_like.runtime.constrain.pushdown.formula import (
     FALSE,
     TRUE,
@@ -31,6 +32,7 @@ _TYPES = {
     "literal": frozenset({"boolean", "null"}),
 }
 _ASSERTIONS = {"string": frozenset(STRING), "number": frozenset(NUMBER), "literal": frozenset[str]()}
+_CONJOIN = {"string": meet, "number": derive.conjoin, "literal": derive.conjoin}
 LITERALS = {"boolean": (b"true", b"false"), "null": (b"null",)}
 
 
@@ -93,16 +95,15 @@ class Scalars:
             return EMPTY
         found = self._memo.get((formula, kind))
         if found is None:
+            conjoin = _CONJOIN[kind]
             if isinstance(formula, And):
                 positive = [self._of(p, kind) for p in formula.parts if not isinstance(p, Not)]
                 negative = [self._of(p.part, kind) for p in formula.parts if isinstance(p, Not)]
-                found = derive.conjoin(
-                    self.pool, [*positive, self.plain[kind]] if negative else positive, negative
-                )
+                found = conjoin(self.pool, [*positive, self.plain[kind]] if negative else positive, negative)
             elif isinstance(formula, Or):
                 found = self.pool.alt([self._of(p, kind) for p in formula.parts])
             elif isinstance(formula, Not):
-                found = derive.conjoin(self.pool, [self.plain[kind]], [self._of(formula.part, kind)])
+                found = conjoin(self.pool, [self.plain[kind]], [self._of(formula.part, kind)])
             else:
                 assert isinstance(formula, Own)
                 found = self._own(formula.schema, kind)
@@ -115,13 +116,15 @@ class Scalars:
             return EMPTY
         node = self._typed(schema, kind, types)
         raw = schema.raw
+        is_any = kind == "string" and _ASSERTIONS[kind].isdisjoint(raw)
         for keyword, values in (
             ("enum", raw.get("enum")),
             ("const", [raw["const"]] if "const" in raw else None),
         ):
             if values is not None and node is not EMPTY:
                 texts = {text for value in values for text in scalar_texts(value, kind, schema, keyword)}
-                node = derive.conjoin(self.pool, [node, self.pool.strings(texts)])
+                allowed = self.pool.strings(texts)
+                node, is_any = allowed if is_any else _CONJOIN[kind](self.pool, [node, allowed]), False
         return node
 
     def _typed(self, schema: Schema, kind: str, types: frozenset[str]) -> Node:

@@ -9,6 +9,7 @@ from itertools import product
 from sgl_like.errors import ConstraintError, ConstraintTooComplex, UnsupportedSchemaError
 from sgl_like.runtime.constrain import derive
 from sgl_like.runtime.constrain.expr import EMPTY, Node
+from sgl_like.runtime.constrain.lengths import meet
 from sgl_like.runtime.constrain.pushdown.expressions import Scalar, edge
 from sgl_like.runtime.constrain.pushdown.following import possible
 from sgl_like.runtime.constrain.pushdown.formula import Formula
@@ -105,7 +106,7 @@ class Shape:
                 for flags in sorted(wanted):
                     positive = [each for each, flag in zip(self.nodes, flags, strict=True) if flag]
                     negative = [each for each, flag in zip(self.nodes, flags, strict=True) if not flag]
-                    ways.append(derive.conjoin(pool, [key, *positive], negative if exact else ()))
+                    ways.append(meet(pool, [key, *positive], negative if exact else ()))
                 node = pool.alt(ways)
                 known = [text for text in self.table.texts if derive.matches(pool, node, text)]
                 if known:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from sgl_like.runtime.constrain import derive
 from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, Node, Pool
+from sgl_like.runtime.constrain.lengths import meet
 from sgl_like.runtime.constrain.pushdown.expressions import Counted, Scalar
 from sgl_like.runtime.constrain.pushdown.frame import Frame, Go, Leave, Pop, Result
 from sgl_like.runtime.constrain.pushdown.syntax import SPACES
@@ -126,8 +127,8 @@ class ScalarWays(Ways):
         for each in self._watch:
             halves = []
             for node, flags in cells:
-                yes = derive.conjoin(self._pool, [node, each])
-                no = derive.conjoin(self._pool, [node], [each])
+                yes = meet(self._pool, [node, each])
+                no = meet(self._pool, [node], [each])
                 halves += [
                     (half, (*flags, flag)) for half, flag in ((yes, True), (no, False)) if half is not EMPTY
                 ]
