@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 @intrinsic
-def _as_float(typing_context: Any, bits: Any) -> Any:
+def as_float(typing_context: Any, bits: Any) -> Any:
     """The float32 with these bits."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -34,7 +34,7 @@ def widen(value: Any) -> Any:
 @overload(widen)
 def _widen(value):  # type: ignore[no-untyped-def]  # Numba compares the names and annotations of both
     if value == types.uint16:
-        return lambda value: _as_float(np.uint32(value) << np.uint32(16))  # type: ignore[call-arg]
+        return lambda value: as_float(np.uint32(value) << np.uint32(16))  # type: ignore[call-arg]
     return lambda value: value
 
 

@@ -24,6 +24,7 @@ from sgl_like.runtime.engine.request import Request
 from sgl_like.runtime.engine.runner import ModelRunner
 from sgl_like.runtime.engine.scheduler import Row, Scheduler
 from sgl_like.runtime.protocol import FinishReason
+from sgl_like.runtime.sampling.edits import Edit, apply_edits, ban, ban_in_mask
 from sgl_like.runtime.sampling.sampler import sample
 
 log = logging.getLogger(__name__)
@@ -160,6 +161,7 @@ class EngineCore:
         return False
 
     def _sample(self, requests: list[Request], logits: Tensor) -> None:
+        apply_edits(logits.numpy(), row_changes(requests))
         requests, logits = self._mask(requests, logits)
         if not requests:
             return
@@ -193,6 +195,10 @@ class EngineCore:
                 self._end_with(requests[i], error)
         masks = np.empty((len(ready), (logits.shape[1] + 31) // 32), dtype=np.int32)
         fill_masks([requests[i].matcher for i in ready], masks)
+        for i, mask in zip(ready, masks, strict=True):
+            edits = requests[i].edits
+            if edits is not None:
+                ban_in_mask(mask, edits.banned())
         apply_token_mask(logits, masks, np.array(ready, dtype=np.int32))
         if not failed:
             return requests, logits
@@ -211,3 +217,14 @@ class EngineCore:
         del self._requests[request.rid]
         self.scheduler.remove(request, keep)
         self._output.fail(request, error, kind)
+
+
+def row_changes(requests: Sequence[Request]) -> list[tuple[int, Edit]]:
+    """What changes single logits of the requests' rows; the bans of constrained ones go into their masks instead."""
+    changes: list[tuple[int, Edit]] = []
+    for row, request in enumerate(requests):
+        if request.edits is not None:
+            changes.append((row, request.edits.changes()))
+            if request.matcher is None:
+                changes.append((row, ban(request.edits.banned())))
+    return changes

@@ -6,7 +6,7 @@ Runs on the caller's thread: tokenising, compiling a constraint and refusing bad
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from sgl_like.runtime.constrain.compiler import GrammarCompiler
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from sgl_like.runtime.engine.request import IntBuffer, Request
 from sgl_like.runtime.protocol import GenerateRequest, OutputSink
+from sgl_like.runtime.sampling.bad_words import BadWords, TokenTable
+from sgl_like.runtime.sampling.edits import RowEdits, has_edits
 from sgl_like.runtime.sampling.sampler import RowSampler
 from sgl_like.runtime.sampling_params import SamplingParams
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
@@ -38,6 +40,7 @@ class Intake:
         self._context_length = context_length
         self._kv_slots = kv_slots
         self._compiler: GrammarCompiler | None = None
+        self._token_table: TokenTable | None = None
         self._lock = threading.Lock()
 
     def admit(self, source: GenerateRequest, sink: OutputSink) -> Request:
@@ -49,9 +52,13 @@ class Intake:
         params = source.params
         tokens = self._check_tokens(source.input_ids)
         self._check_score(source)
-        for token in params.stop_token_ids:
-            if token >= self._vocab_size:
-                raise RequestError(f"stop_token_ids: {token} is outside the vocabulary of {self._vocab_size}")
+        if params.n > 1:
+            raise RequestError(f"n={params.n}: one request is one output; Engine.generate makes n of them")
+        if params.stop_regex:
+            raise RequestError(f"stop_regex={list(params.stop_regex)} is not supported yet")
+        self._check_ids("stop_token_ids", params.stop_token_ids)
+        self._check_ids("logit_bias", [token for token, _ in params.logit_bias])
+        matcher = self.matcher(params)
         return Request(
             source=source,
             sink=sink,
@@ -60,8 +67,9 @@ class Intake:
             detokenizer=self._tokenizer.detokenizer(
                 params.stop, params.no_stop_trim, params.skip_special_tokens
             ),
-            matcher=self.matcher(params),
+            matcher=matcher,
             tokens=IntBuffer(tokens),
+            edits=self._edits(params, tokens, matcher is not None),
         )
 
     def matcher(self, params: SamplingParams) -> Matcher | None:
@@ -97,6 +105,30 @@ class Intake:
                 vocabulary = Vocabulary(padded, eos, tokenize=self._tokenizer.encode_plain)
                 self._compiler = GrammarCompiler(vocabulary)
             return self._compiler
+
+    def _edits(self, params: SamplingParams, prompt: NDArray[np.int64], constrained: bool) -> RowEdits | None:
+        if not has_edits(params):
+            return None
+        ends = set(params.stop_token_ids)
+        if constrained or not params.ignore_eos:
+            ends.update(token for token in self._tokenizer.eos_token_ids if token < self._vocab_size)
+        words = None
+        if params.bad_words:
+            with self._lock:
+                if self._token_table is None:
+                    self._token_table = TokenTable(self._tokenizer.token_bytes[: self._vocab_size])
+            words = BadWords(
+                self._token_table, [word.encode(errors="surrogatepass") for word in params.bad_words]
+            )
+        bannable = (ends if params.min_new_tokens else set()) | set(words.always.tolist() if words else ())
+        if len(bannable) >= self._vocab_size:
+            raise RequestError("bad_words and min_new_tokens leave no token of the vocabulary")
+        return RowEdits(params, prompt, ends, words, self._vocab_size)
+
+    def _check_ids(self, name: str, tokens: Iterable[int]) -> None:
+        for token in tokens:
+            if token >= self._vocab_size:
+                raise RequestError(f"{name}: {token} is outside the vocabulary of {self._vocab_size}")
 
     def _check_tokens(self, input_ids: Sequence[int]) -> NDArray[np.int64]:
         if len(input_ids) == 0:

@@ -72,6 +72,8 @@ class OutputProcessor:
 
     def _append(self, request: Request, token: int) -> None:
         request.tokens.extend((token,))
+        if request.edits is not None:
+            request.edits.observe(token)
         params = request.source.params
         ends = token in self._eos and (request.matcher is not None or not params.ignore_eos)
         if ends or token in params.stop_token_ids:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sgl_like.runtime.cache.radix_cache import Node
 from sgl_like.runtime.constrain.base import Matcher
 from sgl_like.runtime.protocol import FinishReason, GenerateRequest, OutputSink, Usage
+from sgl_like.runtime.sampling.edits import RowEdits
 from sgl_like.runtime.sampling.sampler import RowSampler
 from sgl_like.runtime.tokenizer.detokenizer import Detokenizer
 
@@ -61,6 +62,7 @@ class Request:
     detokenizer: Detokenizer
     matcher: Matcher | None
     tokens: IntBuffer
+    edits: RowEdits | None = None
     order: int = 0  # arrival, given by the scheduler
     rounds_waited: int = 0
     slots: IntBuffer = field(default_factory=IntBuffer)

@@ -1,4 +1,4 @@
-"""Logits to tokens: temperature, top-k, top-p, min-p, and one draw per row from that row's own random numbers."""
+"""Logits to tokens: one draw per row from that row's own random numbers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sgl_like.runtime.sampling.distribution import distributions
 from sgl_like.runtime.sampling_params import SamplingParams
 
 
@@ -32,47 +33,19 @@ def sample(logits: Tensor, rows: Sequence[RowSampler]) -> list[int]:
         logits: ``[rows, vocab]`` float32; banned tokens are -inf. Each row has at least one finite entry.
         rows: how each row samples.
     """
-    tokens: list[int] = torch.argmax(logits, dim=-1).tolist()  # the lowest id wins a tie
-    for i, row in enumerate(rows):
-        if not row.params.is_greedy:
-            tokens[i] = draw(logits[i], row.params, row.random.random())
+    drawn = [i for i, row in enumerate(rows) if not row.params.is_greedy]
+    if not drawn:
+        greedy: list[int] = torch.argmax(logits, dim=-1).tolist()  # the lowest id wins a tie
+        return greedy
+    tokens = [int(logits[i].argmax()) if row.params.is_greedy else 0 for i, row in enumerate(rows)]
+    values = (logits if len(drawn) == len(rows) else logits[drawn]).numpy()
+    each = distributions(values, [rows[i].params.temperature for i in drawn])
+    for i, distribution in zip(drawn, each, strict=True):
+        tokens[i] = distribution.draw(rows[i].params, rows[i].random.random())
     return tokens
-
-
-def draw(logits: Tensor, params: SamplingParams, uniform: float) -> int:
-    """The token where the kept tokens' cumulative probability, likeliest first, passes `uniform` in [0, 1).
-
-    Args:
-        logits: ``[vocab]`` float32.
-        params: temperature and filters.
-        uniform: the row's random number.
-    """
-    probabilities, ids = kept_probabilities(logits, params)
-    cumulative = probabilities.double().cumsum(0)
-    at = int(torch.searchsorted(cumulative, uniform * float(cumulative[-1]), right=True))
-    return int(ids[min(at, len(ids) - 1)])
-
-
-def kept_probabilities(logits: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
-    """Probabilities (not renormalised) and ids of the tokens that the filters keep, likeliest first.
-
-    Temperature comes first; top-p and min-p look at the distribution that top-k has left.
-    """
-    count = len(logits) if params.top_k < 0 else min(params.top_k, len(logits))
-    values, ids = torch.topk(logits, count) if count < len(logits) else torch.sort(logits, descending=True)
-    probabilities = torch.softmax(values / params.temperature, dim=0)
-    kept = probabilities > 0
-    if params.top_p < 1:
-        before = probabilities.cumsum(0) - probabilities
-        kept &= before < params.top_p
-    if params.min_p > 0:
-        kept &= probabilities >= params.min_p * probabilities[0]
-    kept[0] = True
-    return probabilities[kept], ids[kept]
 
 
 def token_logprobs(logits: Tensor, tokens: Sequence[int]) -> list[float]:
     """Log-probability of ``tokens[i]`` under row i of the logits (``[n, vocab]`` float32)."""
-    picked = logits.gather(1, torch.tensor(list(tokens)).unsqueeze(1)).squeeze(1)
-    result: list[float] = (picked - torch.logsumexp(logits, dim=-1)).tolist()
-    return result
+    each = distributions(logits.numpy(), [1.0] * len(tokens))
+    return [row.logprobs([token])[0] for row, token in zip(each, tokens, strict=True)]
