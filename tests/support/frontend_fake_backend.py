@@ -22,6 +22,7 @@ from sgl_like.runtime.sampling_params import SamplingParams
 
 SPECIAL = re.compile(r"(<\|[a-z]+\|>)")
 WORD = re.compile(r" ?\w+|\s|[^\w\s]")
+LACKS = {"n", "frequency_penalty", "presence_penalty", "min_new_tokens", "stop_regex"}
 ROLES = ("system", "user", "assistant")
 
 
@@ -84,7 +85,7 @@ class FakeBackend(Backend):
 
     @property
     def supported_params(self) -> frozenset[str]:
-        return frozenset(field.name for field in fields(SamplingParams))
+        return frozenset(field.name for field in fields(SamplingParams)) - LACKS
 
     # -- tokens ---------------------------------------------------------------------------------------------
 
