@@ -6,17 +6,21 @@ of a float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload
+from numba import extending, types
 from torch import Tensor
 
+from sgl_like.kernels.jit import compiled
 
-@intrinsic
+_intrinsic: Callable[[Callable[..., Any]], Any] = extending.intrinsic
+
+
+@_intrinsic
 def as_float(typing_context: Any, bits: Any) -> Any:
     """The float32 with these bits."""
 
@@ -31,11 +35,29 @@ def widen(value: Any) -> Any:
     raise TypeError("only for use inside compiled code")
 
 
-@overload(widen)
+@extending.overload(widen)
 def _widen(value):  # type: ignore[no-untyped-def]  # Numba compares the names and annotations of both
     if value == types.uint16:
-        return lambda value: as_float(np.uint32(value) << np.uint32(16))  # type: ignore[call-arg]
+        return lambda value: as_float(np.uint32(value) << np.uint32(16))
     return lambda value: value
+
+
+@_intrinsic
+def as_bits(typing_context: Any, value: Any) -> Any:
+    """The bits of a float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.uint32(types.float32), generate
+
+
+@compiled()
+def narrow(value: Any) -> Any:
+    """In Numba code: the bits of the nearest bfloat16 (ties to even), uint16."""
+    bits = as_bits(value)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    return np.uint16(rounded if value == value else np.uint32(0x7FC0))
 
 
 def numpy_view(tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -1,14 +1,27 @@
 """Linear layers: ``y = x W^T + b``, in whatever format the weights are kept.
 
 Contract: a `Linear` takes ``x: [tokens, columns]`` in the model's dtype and gives ``[tokens, rows]`` in the same.
+
+    float32     torch's matmul
+    bfloat16    products of bfloat16, sums in float32
+    int8        a scale for each output (row of W); each row of x is rounded to int8 with a scale of its own
+    int4        a bfloat16 scale for each 32 weights of an output; x as for int8
+
+The last three lie in blocks made for the processor's vector instructions (`tiles`), packed once, and their result for
+a row does not depend on the other rows. `reference` says what each computes.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import functional
+
+from sgl_like.kernels import packed_linear
+from sgl_like.kernels.packed_linear import BLOCK, GROUP
+from sgl_like.kernels.threads import TaskKernel, run_tasks
 
 
 class Linear(Protocol):
@@ -21,6 +34,10 @@ class Linear(Protocol):
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[tokens, columns]`` to ``[tokens, rows]``."""
+        ...
+
+    def weight_rows(self, ids: Tensor) -> Tensor:
+        """Rows of W in the model's dtype, ``[n, columns]``: W as a table of embeddings."""
         ...
 
 
@@ -45,7 +62,185 @@ class DenseLinear:
         """``[tokens, columns]`` to ``[tokens, rows]``."""
         return functional.linear(x, self._weight, self._bias)
 
+    def weight_rows(self, ids: Tensor) -> Tensor:
+        """Rows of the weights, ``[n, columns]``."""
+        return functional.embedding(ids, self._weight)
 
-def make_linear(weight: Tensor, bias: Tensor | None = None) -> Linear:
-    """The fastest layer for these weights on this machine."""
+
+class _Packed:
+    """What the packed formats share: shape, bias, and the call of their kernel."""
+
+    kernel: TaskKernel
+    rounds_x = True
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, group: int) -> None:
+        self._rows, self._columns = weight.shape
+        self._dtype = weight.dtype
+        self._group = group
+        self._bias = torch.zeros(self._rows) if bias is None else bias.float().contiguous()
+        self._scales = torch.empty(0)
+        self._weight = torch.empty(0, dtype=torch.uint8)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of weights, scales and bias."""
+        return self._weight.nbytes + self._scales.nbytes + self._bias.nbytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``[tokens, columns]`` to ``[tokens, rows]``."""
+        count, half = len(x), int(x.dtype == torch.bfloat16)
+        out = torch.empty(count, self._rows, dtype=x.dtype)
+        x = x.contiguous()
+        scales = totals = x
+        if self.rounds_x:
+            x, scales, totals = rounded(x, self._group)
+        elif not half:
+            x = x.to(torch.bfloat16)
+        if count:
+            run_tasks(
+                self.kernel, -(-self._rows // BLOCK), count, self._rows, self._columns, x.data_ptr(),
+                scales.data_ptr(), totals.data_ptr(), self._weight.data_ptr(), self._scales.data_ptr(),
+                self._bias.data_ptr(), out.data_ptr(), half,
+            )  # fmt: skip
+        return out
+
+
+def rounded(x: Tensor, group: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of ``x: [n, columns]`` as int8, their scales (float32 ``[n]``), and int32 sums of groups of columns."""
+    count, columns = x.shape
+    values = torch.empty(count, columns, dtype=torch.int8)
+    scales = torch.empty(count)
+    totals = torch.empty(count, columns // group, dtype=torch.int32)
+    if count:
+        run_tasks(
+            packed_linear.round_rows, count, count, columns, group, x.data_ptr(), values.data_ptr(),
+            scales.data_ptr(), totals.data_ptr(), int(x.dtype == torch.bfloat16), threads=None if count > 8 else 1,
+        )  # fmt: skip
+    return values, scales, totals
+
+
+class Int8Linear(_Packed):
+    """Weights rounded to int8, one scale for each output.
+
+    Args:
+        weight: ``[rows, columns]``, float32 or bfloat16; columns are a multiple of 4.
+        bias: ``[rows]``, or ``None``.
+    """
+
+    kernel = packed_linear.bytes_linear
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__(weight, bias, weight.shape[1])
+        values, self._scales = int8_weights(weight)
+        self._weight = _blocks(values.view(torch.uint8) ^ 128, 4)
+
+    def weight_rows(self, ids: Tensor) -> Tensor:
+        """Rows of the weights as they are computed with, ``[n, columns]``."""
+        values = (_unblocked(self._weight, ids, 4) ^ 128).view(torch.int8)
+        return (values.float() * self._scales[ids, None]).to(self._dtype)
+
+
+class Int4Linear(_Packed):
+    """Weights rounded to 4 bits in groups of 32 along the columns.
+
+    Args:
+        weight: ``[rows, columns]``, float32 or bfloat16; columns are a multiple of 32.
+        bias: ``[rows]``, or ``None``.
+    """
+
+    kernel = packed_linear.nibbles_linear
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__(weight, bias, GROUP)
+        values, scales = int4_weights(weight)
+        pairs = (values + 8).view(self._rows, -1, 2, 4)
+        self._weight = _blocks(
+            (pairs[:, :, 0] | pairs[:, :, 1] << 4).reshape(self._rows, -1).to(torch.uint8), 4
+        )
+        self._scales = _blocks(scales.unsqueeze(2), 1).view(-1)
+
+    def weight_rows(self, ids: Tensor) -> Tensor:
+        """Rows of the weights as they are computed with, ``[n, columns]``."""
+        packed = _unblocked(self._weight, ids, 4).view(len(ids), -1, 1, 4)
+        values = torch.cat((packed & 15, packed >> 4), dim=2).view(len(ids), -1, GROUP).float() - 8
+        scales = _unblocked(self._scales.view(-1, self._columns // GROUP, 4, 16, 1), ids, 1)
+        return (values * scales.float().unsqueeze(2)).view(len(ids), -1).to(self._dtype)
+
+
+class BFloat16Linear(_Packed):
+    """bfloat16 weights in blocks.
+
+    Args:
+        weight: ``[rows, columns]`` bfloat16; columns are even.
+        bias: ``[rows]``, or ``None``.
+    """
+
+    kernel = packed_linear.bfloats_linear
+    rounds_x = False
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__(weight, bias, 0)
+        self._weight = _blocks(weight, 2)
+
+    def weight_rows(self, ids: Tensor) -> Tensor:
+        """Rows of the weights, ``[n, columns]``."""
+        return _unblocked(self._weight, ids, 2)
+
+
+def int8_weights(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """``[rows, columns]`` as int8 in [-127, 127] and a float32 scale for each row."""
+    wide = weight.float()
+    scales = wide.abs().amax(dim=1).clamp_(min=1e-30).div_(127)
+    return (wide / scales[:, None]).round_().to(torch.int8), scales
+
+
+def int4_weights(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """``[rows, columns]`` as integers in [-8, 7] and bfloat16 scales ``[rows, columns / 32]``.
+
+    The scale is the number of greatest size over -8, so that this number is exact, as in llama.cpp's q4_0.
+    """
+    groups = weight.float().view(len(weight), -1, GROUP)
+    extreme = groups.gather(2, groups.abs().argmax(dim=2, keepdim=True))
+    scales = (extreme / -8).to(torch.bfloat16)
+    factors = torch.where(scales == 0, 1.0, scales.float())
+    values = (groups / factors).round_().clamp_(-8, 7).to(torch.int8)
+    return values.view(weight.shape), scales.squeeze(2)
+
+
+def _blocks(values: Tensor, together: int) -> Tensor:
+    """``[rows, columns]`` as ``[rows / 64, columns / together, 4, 16, together]``; rows beyond the last are zeros."""
+    rows, columns = values.shape[0], values[0].numel()
+    padded = -(-rows // BLOCK) * BLOCK
+    out = torch.empty(padded // BLOCK, columns // together, 4, 16, together, dtype=values.dtype)
+    whole = rows // BLOCK * BLOCK
+    shape = (-1, 4, 16, columns // together, together)
+    out[: whole // BLOCK] = values[:whole].reshape(shape).permute(0, 3, 1, 2, 4)
+    if whole < rows:
+        last = torch.zeros(BLOCK, columns, dtype=values.dtype)
+        last[: rows - whole] = values[whole:].reshape(rows - whole, columns)
+        out[-1] = last.view(shape).permute(0, 3, 1, 2, 4)[0]
+    return out
+
+
+def _unblocked(blocks: Tensor, rows: Tensor, together: int) -> Tensor:
+    """Some rows of what `_blocks` has packed: ``[n, columns]``."""
+    return blocks[rows // BLOCK, :, rows % BLOCK // 16, rows % 16].reshape(len(rows), -1)
+
+
+def make_linear(weight: Tensor, bias: Tensor | None = None, quantization: str | None = None) -> Linear:
+    """The fastest layer for these weights on this machine.
+
+    Args:
+        weight: ``[rows, columns]``, float32 or bfloat16.
+        bias: ``[rows]``, or ``None``.
+        quantization: ``None``, ``"int8"`` or ``"int4"``. Where columns cannot be grouped, int4 becomes int8 and int8
+            the weights as they are.
+    """
+    columns = weight.shape[1]
+    if quantization == "int4" and columns % GROUP == 0:
+        return Int4Linear(weight, bias)
+    if quantization is not None and columns % 4 == 0:
+        return Int8Linear(weight, bias)
+    if weight.dtype == torch.bfloat16 and columns % 2 == 0:
+        return BFloat16Linear(weight, bias)
     return DenseLinear(weight, bias)

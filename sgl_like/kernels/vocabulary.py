@@ -69,7 +69,7 @@ def _exp(x: Any) -> Any:
     p = p * y + np.float32(1.0)
     p = p * y + np.float32(1.0)
     power = np.uint32((np.int32(whole) + np.int32(127)) << np.int32(23))
-    return p * as_float(power)  # type: ignore[call-arg]
+    return p * as_float(power)
 
 
 @compiled(fastmath=REASSOCIATE | {"nnan"})

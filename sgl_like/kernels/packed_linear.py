@@ -1,0 +1,247 @@
+"""Machine code of linear layers with packed weights: products by tiles, and rows of x rounded to int8.
+
+Arguments of the kernels are listed where they are read; what they mean is in `linear.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray  # type: ignore[attr-defined]
+
+from sgl_like.kernels import tiles
+from sgl_like.kernels.bits import as_bits, as_float, narrow, widen
+from sgl_like.kernels.jit import REASSOCIATE, compiled
+from sgl_like.kernels.threads import TaskKernel, pointer, take
+
+BLOCK, GROUP = tiles.BLOCK, tiles.GROUP
+MOST_ROWS = 6
+
+
+@compiled(fastmath=REASSOCIATE)
+def _round_row(x: Any, group: int, rounded: Any, totals: Any) -> Any:
+    """A row as int8 times the scale that is returned; `totals` are the sums of its groups."""
+    bits = np.uint32(0)  # of the largest number: positive numbers are ordered as their bits are
+    for value in x:
+        bits = max(bits, as_bits(widen(value)) & np.uint32(0x7FFFFFFF))
+    top = as_float(bits)
+    inverse = np.float32(127.0) / top if top > 0 else np.float32(0.0)
+    for k in range(len(x)):
+        rounded[k] = np.int8(np.int32(np.rint(widen(x[k]) * inverse)))
+    for g in range(len(totals)):
+        total = 0
+        for value in rounded[g * group : (g + 1) * group]:
+            total += value
+        totals[g] = total
+    return top / np.float32(127.0)
+
+
+def _round_rows(numbers):  # type: ignore[no-untyped-def]  # Numba reads a bare signature
+    args = carray(numbers, 16)
+    rows, columns, group = args[2], args[3], args[4]
+    totals = carray(pointer(args[8]), (rows, columns // group), np.int32)
+    rounded = carray(pointer(args[6]), (rows, columns), np.int8)
+    scales = carray(pointer(args[7]), rows, np.float32)
+    while True:
+        row = take(numbers)
+        if row >= args[1]:
+            break
+        if args[9]:
+            x = carray(pointer(args[5]), (rows, columns), np.uint16)
+            scales[row] = _round_row(x[row], group, rounded[row], totals[row])
+        else:
+            wide = carray(pointer(args[5]), (rows, columns), np.float32)
+            scales[row] = _round_row(wide[row], group, rounded[row], totals[row])
+
+
+@compiled()
+def _write_part(
+    out: int, half: int, at: int, sums: Any, scale: Any, shift: Any, factors: Any, bias: Any
+) -> None:
+    """What `tiles.finish_*` do, for a block that has fewer columns than `BLOCK`."""
+    for i in range(len(factors)):
+        value = np.float32(sums[i] - shift) * (scale * factors[i]) + bias[i]
+        if half:
+            carray(pointer(out + 2 * (at + i)), 1, np.uint16)[0] = narrow(value)
+        else:
+            carray(pointer(out + 4 * (at + i)), 1, np.float32)[0] = value
+
+
+def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
+    args = carray(numbers, 16)
+    rows, width, columns = args[2], args[3], args[4]
+    x, w, out, half = args[5], args[8], args[11], args[12]
+    scales = carray(pointer(args[6]), rows, np.float32)
+    totals = carray(pointer(args[7]), rows, np.int32)
+    factors = carray(pointer(args[9]), width, np.float32)
+    bias = carray(pointer(args[10]), width, np.float32)
+    sums = np.empty((MOST_ROWS, BLOCK), dtype=np.int32)
+    steps = columns // 4
+    while True:
+        block = take(numbers)
+        if block >= args[1]:
+            break
+        first = block * BLOCK
+        end = min(first + BLOCK, width)
+        here = w + first * columns
+        m = 0
+        while m < rows:
+            at = x + m * columns
+            left = rows - m
+            if left >= 6:
+                tiles.bytes_6(at, columns, here, steps, sums.ctypes.data)
+                done = 6
+            elif left >= 4:
+                tiles.bytes_4(at, columns, here, steps, sums.ctypes.data)
+                done = 4
+            elif left >= 2:
+                tiles.bytes_2(at, columns, here, steps, sums.ctypes.data)
+                done = 2
+            else:
+                tiles.bytes_1(at, columns, here, steps, sums.ctypes.data)
+                done = 1
+            for i in range(done):
+                place = (m + i) * width + first
+                shift = np.int32(128 * totals[m + i])
+                if end - first < BLOCK:
+                    _write_part(
+                        out, half, place, sums[i], scales[m + i], shift, factors[first:end], bias[first:end]
+                    )
+                elif half:
+                    tiles.finish_ints_half(
+                        sums[i].ctypes.data,
+                        shift,
+                        scales[m + i],
+                        args[9] + 4 * first,
+                        args[10] + 4 * first,
+                        out + 2 * place,
+                    )
+                else:
+                    tiles.finish_ints_wide(
+                        sums[i].ctypes.data,
+                        shift,
+                        scales[m + i],
+                        args[9] + 4 * first,
+                        args[10] + 4 * first,
+                        out + 4 * place,
+                    )
+            m += done
+
+
+def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
+    args = carray(numbers, 16)
+    rows, width, columns = args[2], args[3], args[4]
+    x, totals, w, out, half = args[5], args[7], args[8], args[11], args[12]
+    scales = carray(pointer(args[6]), rows, np.float32)
+    bias = carray(pointer(args[10]), width, np.float32)
+    ones = np.ones(BLOCK, dtype=np.float32)
+    sums = np.empty((MOST_ROWS, BLOCK), dtype=np.float32)
+    groups = columns // GROUP
+    stride = 4 * groups
+    while True:
+        block = take(numbers)
+        if block >= args[1]:
+            break
+        first = block * BLOCK
+        end = min(first + BLOCK, width)
+        here, factors = w + first * columns // 2, args[9] + 2 * first * groups
+        m = 0
+        while m < rows:
+            at, total, left = x + m * columns, totals + m * stride, rows - m
+            if left >= 4:
+                for part in range(2):  # fewer columns at a time: the registers do not hold more sums
+                    tiles.nibbles_4(
+                        at, columns, total, stride, here + 128 * part, factors + 64 * part, groups,
+                        sums.ctypes.data + 128 * part,
+                    )  # fmt: skip
+                done = 4
+            elif left >= 2:
+                tiles.nibbles_2(at, columns, total, stride, here, factors, groups, sums.ctypes.data)
+                done = 2
+            else:
+                tiles.nibbles_1(at, columns, total, stride, here, factors, groups, sums.ctypes.data)
+                done = 1
+            for i in range(done):
+                place = (m + i) * width + first
+                if end - first < BLOCK:
+                    _write_part(
+                        out,
+                        half,
+                        place,
+                        sums[i],
+                        scales[m + i],
+                        np.float32(0.0),
+                        ones[: end - first],
+                        bias[first:end],
+                    )
+                elif half:
+                    tiles.finish_floats_half(
+                        sums[i].ctypes.data, scales[m + i], args[10] + 4 * first, out + 2 * place
+                    )
+                else:
+                    tiles.finish_floats_wide(
+                        sums[i].ctypes.data, scales[m + i], args[10] + 4 * first, out + 4 * place
+                    )
+            m += done
+
+
+def _bfloats_linear(numbers):  # type: ignore[no-untyped-def]
+    args = carray(numbers, 16)
+    rows, width, columns = args[2], args[3], args[4]
+    x, w, out, half = args[5], args[8], args[11], args[12]
+    bias = carray(pointer(args[10]), width, np.float32)
+    ones = np.ones(BLOCK, dtype=np.float32)
+    sums = np.empty((MOST_ROWS, BLOCK), dtype=np.float32)
+    steps, stride = columns // 2, 2 * columns
+    while True:
+        block = take(numbers)
+        if block >= args[1]:
+            break
+        first = block * BLOCK
+        end = min(first + BLOCK, width)
+        here = w + 2 * first * columns
+        m = 0
+        while m < rows:
+            at = x + m * stride
+            left = rows - m
+            if left >= 6:
+                tiles.bfloats_6(at, stride, here, steps, sums.ctypes.data)
+                done = 6
+            elif left >= 4:
+                tiles.bfloats_4(at, stride, here, steps, sums.ctypes.data)
+                done = 4
+            elif left >= 2:
+                tiles.bfloats_2(at, stride, here, steps, sums.ctypes.data)
+                done = 2
+            else:
+                tiles.bfloats_1(at, stride, here, steps, sums.ctypes.data)
+                done = 1
+            for i in range(done):
+                place = (m + i) * width + first
+                if end - first < BLOCK:
+                    _write_part(
+                        out,
+                        half,
+                        place,
+                        sums[i],
+                        np.float32(1.0),
+                        np.float32(0.0),
+                        ones[: end - first],
+                        bias[first:end],
+                    )
+                elif half:
+                    tiles.finish_floats_half(
+                        sums[i].ctypes.data, np.float32(1.0), args[10] + 4 * first, out + 2 * place
+                    )
+                else:
+                    tiles.finish_floats_wide(
+                        sums[i].ctypes.data, np.float32(1.0), args[10] + 4 * first, out + 4 * place
+                    )
+            m += done
+
+
+round_rows = TaskKernel(_round_rows)
+bytes_linear = TaskKernel(_bytes_linear)
+nibbles_linear = TaskKernel(_nibbles_linear)
+bfloats_linear = TaskKernel(_bfloats_linear)
