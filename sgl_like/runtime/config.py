@@ -27,6 +27,9 @@ class EngineConfig:
         max_queued_requests: requests beyond this many waiting ones are refused.
         context_length: longest sequence; ``None`` means the model's own limit.
         enable_radix_cache: keep prefixes for reuse.
+        page_size: KV slots that are handed out and shared together: 1, 16 or 64. Larger ones make less work per token;
+            a prefix is shared in whole pages only.
+        schedule_policy: ``"lpm"`` (longest cached prefix first) or ``"fcfs"`` (first come, first served).
         threads: torch's threads in the engine; ``None`` means one for a small model, where a second gains
             a tenth on an idle machine and loses more on a busy one, else torch's choice.
 
@@ -43,6 +46,8 @@ class EngineConfig:
     max_queued_requests: int = 100_000
     context_length: int | None = None
     enable_radix_cache: bool = True
+    page_size: int = 1
+    schedule_policy: str = "lpm"
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -53,6 +58,8 @@ class EngineConfig:
         for name in ("kv_cache_memory", "context_length", "threads"):
             if getattr(self, name) is not None:
                 _positive(name, getattr(self, name))
+        _one_of("page_size", self.page_size, (1, 16, 64))
+        _one_of("schedule_policy", self.schedule_policy, ("lpm", "fcfs"))
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> EngineConfig:
@@ -86,15 +93,23 @@ class EngineConfig:
         budget = self.kv_cache_memory
         if budget is None:
             wanted = 2 * self.max_running_requests * context * bytes_per_slot
-            budget = max(min(wanted, _free_memory() // 5, 4 * GIB), 16 * bytes_per_slot)
-        if budget < bytes_per_slot:
-            raise ConfigError(f"kv_cache_memory={budget} holds no token: each needs {bytes_per_slot} bytes")
+            least = max(16, self.page_size) * bytes_per_slot
+            budget = max(min(wanted, _free_memory() // 5, 4 * GIB), least)
+        page = self.page_size * bytes_per_slot
+        if budget < page:
+            what = "token" if self.page_size == 1 else f"page of {self.page_size} tokens"
+            raise ConfigError(f"kv_cache_memory={budget} holds no {what}: each needs {page} bytes")
         return replace(self, context_length=context, kv_cache_memory=budget)
 
 
 def _positive(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{name} must be an integer of at least 1, not {value!r}")
+
+
+def _one_of(name: str, value: object, known: tuple[object, ...]) -> None:
+    if isinstance(value, bool) or value not in known:
+        raise ConfigError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")
 
 
 def _free_memory() -> int:

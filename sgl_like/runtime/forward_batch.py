@@ -5,6 +5,9 @@ its sequence.
 
     row 0: 3 new tokens of 5     row 1: 1 new of 9         input_ids  = [a2 a3 a4 b8]
                                                            positions  = [ 2  3  4  8]
+
+A row may use slots that another row of the same batch fills: in each layer the keys and values of all new tokens have
+to be stored before any are read.
 """
 
 from __future__ import annotations

@@ -86,8 +86,8 @@ class StubEngine:
     def abort(self, rid: str) -> None:
         self.aborted.append(rid)
 
-    def flush_cache(self) -> int:
-        return 0
+    def flush_cache(self) -> bool:
+        return False
 
     def shutdown(self) -> None:
         self.shut = True
@@ -109,7 +109,7 @@ def test_runtime_speaks_the_engines_language() -> None:
         assert engine.aborted == [engine.requests[-1].rid] and engine.requests[-1].stream
         assert backend.role_affixes([], "user") == ("[user]", "[/]")
         assert backend.encode([Segment("\x01a", True)], start=True) == [1, ord("a")]
-        assert backend.flush_cache() is True and backend.model_name == "stub"
+        assert backend.flush_cache() is False and backend.model_name == "stub"
     assert engine.shut
 
 

@@ -43,19 +43,29 @@ class Harness:
     """A model folder's engine core, stepped by hand; invariants are checked after every step."""
 
     def __init__(
-        self, folder: Path, slots: int = 1000, running: int = 8, budget: int = 64, reuse: bool = True
+        self,
+        folder: Path,
+        slots: int = 1000,
+        running: int = 8,
+        budget: int = 64,
+        reuse: bool = True,
+        page_size: int = 1,
+        policy: str = "lpm",
     ) -> None:
         model, self.tokenizer = load(folder)
         shape = model.config
-        self.memory = KVMemory(slots, reuse)
-        pool = KVPool(shape.layers, slots, shape.kv_heads, shape.head_dim, model.dtype)
+        self.memory = KVMemory(slots, reuse, page_size)
+        pool = KVPool(shape.layers, self.memory.size, shape.kv_heads, shape.head_dim, model.dtype)
         pool.keys.fill_(float("nan"))  # a slot that is read before it is written shows
         pool.values.fill_(float("nan"))
-        self.scheduler = Scheduler(self.memory, running, budget)
+        self.scheduler = Scheduler(self.memory, running, budget, policy)
         output = OutputProcessor(self.tokenizer.eos_token_ids)
-        self.core = EngineCore(ModelRunner(model, pool), self.memory, self.scheduler, output)
-        self.intake = Intake(self.tokenizer, shape.vocab_size, shape.max_position, slots)
+        self.core = EngineCore(
+            ModelRunner(model, pool), self.memory, self.scheduler, output, clock=lambda: self.now
+        )
+        self.intake = Intake(self.tokenizer, shape.vocab_size, shape.max_position, self.memory.size)
         self.results: dict[str, Result] = {}
+        self.now = 0.0  # seconds, for deadlines
 
     def add(self, request: GenerateRequest) -> None:
         """Check a request and hand it to the core."""

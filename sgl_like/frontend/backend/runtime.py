@@ -81,8 +81,7 @@ class Runtime(Backend):
 
     def flush_cache(self) -> bool:
         """Forget every cached prefix that is not in use."""
-        self.engine.flush_cache()
-        return True
+        return self.engine.flush_cache()
 
     def shutdown(self) -> None:
         """Stop the engine; requests in flight end with an error."""

@@ -2,45 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-
-Slots = NDArray[np.int32]
-NO_SLOTS: Slots = np.empty(0, dtype=np.int32)
-
-
-class SlotAllocator:
-    """Hands out slot numbers ``0 .. size - 1``. Last freed, first reused, so a small working set stays small."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._free = np.arange(size - 1, -1, -1, dtype=np.int32)
-        self._count = size
-
-    @property
-    def free_count(self) -> int:
-        """Slots that nobody has."""
-        return self._count
-
-    def allocate(self, count: int) -> Slots | None:
-        """`count` slots, or ``None`` if there are not so many."""
-        if count > self._count:
-            return None
-        self._count -= count
-        return self._free[self._count : self._count + count][::-1].copy()
-
-    def release(self, slots: Slots) -> None:
-        """Take slots back."""
-        end = self._count + len(slots)
-        assert end <= self.size, "more slots freed than exist"
-        self._free[self._count : end] = slots[::-1]
-        self._count = end
-
-    def free_slots(self) -> Slots:
-        """The free slot numbers (for invariant checks)."""
-        return self._free[: self._count].copy()
 
 
 class KVPool:

@@ -8,33 +8,38 @@
 Requests lock the path to the prefix they use; unlocked leaves can be evicted, least recently used first. A slot
 belongs to the tree, to one request, or to nobody; inserting hands slots over to the tree. Namespaces (a tenant's
 salt, an adapter) are separate trees over the same slots.
+
+With pages of more than one slot everything goes by whole pages: edges hold pages, siblings differ in their first
+page, and what does not fill a page is neither matched nor inserted.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgl_like.runtime.cache.kv_pool import NO_SLOTS, SlotAllocator, Slots
+from sgl_like.runtime.cache.pages import NO_SLOTS, SlotAllocator, Slots
 
 Tokens = NDArray[np.int32]
+NO_TOKENS: Tokens = np.empty(0, dtype=np.int32)
 
 
 class Node:
     """One edge with the node at its end."""
 
-    __slots__ = ("children", "key", "last_used", "locks", "parent", "queued", "slots")
+    __slots__ = ("children", "key", "last_used", "locks", "namespace", "parent", "queued", "slots")
 
-    def __init__(self, key: Tokens, slots: Slots, parent: Node | None) -> None:
+    def __init__(self, key: Tokens, slots: Slots, parent: Node | None, namespace: str) -> None:
         self.key = key
         self.slots = slots
         self.parent = parent
-        self.children: dict[int, Node] = {}
+        self.namespace = namespace
+        self.children: dict[Hashable, Node] = {}  # by first page
         self.locks = 0
         self.last_used = 0
         self.queued = False  # whether it has an entry in the eviction heap
@@ -57,35 +62,49 @@ class Insertion(NamedTuple):
     node: Node
 
 
+class CacheWatcher(Protocol):
+    """Is told what enters and leaves the tree."""
+
+    def inserted(self, namespace: str, tokens: Tokens) -> None:
+        """All of `tokens` is cached now."""
+        ...
+
+    def evicting(self, node: Node) -> None:
+        """A leaf is about to be removed; `sequence_of` still gives its tokens and slots."""
+        ...
+
+
 class RadixCache:
     """Prefixes of all sequences computed so far, in the slots of one allocator.
 
     Matching and inserting cost O(tokens), evicting O(log leaves) for each leaf.
 
     Args:
-        allocator: where evicted slots go back to.
+        allocator: where evicted slots go back to; its page size is the tree's.
     """
 
     def __init__(self, allocator: SlotAllocator) -> None:
         self._allocator = allocator
+        self._page = allocator.page_size
         self._roots: dict[str, Node] = {}
         self._clock = count(1)
         self._heap: list[tuple[int, int, Node]] = []  # (last_used when queued, tie-breaker, node)
         self._ties = count()
+        self.watcher: CacheWatcher | None = None
         self.evictable_count = 0  # slots in unlocked nodes
         self.locked_count = 0  # slots in locked nodes
         self.evicted_total = 0
 
     def match(self, tokens: Tokens, namespace: str = "", limit: int | None = None) -> Match:
-        """The longest cached prefix of ``tokens[:limit]``; marks it as used now and splits an edge if it ends
-        within one.
+        """The longest cached prefix of ``tokens[:limit]``, in whole pages; marks it as used now and splits an edge if
+        it ends within one.
         """
         node, at = self._root(namespace), 0
         end = len(tokens) if limit is None else min(limit, len(tokens))
         now = next(self._clock)
         pieces: list[Slots] = []
-        while at < end and (child := node.children.get(int(tokens[at]))) is not None:
-            shared = shared_length(child.key, tokens[at:end])
+        while (child := self._child(node, tokens, at, end)) is not None:
+            shared = self._shared(child.key, tokens[at:end])
             if shared < len(child.key):
                 child = self._split(child, shared)
             child.last_used = now
@@ -96,9 +115,12 @@ class RadixCache:
 
     def match_length(self, tokens: Tokens, namespace: str = "") -> int:
         """Length of the longest cached prefix; changes nothing."""
-        node, at = self._root(namespace), 0
-        while at < len(tokens) and (child := node.children.get(int(tokens[at]))) is not None:
-            shared = shared_length(child.key, tokens[at:])
+        root = self._roots.get(namespace)
+        if root is None:
+            return 0
+        node, at, end = root, 0, len(tokens)
+        while (child := self._child(node, tokens, at, end)) is not None:
+            shared = self._shared(child.key, tokens[at:])
             at += shared
             if shared < len(child.key):
                 break
@@ -109,23 +131,27 @@ class RadixCache:
         """Hand a computed sequence over to the tree.
 
         Args:
-            tokens: the sequence.
+            tokens: the sequence, whole pages.
             slots: the slot of each token. Those of a prefix that the tree has already may be the tree's own (from
                 `match`) or duplicates; duplicates are freed.
             namespace: which of the separate trees.
         """
-        assert len(tokens) == len(slots)
+        assert len(tokens) == len(slots) and len(tokens) % self._page == 0
         found = self.match(tokens, namespace)
         known = len(found.slots)
         mine = slots[:known]
         self._allocator.release(mine[mine != found.slots])
         node = found.node
         if known < len(tokens):
-            node = Node(tokens[known:].copy(), slots[known:].copy(), found.node)
+            node = Node(tokens[known:].copy(), slots[known:].copy(), found.node, namespace)
             node.last_used = next(self._clock)
-            found.node.children[int(tokens[known])] = node
+            found.node.children[self._first_page(node.key, 0)] = node
+            if found.node.parent is None:
+                self._roots[namespace] = found.node
             self.evictable_count += len(node.key)
             self._offer(node)
+            if self.watcher is not None:
+                self.watcher.inserted(namespace, tokens)
         return Insertion(known, np.concatenate((found.slots, slots[known:])), node)
 
     def lock(self, node: Node) -> None:
@@ -146,8 +172,13 @@ class RadixCache:
                 self.locked_count -= len(each.key)
                 self._offer(each)
 
-    def evict(self, wanted: int) -> int:
-        """Free at least `wanted` slots if there are so many evictable ones; returns how many were freed."""
+    def evict(self, wanted: int, before: Callable[[Node], None] | None = None) -> int:
+        """Free at least `wanted` slots if there are so many evictable ones; returns how many were freed.
+
+        Args:
+            wanted: number of slots.
+            before: called with each leaf before it goes, so that its keys and values can be saved.
+        """
         freed = 0
         while freed < wanted and self._heap:
             used, _, node = heapq.heappop(self._heap)
@@ -155,9 +186,25 @@ class RadixCache:
             if used != node.last_used:
                 self._offer(node)  # used again since: queue it where it belongs now
             elif not (node.locks or node.children or node.parent is None):
+                if before is not None:
+                    before(node)
                 freed += self._remove(node)
         self.evicted_total += freed
         return freed
+
+    def forget(self, tokens: Tokens, keep: int, namespace: str = "") -> int:
+        """Remove everything that goes on from ``tokens[:keep]`` along `tokens`, which nobody may have locked, and
+        whatever branches off it; returns the number of slots freed.
+        """
+        node = self.match(tokens, namespace, limit=keep).node
+        child = self._child(node, tokens, keep // self._page * self._page, len(tokens))
+        if child is None:
+            return 0
+        doomed = [child]
+        for each in doomed:  # grows while it is read: parents first
+            doomed += each.children.values()
+        assert not any(each.locks for each in doomed), "somebody uses what is to be forgotten"
+        return sum(self._remove(each) for each in reversed(doomed))
 
     def flush(self) -> int:
         """Forget everything that is not locked; returns the number of slots freed."""
@@ -184,7 +231,8 @@ class RadixCache:
         evictable = locked = 0
         for node in self.nodes():
             assert len(node.key) == len(node.slots) > 0, "a node with an empty key"
-            assert node.parent is not None and node.parent.children[int(node.key[0])] is node, (
+            assert len(node.key) % self._page == 0, "a node with part of a page"
+            assert node.parent is not None and node.parent.children[self._first_page(node.key, 0)] is node, (
                 "a misplaced node"
             )
             assert node.locks == expected.get(id(node), 0), "lock count differs from the requests below"
@@ -193,9 +241,18 @@ class RadixCache:
         assert (evictable, locked) == (self.evictable_count, self.locked_count), "sizes have drifted"
 
     def _root(self, namespace: str) -> Node:
-        if namespace not in self._roots:
-            self._roots[namespace] = Node(np.empty(0, dtype=np.int32), NO_SLOTS, None)
-        return self._roots[namespace]
+        """A namespace's root; it is kept only while it has children."""
+        return self._roots.get(namespace) or Node(NO_TOKENS, NO_SLOTS, None, namespace)
+
+    def _child(self, node: Node, tokens: Tokens, at: int, end: int) -> Node | None:
+        """The child that the page at `at` leads to, if ``tokens[:end]`` has all of that page."""
+        return node.children.get(self._first_page(tokens, at)) if at + self._page <= end else None
+
+    def _first_page(self, tokens: Tokens, at: int) -> Hashable:
+        return int(tokens[at]) if self._page == 1 else tokens[at : at + self._page].tobytes()
+
+    def _shared(self, a: Tokens, b: Tokens) -> int:
+        return shared_length(a, b) // self._page * self._page
 
     def _split(self, node: Node, at: int) -> Node:
         """Cut an edge; returns the new node that holds its first `at` tokens.
@@ -203,19 +260,24 @@ class RadixCache:
         parent ── [a b c d] node      becomes      parent ── [a b] upper ── [c d] node
         """
         assert node.parent is not None
-        upper = Node(node.key[:at], node.slots[:at], node.parent)
+        upper = Node(node.key[:at], node.slots[:at], node.parent, node.namespace)
         upper.locks, upper.last_used = node.locks, node.last_used
-        node.parent.children[int(node.key[0])] = upper
+        node.parent.children[self._first_page(node.key, 0)] = upper
         node.key, node.slots, node.parent = node.key[at:], node.slots[at:], upper
-        upper.children[int(node.key[0])] = node
+        upper.children[self._first_page(node.key, 0)] = node
         return upper
 
     def _remove(self, node: Node) -> int:
-        assert node.parent is not None
-        del node.parent.children[int(node.key[0])]
+        parent = node.parent
+        assert parent is not None
+        if self.watcher is not None:
+            self.watcher.evicting(node)
+        del parent.children[self._first_page(node.key, 0)]
         self._allocator.release(node.slots)
         self.evictable_count -= len(node.key)
-        self._offer(node.parent)
+        self._offer(parent)
+        if parent.parent is None and not parent.children:
+            del self._roots[node.namespace]
         node.parent = None
         return len(node.key)
 
@@ -227,6 +289,15 @@ class RadixCache:
             return
         node.queued = True
         heapq.heappush(self._heap, (node.last_used, next(self._ties), node))
+
+
+def sequence_of(node: Node) -> tuple[Tokens, Slots]:
+    """Tokens and slots from the root to the end of a node."""
+    path = list(_path(node))
+    path.reverse()
+    if not path:
+        return NO_TOKENS, NO_SLOTS
+    return np.concatenate([each.key for each in path]), np.concatenate([each.slots for each in path])
 
 
 def _path(node: Node) -> Iterator[Node]:

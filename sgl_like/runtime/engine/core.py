@@ -7,15 +7,17 @@ A step that fails ends the requests that were in it, each with an error, and not
 
 from __future__ import annotations
 
+import heapq
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sgl_like.errors import ConstraintError, EngineError, RequestAborted, SglError
+from sgl_like.errors import ConstraintError, DeadlineExceeded, EngineError, RequestAborted, SglError
 from sgl_like.kernels.token_mask import apply_token_mask
 from sgl_like.runtime.constrain.matcher import fill_masks
 from sgl_like.runtime.engine.memory import KVMemory
@@ -50,10 +52,16 @@ class EngineCore:
         memory: KV slots.
         scheduler: queue and plans; shares `memory`.
         output: what follows sampling.
+        clock: the time in seconds that deadlines are compared with.
     """
 
     def __init__(
-        self, runner: ModelRunner, memory: KVMemory, scheduler: Scheduler, output: OutputProcessor
+        self,
+        runner: ModelRunner,
+        memory: KVMemory,
+        scheduler: Scheduler,
+        output: OutputProcessor,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.memory = memory
         self.scheduler = scheduler
@@ -61,6 +69,8 @@ class EngineCore:
         self._runner = runner
         self._output = output
         self._requests: dict[str, Request] = {}
+        self._clock = clock
+        self._deadlines: list[tuple[float, str]] = []  # heap; entries of ended requests are passed over
 
     @property
     def has_work(self) -> bool:
@@ -75,6 +85,8 @@ class EngineCore:
     def add(self, request: Request) -> None:
         """Take in a request that has passed all checks."""
         self._requests[request.rid] = request
+        if request.deadline is not None:
+            self._watch_deadline(request.deadline, request.rid)
         try:
             self._output.start(request)
         except SglError as error:
@@ -95,13 +107,15 @@ class EngineCore:
         """End every request with an error."""
         for request in self.requests:
             self._end_with(request, error)
+        self.memory.settle(computed=False)
 
-    def flush_cache(self) -> int:
-        """Forget every prefix that no running request uses; returns the number of slots freed."""
-        return self.memory.tree.flush()
+    def flush_cache(self) -> bool:
+        """Forget every prefix that no running request uses; whether nothing is cached now."""
+        return self.memory.flush()
 
     def step(self) -> None:
         """Advance the requests in flight by one forward pass."""
+        self._end_overdue()
         rows = self.scheduler.plan()
         if not rows:
             return
@@ -115,29 +129,34 @@ class EngineCore:
                     self._end_with(
                         request, EngineError(f"the engine failed in this step: {error}"), keep=False
                     )
+            self.memory.settle(computed=False)
 
     def check_invariants(self) -> None:
         """Assert what must hold between steps (design: invariants)."""
         running, waiting = self.scheduler.running, self.scheduler.waiting
         self.memory.check(running)
-        assert (
-            len({id(r) for r in (*running, *waiting)}) == len(running) + len(waiting) == len(self._requests)
-        )
+        waiting.check()
+        everyone = {id(r) for r in (*running, *waiting.requests())}
+        assert len(everyone) == len(running) + len(waiting) == len(self._requests)
+        page = self.memory.page_size
         for request in running:
-            assert request.shared <= request.computed == len(request.slots) < len(request.tokens)
-        for request in waiting:
+            assert request.shared <= request.computed < len(request.tokens)
+            assert request.computed <= len(request.slots) < request.computed + page
+        for request in waiting.requests():
             assert request.node is None and len(request.slots) == 0
         if not self._requests:
             assert self.memory.tree.locked_count == 0, "locks are left over"
 
     def _run(self, rows: list[Row]) -> None:
         hidden = self._runner.forward(rows)
+        self.memory.settle(computed=True)
         self._runner.score(hidden, rows)
         ready = [i for i, row in enumerate(rows) if row.new_tokens == row.request.pending]
         for request, count in rows:
             request.computed += count
+            request.computed_tokens += count
             self.stats.computed_tokens += count
-            if request.computed <= request.prompt_length or request.shared < request.prompt_length:
+            if request.computed - count < request.prompt_length:
                 self.memory.publish(request)
         self.stats.steps += 1
         sampling = [i for i in ready if self._goes_on(rows[i].request)]
@@ -152,6 +171,22 @@ class EngineCore:
                 self._end(request)
             else:
                 self._output.send(request)
+
+    def _watch_deadline(self, deadline: float, rid: str) -> None:
+        if len(self._deadlines) > 2 * len(self._requests) + 100:  # most of them have ended
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._requests]
+            heapq.heapify(self._deadlines)
+        heapq.heappush(self._deadlines, (deadline, rid))
+
+    def _end_overdue(self) -> None:
+        """End requests whose deadline has passed, wherever they are."""
+        while self._deadlines and self._deadlines[0][0] <= self._clock():
+            deadline, rid = heapq.heappop(self._deadlines)
+            request = self._requests.get(rid)
+            if request is not None and request.deadline == deadline:
+                limit = request.source.deadline
+                error = DeadlineExceeded(f"the request was not done within its deadline of {limit:g} s")
+                self._end_with(request, error, "abort")
 
     def _goes_on(self, request: Request) -> bool:
         """Whether a request whose tokens are all computed samples another one."""

@@ -63,6 +63,7 @@ class Engine:
         self.config = config.resolve(shape.max_position, slot_bytes)
         assert self.config.kv_cache_memory is not None and self.config.context_length is not None
         slots = self.config.kv_cache_memory // slot_bytes
+        slots -= slots % config.page_size
         self._intake = Intake(self.tokenizer, shape.vocab_size, self.config.context_length, slots)
         self._loop = EngineLoop(self._make_core(model, slots))
         threads = config.threads or (1 if parameter_count(shape) < SMALL_MODEL else None)
@@ -72,9 +73,12 @@ class Engine:
 
     def _make_core(self, model: Model, slots: int) -> EngineCore:
         shape = model.config
-        memory = KVMemory(slots, self.config.enable_radix_cache)
+        config = self.config
+        memory = KVMemory(slots, config.enable_radix_cache, config.page_size)
         pool = KVPool(shape.layers, slots, shape.kv_heads, shape.head_dim, model.dtype)
-        scheduler = Scheduler(memory, self.config.max_running_requests, self.config.max_batch_tokens)
+        scheduler = Scheduler(
+            memory, config.max_running_requests, config.max_batch_tokens, config.schedule_policy
+        )
         return EngineCore(
             ModelRunner(model, pool), memory, scheduler, OutputProcessor(self.tokenizer.eos_token_ids)
         )
@@ -106,7 +110,10 @@ class Engine:
                 in_flight.discard(output.rid)
             on_output(output)
 
+        submitted = time.monotonic()
         admitted = self._intake.admit(request, deliver)
+        if request.deadline is not None:
+            admitted.deadline = submitted + request.deadline
         self._in_flight.add(request.rid)
         try:
             self._loop.post(lambda core: core.add(admitted))
@@ -183,8 +190,8 @@ class Engine:
         results = [collector.result() for collector in collectors]
         return results if call.many else results[0]
 
-    def flush_cache(self) -> int:
-        """Forget all prefixes that no running request uses; returns the number of KV slots freed."""
+    def flush_cache(self) -> bool:
+        """Forget all prefixes that no running request uses; whether nothing is cached now."""
         return self._loop.call(lambda core: core.flush_cache())
 
     def stats(self) -> dict[str, int]:

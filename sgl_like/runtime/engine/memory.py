@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sgl_like.runtime.cache.kv_pool import SlotAllocator
-from sgl_like.runtime.cache.radix_cache import RadixCache
+from sgl_like.runtime.cache.pages import SlotAllocator
+from sgl_like.runtime.cache.radix_cache import Node, RadixCache, Tokens
 from sgl_like.runtime.engine.request import Request
 
 
@@ -17,34 +17,52 @@ class KVMemory:
     Args:
         size: number of slots.
         reuse: keep finished sequences' KV in the tree.
+        page_size: slots that go together; see `runtime/cache/pages.py`.
     """
 
-    def __init__(self, size: int, reuse: bool = True) -> None:
-        self.size = size
-        self.allocator = SlotAllocator(size)
+    def __init__(self, size: int, reuse: bool = True, page_size: int = 1) -> None:
+        self.allocator = SlotAllocator(size, page_size)
+        self.size = self.allocator.size
+        self.page_size = page_size
         self.tree = RadixCache(self.allocator)
         self._reuse = reuse
+        self._holders: dict[Node, list[Request]] = {}  # who has locked the path to a node
+        self._ahead: list[
+            tuple[Tokens, int, str]
+        ] = []  # in the tree, but not computed yet: tokens, from, namespace
 
     @property
     def available(self) -> int:
         """Slots that can be had without touching a running request."""
         return self.allocator.free_count + self.tree.evictable_count
 
+    def missing(self, request: Request, count: int) -> int:
+        """Slots to allocate before the request's next `count` tokens can be computed."""
+        return self._pages(request.computed + count, up=True) - len(request.slots)
+
     def attach(self, request: Request) -> None:
-        """Give a request the longest cached prefix of its tokens and lock it."""
+        """Give a request the longest cached prefix of its tokens and lock it. What running requests have computed
+        and not yet published counts as cached.
+        """
         assert request.node is None and len(request.slots) == 0
-        match = self.tree.match(request.tokens.view(), limit=request.match_limit)
-        self.tree.lock(match.node)
-        request.node = match.node
+        tokens, limit = request.tokens.view(), request.match_limit
+        match = self.tree.match(tokens, request.namespace, limit)
+        while (other := self._going_on(request, match.node, len(match.slots))) is not None:
+            self.publish(other)
+            match = self.tree.match(tokens, request.namespace, limit)
         request.slots.extend(match.slots)
         request.computed = request.shared = len(match.slots)
+        self._hold(request, match.node)
 
     def grow(self, request: Request, count: int) -> bool:
-        """Add `count` slots for the request's next tokens, evicting if need be. False if there are too few."""
-        missing = count - self.allocator.free_count
+        """Add slots for the request's next `count` tokens, evicting if need be. False if there are too few."""
+        wanted = self.missing(request, count)
+        if wanted <= 0:
+            return True
+        missing = wanted - self.allocator.free_count
         if missing > 0:
             self.tree.evict(missing)
-        slots = self.allocator.allocate(count)
+        slots = self.allocator.allocate(wanted)
         if slots is None:
             return False
         request.slots.extend(slots)
@@ -52,15 +70,31 @@ class KVMemory:
 
     def publish(self, request: Request) -> None:
         """Put the request's computed tokens into the tree, so that others can share them, and stay locked."""
-        if not self._reuse or request.computed == request.shared:
+        done = self._pages(request.computed)
+        if self._reuse and done > request.shared:
+            self._insert(request, done)
+
+    def publish_ahead(self, request: Request, count: int) -> None:
+        """The same for the `count` tokens that the coming forward pass will compute.
+
+        A pass writes the keys and values of all its new tokens before it reads any (layer by layer), so rows of the
+        same pass may already use them. Left for later if some of these tokens are in the tree already: a duplicate
+        must not be written into slots that others read.
+        """
+        done = self._pages(request.computed + count)
+        if not self._reuse or done <= request.shared:
             return
-        assert request.node is not None
-        done = request.computed
-        inserted = self.tree.insert(request.tokens.view(0, done).copy(), request.slots.view(0, done).copy())
-        self.tree.lock(inserted.node)
-        self.tree.unlock(request.node)
-        request.node, request.shared = inserted.node, done
-        request.slots.view(0, done)[:] = inserted.slots
+        tokens = request.tokens.view(0, done)
+        if self.tree.match_length(tokens, request.namespace) == request.shared:
+            self._ahead.append((tokens.copy(), request.shared, request.namespace))
+            self._insert(request, done)
+
+    def settle(self, computed: bool) -> None:
+        """After the forward pass: what was published ahead is there, or, with all its users gone, must be forgotten."""
+        if not computed:
+            for tokens, start, namespace in self._ahead:
+                self.tree.forget(tokens, start, namespace)
+        self._ahead.clear()
 
     def detach(self, request: Request, keep: bool = True) -> None:
         """Take everything from a request; with `keep` its computed tokens stay in the tree."""
@@ -69,15 +103,21 @@ class KVMemory:
         if keep:
             self.publish(request)
         self.allocator.release(request.slots.view(request.shared).copy())
-        self.tree.unlock(request.node)
+        self._release(request, request.node)
         request.node = None
         request.slots.cut(0)
         request.computed = request.shared = 0
+
+    def flush(self) -> bool:
+        """Forget every prefix that nobody uses; whether none is left."""
+        self.tree.flush()
+        return self.tree.locked_count == 0
 
     def check(self, running: Iterable[Request]) -> None:
         """Assert that every slot is in exactly one place (design: invariants of the KV slots)."""
         running = list(running)
         self.tree.check([r.node for r in running if r.node is not None])
+        assert {id(r) for held in self._holders.values() for r in held} == {id(r) for r in running}
         owned = [r.slots.view(r.shared) for r in running]
         places = [self.allocator.free_slots(), *(node.slots for node in self.tree.nodes()), *owned]
         everything = np.concatenate(places)
@@ -85,3 +125,41 @@ class KVMemory:
         assert len(np.unique(everything)) == self.size, "a slot is in two places"
         free, own = self.allocator.free_count, sum(map(len, owned))
         assert free + self.tree.evictable_count + self.tree.locked_count + own == self.size
+
+    def _insert(self, request: Request, done: int) -> None:
+        """Hand the request's first `done` tokens over to the tree, and hold the path to their end instead."""
+        tokens, slots = request.tokens.view(0, done), request.slots.view(0, done)
+        inserted = self.tree.insert(tokens.copy(), slots.copy(), request.namespace)
+        slots[:] = inserted.slots
+        request.shared = done
+        before = request.node
+        assert before is not None
+        self._hold(request, inserted.node)
+        self._release(request, before)
+
+    def _hold(self, request: Request, node: Node) -> None:
+        self.tree.lock(node)
+        self._holders.setdefault(node, []).append(request)
+        request.node = node
+
+    def _release(self, request: Request, node: Node) -> None:
+        self.tree.unlock(node)
+        held = self._holders[node]
+        held.remove(request)
+        if not held:
+            del self._holders[node]
+
+    def _going_on(self, request: Request, node: Node, at: int) -> Request | None:
+        """A request whose own computed tokens, which are not in the tree, go on where the match of another ended."""
+        end = at + self.page_size
+        if not self._reuse or end > request.match_limit:
+            return None
+        page = request.tokens.view(at, end)
+        for other in self._holders.get(node, ()):
+            if other.shared == at and other.computed >= end and (other.tokens.view(at, end) == page).all():
+                return other
+        return None
+
+    def _pages(self, count: int, up: bool = False) -> int:
+        """`count` rounded to whole pages, down or up."""
+        return (count + (self.page_size - 1 if up else 0)) // self.page_size * self.page_size

@@ -1,9 +1,10 @@
 """A request inside the engine: its sequence, where that sequence's KV is, and how it goes on.
 
 tokens    [ prompt ................ | output ...... ]
-slots     [ tree's ........ | own ....... ]           one per token whose KV is (being) computed
+slots     [ tree's ........ | own ....... ]           one per token whose KV is (being) computed, then spare ones
                   shared ──┘             └── len(slots)
-computed tokens are those whose KV is done; the rest of `tokens` is what the next steps extend by.
+computed tokens are those whose KV is done; the rest of `tokens` is what the next steps extend by. Slots come in whole
+pages, so the last of them may be still unused; what is shared is whole pages.
 """
 
 from __future__ import annotations
@@ -64,12 +65,13 @@ class Request:
     tokens: IntBuffer
     edits: RowEdits | None = None
     order: int = 0  # arrival, given by the scheduler
-    rounds_waited: int = 0
+    deadline: float | None = None  # time.monotonic() at which it has to have ended
     slots: IntBuffer = field(default_factory=IntBuffer)
     computed: int = 0
     shared: int = 0
     node: Node | None = None  # locked path in the tree, ends the shared part
     cached_tokens: int | None = None  # of the prompt, found at the first admission
+    computed_tokens: int = 0  # all that went through the model, again after a retraction
     forced_tokens: int = 0
     sent_tokens: int = 0
     logprobs: list[float] = field(default_factory=list)
@@ -79,6 +81,16 @@ class Request:
     def rid(self) -> str:
         """The id that the client knows."""
         return self.source.rid
+
+    @property
+    def namespace(self) -> str:
+        """Which cached prefixes it may use."""
+        return self.source.namespace
+
+    @property
+    def priority(self) -> int:
+        """Larger goes first."""
+        return self.source.priority
 
     @property
     def prompt_length(self) -> int:
@@ -105,4 +117,5 @@ class Request:
             completion_tokens=len(self.tokens) - self.prompt_length,
             cached_tokens=min(self.cached_tokens or 0, self.prompt_length),
             forced_tokens=self.forced_tokens,
+            computed_tokens=self.computed_tokens,
         )

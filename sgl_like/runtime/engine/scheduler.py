@@ -4,10 +4,14 @@ A running request always has some pending tokens: one after sampling, several af
 prompt is being computed. A plan gives each a share under the token budget, in this order:
 
     1. running requests, those that decode before those that prefill
-    2. waiting requests, longest cached prefix first; whoever has waited long goes before all
+    2. waiting requests in the order of `WaitingQueue`
 
-When slots run out: evict from the tree, then retract the newest running request (its KV stays in the tree while
-there is room), until the oldest fits. A request that fits alone therefore always ends.
+What a plan computes of a prompt is put into the tree at once, before the pass that computes it: whoever is admitted
+after it in the same plan shares it. So a prefix is computed once, also when all its users arrive together.
+
+When slots run out: evict from the tree, then retract running requests, lowest priority first, then the newest (their
+KV stays in the tree while there is room), until the oldest fits. A request that fits alone therefore always ends. A
+waiting request also makes running ones of lower priority give way, if it finds no room, no row or no budget.
 """
 
 from __future__ import annotations
@@ -15,16 +19,12 @@ from __future__ import annotations
 from itertools import count
 from typing import NamedTuple
 
-from sgl_like.runtime.cache.radix_cache import shared_length
 from sgl_like.runtime.engine.memory import KVMemory
+from sgl_like.runtime.engine.queue import WaitingQueue
 from sgl_like.runtime.engine.request import Request
 
-LOOK_AHEAD = 128
-"""Waiting requests that are compared for the order of one step."""
-PATIENCE = 100
-"""Plans after which a waiting request goes first."""
-WORTH_WAITING = 16
-"""Tokens of a prefix which another request is computing right now that make it better to wait for it."""
+FEW_TOKENS = 16
+"""Pending tokens up to which a running request counts as decoding."""
 EXPECTED_GROWTH = 0.25
 """Share of their remaining tokens that running requests are assumed to produce, when admitting others."""
 
@@ -43,10 +43,11 @@ class Scheduler:
         memory: the KV slots.
         max_running: most requests in a batch.
         max_tokens: most tokens in a step.
+        policy: ``"lpm"`` or ``"fcfs"``; see `WaitingQueue`.
     """
 
-    def __init__(self, memory: KVMemory, max_running: int, max_tokens: int) -> None:
-        self.waiting: list[Request] = []
+    def __init__(self, memory: KVMemory, max_running: int, max_tokens: int, policy: str = "lpm") -> None:
+        self.waiting = WaitingQueue(memory.tree, memory.page_size, policy)
         self.running: list[Request] = []
         self.retracted_total = 0
         self._memory = memory
@@ -57,106 +58,110 @@ class Scheduler:
     def add(self, request: Request) -> None:
         """Queue a new request."""
         request.order = next(self._orders)
-        self.waiting.append(request)
+        self.waiting.add(request)
 
     def remove(self, request: Request, keep: bool = True) -> None:
         """A request has ended: forget it and free what it holds. With `keep` its KV stays in the tree."""
-        if request in self.running:
-            self.running.remove(request)
-        elif request in self.waiting:
+        if request in self.waiting:
             self.waiting.remove(request)
+        elif request in self.running:
+            self.running.remove(request)
         self._memory.detach(request, keep)
 
     def plan(self) -> list[Row]:
         """The next step's rows; slots for all their tokens are allocated. Empty if there is nothing to do."""
+        self._make_way()
         rows = self._plan_running()
-        budget = self._max_tokens - sum(row.new_tokens for row in rows)
-        if self.waiting and budget > 0 and len(self.running) < self._max_running:
-            self._admit(rows, budget)
+        for row in rows:
+            self._share(row)
+        self._admit(rows, self._max_tokens - sum(row.new_tokens for row in rows))
         return rows
+
+    def _make_way(self) -> None:
+        """Retract running requests for the sake of a waiting one of higher priority."""
+        first = self.waiting.first()
+        while first is not None and self.running:
+            victim = self._victim()
+            if victim.priority >= first.priority or self._has_place(first):
+                return
+            self._retract(victim)
+
+    def _has_place(self, request: Request) -> bool:
+        """Whether a waiting request could be admitted now, as far as can be told."""
+        if len(self.running) >= self._max_running:
+            return False
+        if sum(r.pending for r in self.running) >= self._max_tokens:
+            return False
+        cached = self._memory.tree.match_length(
+            request.tokens.view(0, request.match_limit), request.namespace
+        )
+        return self._memory.available >= len(request.tokens) - cached + self._expected_growth()
 
     def _plan_running(self) -> list[Row]:
         rows: list[Row] = []
         budget = self._max_tokens
-        for request in sorted(self.running, key=lambda r: (r.pending > WORTH_WAITING, r.order)):
+        for request in sorted(self.running, key=lambda r: (r.pending > FEW_TOKENS, r.order)):
             share = min(request.pending, budget)
             if request.node is None or share <= 0:  # retracted a moment ago, or no budget left
                 continue
             if self._grow(request, share, rows):
                 rows.append(Row(request, share))
                 budget -= share
-        return [row for row in rows if row.request.node is not None]
+        return rows
 
     def _grow(self, request: Request, share: int, rows: list[Row]) -> bool:
-        """Slots for a running request, retracting newer ones as long as there are too few."""
+        """Slots for a running request, retracting others as long as there are too few."""
         while not self._memory.grow(request, share):
-            victim = max(self.running, key=lambda r: r.order)
+            victim = self._victim()
             self._retract(victim)
             rows[:] = [row for row in rows if row.request is not victim]
             if victim is request:
                 return False
         return True
 
+    def _victim(self) -> Request:
+        """The running request that has the least right to go on."""
+        return max(self.running, key=lambda r: (-r.priority, r.order))
+
     def _retract(self, request: Request) -> None:
         """Send a running request back to the queue; what it has sampled stays."""
         self._memory.detach(request)
         self.running.remove(request)
-        self.waiting.insert(0, request)
+        self.waiting.put_back(request)
         self.retracted_total += 1
 
     def _admit(self, rows: list[Row], budget: int) -> None:
-        for request in self._by_priority():
-            if budget <= 0 or len(self.running) >= self._max_running:
-                break
-            if self._computed_by_another(request):
-                continue
+        growth = self._expected_growth()
+        while budget > 0 and len(self.running) < self._max_running:
+            request = self.waiting.first()
+            if request is None:
+                return
             self._memory.attach(request)
-            if self.running and self._memory.available < request.pending + self._expected_growth():
-                self._memory.detach(request)
-                break
             share = min(request.pending, budget)
-            if not self._memory.grow(request, share):
+            wanted = self._memory.missing(request, request.pending)
+            crowded = self.running and self._memory.available < wanted + growth
+            if crowded or not self._memory.grow(request, share):
                 self._memory.detach(request)
-                break
+                return
             if request.cached_tokens is None:
                 request.cached_tokens = request.shared
-            self.waiting.remove(request)
+            self.waiting.admitted(request)
             self.running.append(request)
             rows.append(Row(request, share))
+            self._share(rows[-1])
             budget -= share
-        for request in self.waiting:
-            request.rounds_waited += 1
+            growth += _expected_growth(request)
 
-    def _by_priority(self) -> list[Request]:
-        candidates = self.waiting[:LOOK_AHEAD]
-        if len(candidates) == 1:
-            return candidates
-        tree = self._memory.tree
-
-        def rank(request: Request) -> tuple[bool, int, int]:
-            if request.rounds_waited > PATIENCE:
-                return (False, 0, request.order)
-            return (True, -tree.match_length(request.tokens.view()), request.order)
-
-        return sorted(candidates, key=rank)
-
-    def _computed_by_another(self, request: Request) -> bool:
-        """Whether a running request is about to compute a good part of this one's uncached prefix."""
-        tokens = request.tokens.view()
-        cached: int | None = None
-        for other in self.running:
-            if other.pending <= 1:
-                continue
-            shared = shared_length(tokens, other.tokens.view())
-            if shared < WORTH_WAITING or shared <= other.shared:
-                continue
-            if cached is None:
-                cached = self._memory.tree.match_length(tokens)
-            if shared - cached >= WORTH_WAITING:
-                return True
-        return False
+    def _share(self, row: Row) -> None:
+        """Let others use what this row computes of a prompt."""
+        if row.request.computed < row.request.prompt_length:
+            self._memory.publish_ahead(row.request, row.new_tokens)
 
     def _expected_growth(self) -> int:
-        rest = sum(r.max_tokens - len(r.tokens) for r in self.running)
-        prefill = sum(r.pending for r in self.running if r.pending > 1)
-        return int(rest * EXPECTED_GROWTH) + prefill
+        return sum(map(_expected_growth, self.running))
+
+
+def _expected_growth(request: Request) -> int:
+    """Slots that a running request will probably need beyond those that it has."""
+    tokens = len(request.tokens)
+    return max(0, tokens - len(request.slots)) + int((request.max_tokens - tokens) * EXPECTED_GROWTH)

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sgl_like.runtime.cache.kv_pool import SlotAllocator
+from sgl_like.runtime.cache.pages import SlotAllocator
 from sgl_like.runtime.cache.radix_cache import Match, RadixCache
 from tests.support.naive_cache import NaiveCache
 

@@ -46,22 +46,23 @@ def workload(rng: random.Random, count: int) -> list[GenerateRequest]:
     running=st.integers(1, 12),
     budget=st.sampled_from([5, 17, 64, 500]),
     reuse=st.booleans(),
+    page_size=st.sampled_from([1, 1, 4, 16]),
 )
 def test_same_greedy_tokens_as_one_at_a_time(
-    folder: Path, seed: int, slots: int, running: int, budget: int, reuse: bool
+    folder: Path, seed: int, slots: int, running: int, budget: int, reuse: bool, page_size: int
 ) -> None:
     rng = random.Random(seed)
     requests = workload(rng, 14)
     expected = {}
     for request in requests:
         expected.update(Harness(folder, slots=100, budget=1000).run([request]))
-    harness = Harness(folder, slots, running, budget, reuse)
+    harness = Harness(folder, slots, running, budget, reuse, page_size)
     results = harness.run(requests, arrive=lambda: rng.random() < 0.4)
     for rid, result in results.items():
         assert result.token_ids == expected[rid].token_ids
         assert (result.finish, result.text) == (expected[rid].finish, expected[rid].text)
     harness.core.flush_cache()
-    assert harness.memory.allocator.free_count == slots
+    assert harness.memory.allocator.free_count == harness.memory.size
 
 
 def test_tiny_pool_retracts_and_still_finishes_everything(folder: Path) -> None:
