@@ -32,8 +32,8 @@ if importlib.util.find_spec("sgl_like") is None:  # the races' environment need 
 
 from sgl_like.errors import ConstraintError
 from sgl_like.runtime.constrain.base import Matcher
+from sgl_like.runtime.constrain.batch import fill_masks
 from sgl_like.runtime.constrain.compiler import GrammarCompiler
-from sgl_like.runtime.constrain.matcher import fill_masks
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 STYLE: dict[str, Any] = {"property_order": "any", "separators": (", ", ": ")}  # as the races write instances

@@ -77,8 +77,12 @@ class Matcher(Protocol):
 
     def mask_parts(self) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
         """The mask that `fill_mask` writes, as words, uint32 [words], and tokens besides, int32 [n]: what many masks
-        are written from at once, see `matcher.fill_masks`. Neither is to be written to. Raises as `fill_mask` does.
+        are written from at once, see `batch.fill_masks`. Neither is to be written to. Raises as `fill_mask` does.
         """
+
+    @property
+    def learns_with(self) -> object:
+        """What all matchers that find masks under one lock have in common: in other threads they would wait."""
 
     def accept_token(self, token: int) -> bool:
         """Advance by one token id. False, and no change, if it is not allowed here."""

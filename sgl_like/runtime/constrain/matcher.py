@@ -1,20 +1,16 @@
-"""The matcher of an automaton, and masks for a whole batch of them."""
+"""The matcher of an automaton."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgl_like.errors import ConstraintError
-from sgl_like.kernels.jit import compiled
 from sgl_like.runtime.constrain.automaton import Automaton, State
-from sgl_like.runtime.constrain.base import Matcher
 from sgl_like.runtime.constrain.forced import forced_tokens
 from sgl_like.runtime.constrain.masks import MaskCache
 
-__all__ = ["AutomatonMatcher", "fill_masks"]
+__all__ = ["AutomatonMatcher"]
 
 _NONE: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
 
@@ -44,6 +40,11 @@ class AutomatonMatcher:
         if self._terminated:
             return self._automaton.vocabulary.eos_mask, _NONE
         return self._masks.get(self._state).view(np.uint32), _NONE
+
+    @property
+    def learns_with(self) -> object:
+        """See `Matcher.learns_with`."""
+        return self._automaton
 
     def accept_token(self, token: int) -> bool:
         """See `Matcher.accept_token`. Raises ConstraintTooComplex if a limit was reached; nothing changes then."""
@@ -110,43 +111,3 @@ class AutomatonMatcher:
         twin._history = self._history.copy()
         twin._terminated = self._terminated
         return twin
-
-
-def fill_masks(matchers: Sequence[Matcher | None], out: NDArray[np.int32]) -> None:
-    """Fill one row per matcher; rows of None (no constraint) allow everything.
-
-    Args:
-        matchers: one per row of the batch.
-        out: int32 [batch, ceil(vocab / 32)], C-contiguous, see `Matcher.fill_mask`.
-
-    Raises:
-        ConstraintError: from the first matcher that cannot go on; rows before it are filled in part.
-    """
-    words = out.view(np.uint32)
-    rows: list[int] = []
-    lists: list[NDArray[np.int32]] = []
-    for row, matcher in enumerate(matchers):
-        if matcher is None:
-            out[row] = -1
-            continue
-        words[row], more = matcher.mask_parts()
-        if len(more):
-            rows.append(row)
-            lists.append(more)
-    if lists:
-        ends = np.cumsum([len(each) for each in lists])
-        add_lists(np.concatenate(lists), ends, np.array(rows), words)
-
-
-@compiled("void(int32[::1], int64[::1], int64[::1], uint32[:, ::1])")
-def add_lists(
-    tokens: NDArray[np.int32], ends: NDArray[np.int64], rows: NDArray[np.int64], out: NDArray[np.uint32]
-) -> None:
-    """Set the bits of tokens in some rows: those of ``rows[i]`` are ``tokens[ends[i - 1] : ends[i]]``."""
-    at = 0
-    for i in range(rows.shape[0]):
-        row = rows[i]
-        while at < ends[i]:
-            token = tokens[at]
-            out[row, token >> 5] |= np.uint32(1) << np.uint32(token & 31)
-            at += 1

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sgl_like.errors import ConstraintError, DeadlineExceeded, EngineError, RequestAborted, SglError
 from sgl_like.kernels.token_mask import apply_token_mask
-from sgl_like.runtime.constrain.matcher import fill_masks
+from sgl_like.runtime.constrain.batch import fill_masks
 from sgl_like.runtime.engine.memory import KVMemory
 from sgl_like.runtime.engine.output import OutputProcessor
 from sgl_like.runtime.engine.request import Request

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from sgl_like.errors import ConstraintError, ConstraintTooComplex
 from sgl_like.runtime.constrain.base import Limits, Matcher, mask_words
+from sgl_like.runtime.constrain.batch import fill_masks
 from sgl_like.runtime.constrain.compiler import GrammarCompiler
-from sgl_like.runtime.constrain.matcher import AutomatonMatcher, fill_masks
+from sgl_like.runtime.constrain.matcher import AutomatonMatcher
 from sgl_like.runtime.constrain.pushdown.matcher import PushdownMatcher
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from tests.support.constrain_naive import NaiveRegex, naive_regexes

@@ -248,8 +248,9 @@ class Machine:
         """
         if stack.base is None or stack.more is None:
             with self.lock:
-                self.tables.start_clock()
-                stack.base, stack.more = self._masks.find(stack)
+                if stack.base is None or stack.more is None:  # nor found by another thread meanwhile
+                    self.tables.start_clock()
+                    stack.base, stack.more = self._masks.find(stack)
         return stack.base, stack.more
 
     def fill(self, stack: Stack, out: NDArray[np.int32]) -> None:

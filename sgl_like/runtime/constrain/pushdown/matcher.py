@@ -81,6 +81,11 @@ class PushdownMatcher:
             return self._grammar.vocabulary.eos_mask, NONE
         return self._grammar.machine.mask(self._stack)
 
+    @property
+    def learns_with(self) -> object:
+        """See `Matcher.learns_with`."""
+        return self._grammar.machine.lock
+
     def accept_token(self, token: int) -> bool:
         """See `Matcher.accept_token`. Raises ConstraintTooComplex if a limit was reached; nothing changes then."""
         if self._terminated or not 0 <= token < self.vocab_size:

@@ -13,7 +13,7 @@ import pytest
 
 from sgl_like.errors import ConstraintError
 from sgl_like.runtime.constrain.base import Matcher
-from sgl_like.runtime.constrain.matcher import fill_masks
+from sgl_like.runtime.constrain.batch import fill_masks
 from sgl_like.runtime.constrain.pushdown.compile import JsonCompiler
 from sgl_like.runtime.constrain.pushdown.matcher import PushdownMatcher
 from sgl_like.runtime.constrain.pushdown.syntax import Style
