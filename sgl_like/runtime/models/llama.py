@@ -1,108 +1,139 @@
-"""Llama's decoder over the KV pool. Query, key and value are one matmul, gate and up another.
+"""Llama 1 to 3: RMS norms before attention and a SwiGLU MLP. Most families are this with something changed.
 
-Shapes: T new tokens of all rows, H heads, K key-value heads, D head_dim.
+Query, key and value are one matmul, gate and up another.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from torch import Tensor
-from torch.nn import functional
 
-from sgl_like.kernels.attention import paged_attention
 from sgl_like.kernels.linear import Linear, make_linear
-from sgl_like.kernels.rms_norm import rms_norm
-from sgl_like.kernels.rotary import rotary
-from sgl_like.kernels.silu_mul import silu_mul
-from sgl_like.runtime.cache.kv_pool import KVPool
-from sgl_like.runtime.forward_batch import ForwardBatch
+from sgl_like.runtime.models.config_fields import ConfigFields
+from sgl_like.runtime.models.decoder import Decoder
+from sgl_like.runtime.models.layers import GATED_ACTIVATIONS, Attention, Block, GatedMLP, Layer, Norm, RmsNorm
 from sgl_like.runtime.models.model_config import ModelConfig
-from sgl_like.runtime.models.rope import RopeTable
+from sgl_like.runtime.models.rope import read_rope
 from sgl_like.runtime.models.weights import WeightSource
 
+ACTIVATION_NAMES = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+LoadMLP = Callable[[ModelConfig, WeightSource, str, int], Layer]
+"""Loads the MLP of a layer: config, weights, the layer's prefix in their names, and its number."""
 
-@dataclass(slots=True)
-class LlamaLayer:
-    """Weights of one block."""
 
-    input_norm: Tensor
-    qkv: Linear  # hidden to (H + 2K) * D
-    output: Linear  # H * D to hidden
-    post_norm: Tensor
-    gate_up: Linear  # hidden to 2 * intermediate
-    down: Linear  # intermediate to hidden
-
-
-class Llama:
-    """``LlamaForCausalLM``.
+def read(fields: ConfigFields, rotary_share: float = 1.0) -> ModelConfig:
+    """Read a config in Llama's words.
 
     Args:
-        config: the model's shape.
-        weights: where tensors come from, by their Hugging Face names.
+        fields: the config.
+        rotary_share: part of each head that is turned.
     """
+    heads, hidden = fields.integer("num_attention_heads"), fields.integer("hidden_size")
+    layers = fields.integer("num_hidden_layers")
+    head_dim = fields.integer("head_dim", max(hidden // heads, 1))
+    context = fields.integer("max_position_embeddings", 2048)
+    section = fields.section("rope_parameters", "rope_scaling")
+    bias = fields.flag("attention_bias")
+    theta = fields.number("rope_theta", 10_000.0)
+    return ModelConfig(
+        vocab_size=fields.integer("vocab_size"),
+        hidden_size=hidden,
+        layers=layers,
+        heads=heads,
+        kv_heads=fields.integer("num_key_value_heads", heads),
+        head_dim=head_dim,
+        intermediate_size=fields.integer("intermediate_size"),
+        norm_eps=fields.number("rms_norm_eps", 1e-6),
+        activation=fields.one_of("hidden_act", ACTIVATION_NAMES, "silu"),
+        max_position=context,
+        windows=(None,) * layers,
+        attention_scale=head_dim**-0.5,
+        rope=read_rope(fields, section, int(head_dim * rotary_share), context, theta),
+        tied_embeddings=fields.flag("tie_word_embeddings"),
+        qkv_bias=bias,
+        output_bias=bias,
+        mlp_bias=fields.flag("mlp_bias"),
+        dtype=fields.text("dtype", fields.text("torch_dtype", "float32")),
+    )
 
-    def __init__(self, config: ModelConfig, weights: WeightSource) -> None:
-        self.config = config
-        self.dtype = weights.dtype
-        hidden = config.hidden_size
-        self._embedding = weights.get("model.embed_tokens.weight", (config.vocab_size, hidden))
-        self._layers = [self._load_layer(weights, i) for i in range(config.layers)]
-        self._norm = weights.get("model.norm.weight", (hidden,))
-        self._head = (
-            make_linear(self._embedding)
-            if config.tied_embeddings
-            else weights.linear({"lm_head": config.vocab_size}, hidden)
-        )
-        self._rope = RopeTable(config, self.dtype)
 
-    def _load_layer(self, weights: WeightSource, index: int) -> LlamaLayer:
-        c = self.config
+def build(config: ModelConfig, weights: WeightSource) -> Decoder:
+    """``LlamaForCausalLM`` and what differs from it in its config alone."""
+    return build_with(config, weights, load_gated_mlp)
+
+
+def build_with(config: ModelConfig, weights: WeightSource, load_mlp: LoadMLP) -> Decoder:
+    """A Llama with MLPs of another kind."""
+
+    def norm(name: str, size: int = config.hidden_size) -> RmsNorm:
+        return RmsNorm(weights.get(f"{name}.weight", (size,)), config.norm_eps)
+
+    def block(index: int) -> Block:
         at = f"model.layers.{index}."
-        q, kv, wide = c.heads * c.head_dim, c.kv_heads * c.head_dim, c.intermediate_size
-        heads = {f"{at}self_attn.{n}_proj": size for n, size in (("q", q), ("k", kv), ("v", kv))}
-        output, down = {f"{at}self_attn.o_proj": c.hidden_size}, {f"{at}mlp.down_proj": c.hidden_size}
-        return LlamaLayer(
-            input_norm=weights.get(at + "input_layernorm.weight", (c.hidden_size,)),
-            qkv=weights.linear(heads, c.hidden_size, c.attention_bias),
-            output=weights.linear(output, q, c.attention_bias),
-            post_norm=weights.get(at + "post_attention_layernorm.weight", (c.hidden_size,)),
-            gate_up=weights.linear(
-                {f"{at}mlp.{n}_proj": wide for n in ("gate", "up")}, c.hidden_size, c.mlp_bias
-            ),
-            down=weights.linear(down, wide, c.mlp_bias),
+        return Block(
+            attention_norm=norm(f"{at}input_layernorm"),
+            attention=load_attention(config, weights, f"{at}self_attn.", index, norm),
+            mlp_norm=norm(f"{at}post_attention_layernorm"),
+            mlp=load_mlp(config, weights, at, index),
         )
 
-    def forward(self, batch: ForwardBatch, kv: KVPool) -> Tensor:
-        """Run all new tokens; their keys and values go into the pool. Returns ``[T, hidden]``, normalised."""
-        x = functional.embedding(batch.input_ids, self._embedding)
-        cos, sin = self._rope.lookup(batch.positions)
-        eps = self.config.norm_eps
-        for index, layer in enumerate(self._layers):
-            x = x + self._attention(layer, index, rms_norm(x, layer.input_norm, eps), batch, kv, cos, sin)
-            x = x + layer.down(silu_mul(layer.gate_up(rms_norm(x, layer.post_norm, eps))))
-        return rms_norm(x, self._norm, eps)
+    embedding = weights.get("model.embed_tokens.weight", (config.vocab_size, config.hidden_size))
+    return Decoder(
+        config=config,
+        embedding=embedding,
+        blocks=[block(index) for index in range(config.layers)],
+        norm=norm("model.norm"),
+        head=load_head(config, weights, embedding),
+    )
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of the next token: ``[n, hidden]`` to ``[n, vocab]`` float32."""
-        return self._head(hidden).float()
 
-    def _attention(
-        self,
-        layer: LlamaLayer,
-        index: int,
-        x: Tensor,
-        batch: ForwardBatch,
-        kv: KVPool,
-        cos: Tensor,
-        sin: Tensor,
-    ) -> Tensor:
-        c = self.config
-        qkv = layer.qkv(x).view(len(x), c.heads + 2 * c.kv_heads, c.head_dim)
-        turned = rotary(qkv[:, : c.heads + c.kv_heads], cos, sin)  # queries and keys: [T, H + K, D]
-        q, k = turned[:, : c.heads], turned[:, c.heads :]
-        v = qkv[:, c.heads + c.kv_heads :]
-        kv.store(index, batch.slots, k, v)
-        keys, values = kv.layer(index)
-        out = paged_attention(q, keys, values, batch.rows, c.head_dim**-0.5)
-        return layer.output(out.view(len(x), c.heads * c.head_dim))
+def load_head(config: ModelConfig, weights: WeightSource, embedding: Tensor) -> Linear:
+    """The matrix of the logits."""
+    if config.tied_embeddings:
+        return make_linear(embedding)
+    return weights.linear({"lm_head": config.vocab_size}, config.hidden_size)
+
+
+def load_attention(
+    config: ModelConfig, weights: WeightSource, at: str, index: int, norm: Callable[[str, int], Norm]
+) -> Attention:
+    """The attention of a layer, whose matrices are ``q_proj``, ``k_proj``, ``v_proj`` and ``o_proj`` under `at`."""
+    q, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    heads = {f"{at}{name}_proj": size for name, size in (("q", q), ("k", kv), ("v", kv))}
+    return Attention(
+        config=config,
+        index=index,
+        qkv=weights.linear(heads, config.hidden_size, config.qkv_bias),
+        output=weights.linear({f"{at}o_proj": config.hidden_size}, q, config.output_bias),
+        q_norm=norm(f"{at}q_norm", config.head_dim) if config.qk_norm else None,
+        k_norm=norm(f"{at}k_norm", config.head_dim) if config.qk_norm else None,
+    )
+
+
+def load_gated_mlp(config: ModelConfig, weights: WeightSource, at: str, index: int) -> Layer:
+    """The MLP of a layer."""
+    return gated_mlp(config, weights, f"{at}mlp.", config.intermediate_size)
+
+
+def gated_mlp(
+    config: ModelConfig,
+    weights: WeightSource,
+    at: str,
+    width: int,
+    names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj"),
+) -> GatedMLP:
+    """An MLP of some width, whose matrices have these `names` under the prefix `at`."""
+    gate, up, down = (at + name for name in names)
+    return GatedMLP(
+        gate_up=weights.linear({gate: width, up: width}, config.hidden_size, config.mlp_bias),
+        down=weights.linear({down: config.hidden_size}, width, config.mlp_bias),
+        activation=GATED_ACTIVATIONS[config.activation],
+    )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,7 +14,19 @@ from torch import Tensor
 from sgl_like.errors import ConfigError, ModelLoadError
 from sgl_like.runtime.cache.kv_pool import KVPool
 from sgl_like.runtime.forward_batch import ForwardBatch
-from sgl_like.runtime.models.llama import Llama
+from sgl_like.runtime.models import (
+    gemma2,
+    gemma3,
+    gpt2,
+    llama,
+    mistral,
+    mixtral,
+    phi3,
+    qwen2,
+    qwen3,
+    qwen_moe,
+)
+from sgl_like.runtime.models.config_fields import ConfigFields
 from sgl_like.runtime.models.model_config import ModelConfig
 from sgl_like.runtime.models.weights import DummyReader, SafetensorsReader, WeightSource
 from sgl_like.runtime.tokenizer.tokenizer import read_json
@@ -23,7 +37,9 @@ SMALL_MODEL = 50_000_000
 """Parameters below which a CPU computes in float32, where greedy output does not depend on the batch, and on one
 thread. bfloat16 is faster even then (examples/bench/README.md); ask for it with ``dtype``."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_FILES = ["*.json", "*.safetensors", "*.jinja"]
+_FILES = ["*.json", "*.jinja"]
+_WEIGHTS = ["*.safetensors"]
+_OTHER_WEIGHTS = ["*/*", "consolidated*"]  # the same weights in other formats
 
 
 class Model(Protocol):
@@ -41,11 +57,35 @@ class Model(Protocol):
         ...
 
 
-ARCHITECTURES: dict[str, type[Llama]] = {"LlamaForCausalLM": Llama}
+class Family(NamedTuple):
+    """How to read a config of an architecture, and how to build its network."""
+
+    read: Callable[[ConfigFields], ModelConfig]
+    build: Callable[[ModelConfig, WeightSource], Model]
 
 
-def find_model(model_path: str | Path | None) -> Path:
+ARCHITECTURES: dict[str, Family] = {
+    "LlamaForCausalLM": Family(llama.read, llama.build),
+    "MistralForCausalLM": Family(mistral.read, mistral.build),
+    "Qwen2ForCausalLM": Family(qwen2.read, qwen2.build),
+    "Qwen3ForCausalLM": Family(qwen3.read, qwen3.build),
+    "Gemma2ForCausalLM": Family(gemma2.read, gemma2.build),
+    "Gemma3ForCausalLM": Family(gemma3.read, gemma3.build),
+    "Gemma3ForConditionalGeneration": Family(gemma3.read, gemma3.build),
+    "Phi3ForCausalLM": Family(phi3.read, phi3.build),
+    "GPT2LMHeadModel": Family(gpt2.read, gpt2.build),
+    "MixtralForCausalLM": Family(mixtral.read, mixtral.build),
+    "Qwen2MoeForCausalLM": Family(qwen_moe.read_qwen2, qwen_moe.build),
+    "Qwen3MoeForCausalLM": Family(qwen_moe.read_qwen3, qwen_moe.build),
+}
+
+
+def find_model(model_path: str | Path | None, with_weights: bool = True) -> Path:
     """The folder of a model: the embedded one for ``None``, a local folder, or a hub id (downloaded and cached).
+
+    Args:
+        model_path: where it is.
+        with_weights: whether the weights of a hub id are wanted too.
 
     Raises:
         ModelLoadError: there is no such folder, and it is no hub id or the hub cannot give it.
@@ -62,26 +102,30 @@ def find_model(model_path: str | Path | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(model_path), allow_patterns=_FILES))
+        wanted = [*_FILES, *_WEIGHTS] if with_weights else _FILES
+        return Path(snapshot_download(str(model_path), allow_patterns=wanted, ignore_patterns=_OTHER_WEIGHTS))
     except Exception as error:  # network, authorisation, unknown id: the hub's own words say which
         raise ModelLoadError(f"{model_path}: no such folder, and the hub did not give it: {error}") from error
 
 
-def load_model(folder: Path, dtype: str = "auto", load_format: str = "auto") -> Model:
+def load_model(
+    folder: Path, dtype: str = "auto", load_format: str = "auto", context_length: int | None = None
+) -> Model:
     """Read config and weights.
 
     Args:
         folder: a Hugging Face model folder.
         dtype: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
         load_format: ``"auto"`` (safetensors) or ``"dummy"`` (seeded random weights of the config's shape).
+        context_length: see `read_model_config`.
 
     Raises:
         ModelLoadError: the folder cannot be loaded.
         ConfigError: an argument is unknown.
     """
-    config = read_model_config(folder)
+    config = read_model_config(folder, context_length)
     target = _choose_dtype(dtype, config)
-    build = ARCHITECTURES[config.architecture]
+    build = ARCHITECTURES[config.architecture].build
     if load_format == "dummy":
         return build(config, WeightSource(DummyReader(), target))
     if load_format not in ("auto", "safetensors"):
@@ -90,11 +134,16 @@ def load_model(folder: Path, dtype: str = "auto", load_format: str = "auto") -> 
         return build(config, WeightSource(reader, target))
 
 
-def read_model_config(folder: Path) -> ModelConfig:
+def read_model_config(folder: Path, context_length: int | None = None) -> ModelConfig:
     """The shape of the model in a folder.
 
+    Args:
+        folder: a Hugging Face model folder.
+        context_length: longest sequence that is wanted. It matters to models with LongRoPE (Phi-3, Phi-4-mini), which
+            are held to the context of pre-training unless more is asked for.
+
     Raises:
-        ModelLoadError: no or bad ``config.json``, or an architecture that is not supported.
+        ModelLoadError: no or bad ``config.json``, or something that is not supported.
     """
     raw = read_json(folder / "config.json")
     if not raw:
@@ -104,18 +153,27 @@ def read_model_config(folder: Path) -> ModelConfig:
         raise ModelLoadError(
             f"{folder / 'config.json'}: architecture {name!r} is not supported; known: {', '.join(ARCHITECTURES)}"
         )
-    return ModelConfig.from_dict(raw)
+    quantization = raw.get("quantization_config")
+    if quantization:
+        method = quantization.get("quant_method", "?") if isinstance(quantization, dict) else quantization
+        raise ModelLoadError(
+            f"{folder}: weights quantised with {method!r} are not supported; take the model's unquantised folder"
+        )
+    config = ARCHITECTURES[name].read(ConfigFields(raw))
+    return replace(config, architecture=name).for_context(context_length)
 
 
 def parameter_count(config: ModelConfig) -> int:
     """Number of weights in the matrices."""
-    attention = config.hidden_size * config.head_dim * (2 * config.heads + 2 * config.kv_heads)
-    layer = attention + 3 * config.hidden_size * config.intermediate_size
-    embeddings = config.vocab_size * config.hidden_size * (1 if config.tied_embeddings else 2)
-    return config.layers * layer + embeddings
+    return config.parameter_count()
 
 
 def _choose_dtype(dtype: str, config: ModelConfig) -> torch.dtype:
+    if dtype == "float16":
+        raise ConfigError(
+            "dtype 'float16' is not supported: its range is too small for some models, and CPUs are slow at it; "
+            "take 'bfloat16' or 'float32' (files in float16 are converted)"
+        )
     if dtype != "auto":
         if dtype not in DTYPES:
             raise ConfigError(f"dtype must be 'auto', {' or '.join(map(repr, DTYPES))}, not {dtype!r}")

@@ -1,29 +1,61 @@
-"""A model's shape, read from the ``config.json`` of a Hugging Face folder."""
+"""A model's shape, of any family: what its ``config.json`` says, checked and in one spelling."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from sgl_like.errors import ModelLoadError
+from sgl_like.runtime.models.rope import RopeConfig
 
 
 @dataclass(frozen=True, slots=True)
-class RopeScaling:
-    """Llama 3's frequency scaling: long wavelengths are stretched by `factor`, short ones kept."""
+class ExpertsConfig:
+    """Mixtures of experts in place of MLPs.
 
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_position: int
+    Args:
+        layers: the layers that have one.
+        count: experts of each.
+        active: experts that a token goes to.
+        intermediate_size: width of one expert.
+        normalize: whether the weights of a token's experts are made to sum to 1.
+        shared_size: width of the expert that every token goes to; 0 for none.
+    """
+
+    layers: frozenset[int]
+    count: int
+    active: int
+    intermediate_size: int
+    normalize: bool
+    shared_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Shape of a decoder of Llama's architecture."""
+    """Shape of a decoder.
 
-    architecture: str
+    Args:
+        vocab_size: rows of the embedding.
+        hidden_size, layers, heads, kv_heads, head_dim, intermediate_size: as usual.
+        norm_eps: of all norms.
+        activation: ``"silu"``, ``"gelu"`` or ``"gelu_tanh"``.
+        max_position: longest sequence.
+        windows: for each layer how many positions a token sees, itself included; ``None`` for all.
+        attention_scale: queries are multiplied by it.
+        rope: rotary embedding; ``None`` where positions are learned.
+        local_rope: that of layers with a window, where it is another.
+        tied_embeddings: the head's weights are the embedding's.
+        gated_mlp: MLPs have a gate beside their first matrix.
+        qkv_bias, output_bias, mlp_bias: linear layers that have one.
+        qk_norm: queries and keys are normalised per head.
+        attention_softcap, final_softcap: limits of attention scores and of logits.
+        experts: mixtures of experts.
+        dtype: of the weights in the file.
+        architecture: the name in ``config.json``.
+
+    Raises:
+        ModelLoadError: numbers that do not fit together.
+    """
+
     vocab_size: int
     hidden_size: int
     layers: int
@@ -32,83 +64,57 @@ class ModelConfig:
     head_dim: int
     intermediate_size: int
     norm_eps: float
-    rope_theta: float
-    rope_scaling: RopeScaling | None
-    rope_linear_factor: float
+    activation: str
     max_position: int
-    tied_embeddings: bool
-    attention_bias: bool
-    mlp_bias: bool
-    dtype: str
+    windows: tuple[int | None, ...]
+    attention_scale: float
+    rope: RopeConfig | None
+    local_rope: RopeConfig | None = None
+    tied_embeddings: bool = False
+    gated_mlp: bool = True
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    attention_softcap: float | None = None
+    final_softcap: float | None = None
+    experts: ExpertsConfig | None = None
+    dtype: str = "float32"
+    architecture: str = "?"
 
-    @classmethod
-    def from_dict(cls, config: Mapping[str, Any]) -> ModelConfig:
-        """From the parsed ``config.json``, of old (``rope_theta``) and new (``rope_parameters``) spelling.
-
-        Raises:
-            ModelLoadError: a field is missing, senseless, or asks for something not supported.
-        """
-        try:
-            heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
-            rope = _rope(config)
-            made = cls(
-                architecture=str((config.get("architectures") or ["?"])[0]),
-                vocab_size=int(config["vocab_size"]),
-                hidden_size=hidden,
-                layers=int(config["num_hidden_layers"]),
-                heads=heads,
-                kv_heads=int(config.get("num_key_value_heads") or heads),
-                head_dim=int(config.get("head_dim") or hidden // heads),
-                intermediate_size=int(config["intermediate_size"]),
-                norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-                rope_theta=float(rope.get("rope_theta", 10_000.0)),
-                rope_scaling=_llama3_scaling(rope),
-                rope_linear_factor=float(rope["factor"]) if rope["rope_type"] == "linear" else 1.0,
-                max_position=int(config.get("max_position_embeddings", 2048)),
-                tied_embeddings=bool(config.get("tie_word_embeddings", False)),
-                attention_bias=bool(config.get("attention_bias", False)),
-                mlp_bias=bool(config.get("mlp_bias", False)),
-                dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
-            )
-        except KeyError as error:
-            raise ModelLoadError(f"config.json: {error.args[0]!r} is missing") from error
-        except (TypeError, ValueError) as error:
-            raise ModelLoadError(f"config.json: {error}") from error
-        made._check(config)
-        return made
-
-    def _check(self, config: Mapping[str, Any]) -> None:
+    def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
             raise ModelLoadError(
                 f"config.json: {self.heads} heads cannot be shared by {self.kv_heads} key-value heads"
             )
-        if self.head_dim % 2:
+        if self.head_dim < 1:
             raise ModelLoadError(
-                f"config.json: head_dim {self.head_dim} is odd; rotary embedding needs pairs"
+                f"config.json: hidden_size {self.hidden_size} is less than the number of heads"
             )
-        if config.get("hidden_act", "silu") != "silu":
+        if self.experts is not None and self.experts.active > self.experts.count:
             raise ModelLoadError(
-                f"config.json: hidden_act {config['hidden_act']!r} is not supported; silu is"
+                f"config.json: num_experts_per_tok is {self.experts.active}, of {self.experts.count} experts"
             )
 
+    def for_context(self, length: int | None) -> ModelConfig:
+        """The config for sequences of up to `length` tokens, where that makes a difference (`RopeConfig`)."""
+        if self.rope is None:
+            return self
+        rope = self.rope.for_context(length)
+        return replace(self, rope=rope, max_position=min(self.max_position, rope.limit or self.max_position))
 
-def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
-    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-    rope.setdefault("rope_theta", config.get("rope_theta", 10_000.0))
-    rope["rope_type"] = rope.get("rope_type") or rope.get("type") or "default"
-    if rope["rope_type"] not in ("default", "llama3", "linear"):
-        raise ModelLoadError(
-            f"config.json: rope type {rope['rope_type']!r} is not supported; default, linear and llama3 are"
-        )
-    return rope
-
-
-def _llama3_scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
-    if rope["rope_type"] != "llama3":
-        return None
-    return RopeScaling(
-        factor=float(rope["factor"]),
-        low_freq_factor=float(rope["low_freq_factor"]),
-        high_freq_factor=float(rope["high_freq_factor"]),
-        original_max_position=int(rope["original_max_position_embeddings"]),
-    )
+    def parameter_count(self) -> int:
+        """Number of weights in the matrices."""
+        hidden, kinds = self.hidden_size, 3 if self.gated_mlp else 2
+        attention = hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+        total = self.vocab_size * hidden * (1 if self.tied_embeddings else 2) + self.layers * attention
+        if self.rope is None:
+            total += self.max_position * hidden
+        experts = self.experts
+        sparse = 0 if experts is None else len(experts.layers)
+        total += (self.layers - sparse) * kinds * hidden * self.intermediate_size
+        if experts is not None:
+            width = experts.count * experts.intermediate_size + experts.shared_size
+            gates = experts.count + (1 if experts.shared_size else 0)
+            total += sparse * hidden * (kinds * width + gates)
+        return total

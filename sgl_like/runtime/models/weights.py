@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,18 +17,24 @@ from sgl_like.errors import ModelLoadError
 from sgl_like.kernels.linear import Linear, make_linear
 
 INDEX_FILE = "model.safetensors.index.json"
+MAPPED_AT_ONCE = 32 * 2**20
+"""Bytes of the files that are in memory, beside what has been copied, while a model is loaded."""
 
 
 class TensorReader(Protocol):
     """Gives tensors by their Hugging Face names."""
 
-    def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """The tensor of this name; `shape` is what it should be."""
+    def has(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
+        ...
+
+    def read_into(self, name: str, out: Tensor) -> None:
+        """Copy a tensor into one of the same shape, converting its dtype."""
         ...
 
 
 class WeightSource:
-    """Checked, converted and stacked tensors for the models.
+    """Checked, converted and stacked tensors for the models, all in memory of their own.
 
     Args:
         reader: where raw tensors come from.
@@ -39,40 +45,49 @@ class WeightSource:
         self._reader = reader
         self.dtype = dtype
 
-    def get(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """One tensor.
+    def first_root(self, roots: Sequence[str], name: str) -> str:
+        """The first of some prefixes under which there is a tensor `name`; else the first of all."""
+        return next((root for root in roots if self._reader.has(root + name)), roots[0])
+
+    def get(self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
+        """One tensor, in `dtype` or the model's.
 
         Raises:
             ModelLoadError: it is missing or has another shape.
         """
-        tensor = self._reader.read(name, shape)
-        if tuple(tensor.shape) != shape:
-            raise ModelLoadError(
-                f"weight {name} has shape {list(tensor.shape)}, the config says {list(shape)}"
-            )
-        return tensor.to(self.dtype).contiguous()
+        out = torch.empty(shape, dtype=dtype or self.dtype)
+        self._reader.read_into(name, out)
+        return out
 
-    def linear(self, parts: Mapping[str, int], columns: int, bias: bool = False) -> Linear:
+    def linear(
+        self, parts: Mapping[str, int], columns: int, bias: bool = False, transposed: bool = False
+    ) -> Linear:
         """Several linear layers over the same input as one, their outputs side by side.
 
         Args:
             parts: name of each layer and number of its outputs.
             columns: number of inputs.
             bias: whether they have biases.
+            transposed: whether the file has ``[columns, rows]``.
         """
-        weight = torch.empty(sum(parts.values()), columns, dtype=self.dtype)
+        rows = sum(parts.values())
+        weight = torch.empty(rows, columns, dtype=self.dtype)
+        biases = torch.empty(rows, dtype=self.dtype) if bias else None
         at = 0
-        for name, rows in parts.items():
-            weight[at : at + rows] = self.get(f"{name}.weight", (rows, columns))
-            at += rows
-        biases = [self.get(f"{name}.bias", (rows,)) for name, rows in parts.items()] if bias else None
-        return make_linear(weight, torch.cat(biases) if biases else None)
+        for name, size in parts.items():
+            part = weight[at : at + size]
+            self._reader.read_into(f"{name}.weight", part.T if transposed else part)
+            if biases is not None:
+                self._reader.read_into(f"{name}.bias", biases[at : at + size])
+            at += size
+        return make_linear(weight, biases)
 
 
 class SafetensorsReader:
     """Reads ``model.safetensors`` or the shards that ``model.safetensors.index.json`` lists, lazily.
 
-    Use as a context manager.
+    The files are mapped into memory, and mapped anew whenever `MAPPED_AT_ONCE` bytes of them have been read: the
+    pages read so far would count as this process's memory until then. Use as a context manager.
 
     Raises:
         ModelLoadError: no weights, a shard is missing or a file is damaged.
@@ -82,24 +97,46 @@ class SafetensorsReader:
         self._folder = folder
         self._stack = ExitStack()
         self._files: dict[str, Any] = {}
+        self._mapped = 0
         self._where = self._index()
 
     def __enter__(self) -> SafetensorsReader:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stack.close()
+        self._close()
 
-    def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """The tensor of this name, in the file's dtype."""
+    def has(self, name: str) -> bool:
+        """Whether a file has a tensor of this name."""
+        return name in self._where
+
+    def read_into(self, name: str, out: Tensor) -> None:
+        """Copy a tensor, some rows at a time.
+
+        Raises:
+            ModelLoadError: it is missing, has another shape, or cannot be read.
+        """
         where = self._where.get(name)
         if where is None:
             raise ModelLoadError(f"{self._folder}: the weights have no tensor {name!r}")
         try:
-            tensor: Tensor = self._open(where).get_tensor(name)
+            found = self._open(where).get_slice(name).get_shape()
+            if found != list(out.shape):
+                raise ModelLoadError(f"weight {name} has shape {found}, the config says {list(out.shape)}")
+            row_bytes = 4 * out[0].numel()
+            step = max(1, MAPPED_AT_ONCE // row_bytes)
+            for at in range(0, len(out), step):
+                out[at : at + step] = self._open(where).get_slice(name)[at : at + step]
+                self._mapped += row_bytes * len(out[at : at + step])
+                if self._mapped >= MAPPED_AT_ONCE:
+                    self._close()
         except SafetensorError as error:
             raise ModelLoadError(f"{self._folder / where}: cannot read {name!r}: {error}") from error
-        return tensor
+
+    def _close(self) -> None:
+        self._stack.close()
+        self._files.clear()
+        self._mapped = 0
 
     def _index(self) -> dict[str, str]:
         path = self._folder / INDEX_FILE
@@ -131,9 +168,14 @@ class DummyReader:
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
 
-    def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def has(self, name: str) -> bool:
+        """There is a tensor of any name."""
+        return True
+
+    def read_into(self, name: str, out: Tensor) -> None:
         """Normal numbers with deviation ``1 / sqrt(columns)``; norms are ones and biases zeros."""
-        if len(shape) == 1:
-            return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
+        if out.ndim == 1:
+            out.fill_(0.0 if name.endswith("bias") else 1.0)
+            return
         generator = torch.Generator().manual_seed(self._seed + zlib.crc32(name.encode()))
-        return torch.randn(shape, generator=generator).mul_(shape[-1] ** -0.5)
+        out.normal_(std=out.shape[-1] ** -0.5, generator=generator)

@@ -1,0 +1,69 @@
+"""A decoder over the KV pool: embedding, blocks, norm, head. What is in the blocks is the families' affair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sgl_like.kernels.linear import Linear
+from sgl_like.runtime.cache.kv_pool import KVPool
+from sgl_like.runtime.forward_batch import ForwardBatch
+from sgl_like.runtime.models.layers import Block, Norm
+from sgl_like.runtime.models.model_config import ModelConfig
+from sgl_like.runtime.models.rope import RopeTable
+
+
+class Decoder:
+    """The network of every family.
+
+    Args:
+        config: the model's shape.
+        embedding: ``[vocab, hidden]``.
+        blocks: the layers.
+        norm: after them.
+        head: hidden to vocab.
+        positions: learned positions, ``[max_position, hidden]``, to be added to the embeddings.
+        embedding_scale: embeddings are multiplied by it, rounded to the model's dtype.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        embedding: Tensor,
+        blocks: Sequence[Block],
+        norm: Norm,
+        head: Linear,
+        positions: Tensor | None = None,
+        embedding_scale: float | None = None,
+    ) -> None:
+        self.config = config
+        self.dtype = embedding.dtype
+        self._embedding = embedding
+        self._blocks = blocks
+        self._norm = norm
+        self._head = head
+        self._positions = positions
+        self._scale = None if embedding_scale is None else torch.tensor(embedding_scale, dtype=self.dtype)
+        ropes = [rope for rope in (config.rope, config.local_rope) if rope is not None]
+        self._ropes = [RopeTable(rope, config.max_position, self.dtype) for rope in ropes]
+
+    def forward(self, batch: ForwardBatch, kv: KVPool) -> Tensor:
+        """Run all new tokens; their keys and values go into the pool. Returns ``[T, hidden]``, normalised."""
+        x = functional.embedding(batch.input_ids, self._embedding)
+        if self._scale is not None:
+            x = x * self._scale
+        if self._positions is not None:
+            x = x + functional.embedding(batch.positions, self._positions)
+        angles = [table.lookup(batch.positions) for table in self._ropes]
+        for block in self._blocks:
+            x = block(x, batch, kv, angles)
+        return self._norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of the next token: ``[n, hidden]`` to ``[n, vocab]`` float32."""
+        scores: Tensor = self._head(hidden).float()
+        cap = self.config.final_softcap
+        return scores if cap is None else scores.div_(cap).tanh_().mul_(cap)

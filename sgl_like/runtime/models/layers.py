@@ -1,0 +1,201 @@
+"""The layers that all families are made of.
+
+Shapes: T new tokens of all rows, H heads, K key-value heads, D head_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sgl_like.kernels.attention import paged_attention
+from sgl_like.kernels.gelu_mul import gelu_mul
+from sgl_like.kernels.layer_norm import layer_norm
+from sgl_like.kernels.linear import Linear
+from sgl_like.kernels.rms_norm import rms_norm
+from sgl_like.kernels.rotary import rotary
+from sgl_like.kernels.silu_mul import silu_mul
+from sgl_like.runtime.cache.kv_pool import KVPool
+from sgl_like.runtime.forward_batch import ForwardBatch
+from sgl_like.runtime.models.model_config import ModelConfig
+
+Layer = Callable[[Tensor], Tensor]
+"""``[T, hidden]`` to the same."""
+Angles = tuple[Tensor, Tensor]
+"""Cosines and sines of the new tokens, ``[T, 1, turned]`` each."""
+
+GATED_ACTIVATIONS: dict[str, Layer] = {
+    "silu": silu_mul,
+    "gelu": partial(gelu_mul, tanh=False),
+    "gelu_tanh": partial(gelu_mul, tanh=True),
+}
+ACTIVATIONS: dict[str, Layer] = {
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+}
+
+
+class Norm(Protocol):
+    """A normalisation of the last axis."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``[..., size]`` to the same."""
+        ...
+
+
+@dataclass(slots=True)
+class RmsNorm:
+    """Root-mean-square normalisation; `weight` is ``[size]``, in the model's dtype or float32."""
+
+    weight: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``[..., size]`` to the same."""
+        return rms_norm(x, self.weight, self.eps)
+
+
+@dataclass(slots=True)
+class LayerNorm:
+    """Layer normalisation; `weight` and `bias` are ``[size]``."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``[..., size]`` to the same."""
+        return layer_norm(x, self.weight, self.bias, self.eps)
+
+
+@dataclass(slots=True)
+class Attention:
+    """Attention of one layer over the KV pool.
+
+    Args:
+        config: heads, window, soft-capping.
+        index: which layer it is.
+        qkv: hidden to ``(H + 2K) * D``: queries, keys and values side by side.
+        output: ``H * D`` to hidden.
+        q_norm, k_norm: of each head's queries and keys, before they are turned.
+    """
+
+    config: ModelConfig
+    index: int
+    qkv: Linear
+    output: Linear
+    q_norm: Norm | None = None
+    k_norm: Norm | None = None
+
+    def __call__(self, x: Tensor, batch: ForwardBatch, kv: KVPool, angles: Sequence[Angles]) -> Tensor:
+        """``[T, hidden]`` to the same; the new keys and values go into the pool."""
+        c, window = self.config, self.config.windows[self.index]
+        qkv = self.qkv(x).view(len(x), c.heads + 2 * c.kv_heads, c.head_dim)
+        qk, v = qkv[:, : c.heads + c.kv_heads], qkv[:, c.heads + c.kv_heads :]
+        if self.q_norm is not None and self.k_norm is not None:
+            qk = torch.cat((self.q_norm(qk[:, : c.heads]), self.k_norm(qk[:, c.heads :])), dim=1)
+        if angles:
+            qk = rotary(qk, *angles[-1 if window is not None else 0])  # the last ones are the local ones
+        q, k = qk[:, : c.heads], qk[:, c.heads :]
+        kv.store(self.index, batch.slots, k, v)
+        keys, values = kv.layer(self.index)
+        out = paged_attention(
+            q, keys, values, batch.rows, c.attention_scale, window=window, softcap=c.attention_softcap
+        )
+        return self.output(out.view(len(x), c.heads * c.head_dim))
+
+
+@dataclass(slots=True)
+class GatedMLP:
+    """``down(activation(gate) * up)``; gate and up are one matrix."""
+
+    gate_up: Linear
+    down: Linear
+    activation: Layer
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``[T, hidden]`` to the same."""
+        return self.down(self.activation(self.gate_up(x)))
+
+
+@dataclass(slots=True)
+class MLP:
+    """``down(activation(up))``."""
+
+    up: Linear
+    down: Linear
+    activation: Layer
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``[T, hidden]`` to the same."""
+        return self.down(self.activation(self.up(x)))
+
+
+@dataclass(slots=True)
+class MixtureOfExperts:
+    """Each token goes to the experts that the router likes best, and what they say is added up by its scores.
+
+    Args:
+        router: ``[experts, hidden]``.
+        experts: MLPs.
+        active: experts of one token.
+        normalize: whether a token's scores are made to sum to 1.
+        shared: an MLP for all tokens.
+        shared_gate: ``[1, hidden]``: how much the shared one counts.
+    """
+
+    router: Tensor
+    experts: Sequence[Layer]
+    active: int
+    normalize: bool
+    shared: Layer | None = None
+    shared_gate: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``[T, hidden]`` to the same."""
+        scores = torch.softmax(functional.linear(x, self.router).float(), dim=-1)
+        scores, chosen = scores.topk(self.active, dim=-1)  # [T, active]
+        if self.normalize:
+            scores = scores / scores.sum(dim=-1, keepdim=True)
+        flat = chosen.flatten()
+        order = flat.argsort(stable=True)  # places in `flat`, expert by expert
+        counts = flat.bincount(minlength=len(self.experts)).tolist()
+        out = torch.zeros(x.shape, dtype=torch.float32)
+        for expert, places in zip(self.experts, torch.split(order, counts), strict=True):
+            if len(places):
+                tokens = places // self.active
+                out.index_add_(0, tokens, expert(x[tokens]) * scores.flatten()[places, None])
+        if self.shared is not None and self.shared_gate is not None:
+            out += torch.sigmoid(functional.linear(x, self.shared_gate)) * self.shared(x)
+        return out.to(x.dtype)
+
+
+@dataclass(slots=True)
+class Block:
+    """One layer: attention and MLP, each added to what went in.
+
+    Args:
+        attention_norm, mlp_norm: before them.
+        attention_after, mlp_after: norms of what they give, where a family has them.
+    """
+
+    attention_norm: Norm
+    attention: Attention
+    mlp_norm: Norm
+    mlp: Layer
+    attention_after: Norm | None = None
+    mlp_after: Norm | None = None
+
+    def __call__(self, x: Tensor, batch: ForwardBatch, kv: KVPool, angles: Sequence[Angles]) -> Tensor:
+        """``[T, hidden]`` to the same."""
+        y = self.attention(self.attention_norm(x), batch, kv, angles)
+        x = x + (y if self.attention_after is None else self.attention_after(y))
+        y = self.mlp(self.mlp_norm(x))
+        return x + (y if self.mlp_after is None else self.mlp_after(y))
