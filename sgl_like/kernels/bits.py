@@ -1,4 +1,4 @@
-"""Reading float32 and bfloat16 numbers inside Numba loops.
+"""Float32 and bfloat16 numbers inside Numba loops.
 
 Numba has no bfloat16; a tensor's bits are passed as ``uint16`` and widened by shifting them into the upper half
 of a float32.
@@ -6,6 +6,7 @@ of a float32.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from llvmlite import ir
 from numba import extending, types
 from torch import Tensor
 
-from sgl_like.kernels.jit import compiled
+from sgl_like.kernels.jit import REASSOCIATE, compiled
 
 _intrinsic: Callable[[Callable[..., Any]], Any] = extending.intrinsic
 
@@ -58,6 +59,23 @@ def narrow(value: Any) -> Any:
     bits = as_bits(value)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
     return np.uint16(rounded if value == value else np.uint32(0x7FC0))
+
+
+@compiled(fastmath=REASSOCIATE)
+def exp(x: Any) -> Any:
+    """The exponential of a number <= 0; those below e**-87 count as e**-87. Written out so that loops vectorise."""
+    t = max(x * np.float32(1.4426950408889634), np.float32(-126.0))
+    whole = math.floor(t + np.float32(0.5))
+    y = (t - whole) * np.float32(0.6931471805599453)  # |y| <= ln(2) / 2: Taylor's series to the 7th power
+    p = np.float32(1 / 5040) * y + np.float32(1 / 720)
+    p = p * y + np.float32(1 / 120)
+    p = p * y + np.float32(1 / 24)
+    p = p * y + np.float32(1 / 6)
+    p = p * y + np.float32(1 / 2)
+    p = p * y + np.float32(1.0)
+    p = p * y + np.float32(1.0)
+    power = np.uint32((np.int32(whole) + np.int32(127)) << np.int32(23))
+    return p * as_float(power)
 
 
 def numpy_view(tensor: Tensor) -> np.ndarray[Any, Any]:

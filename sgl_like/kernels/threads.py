@@ -48,6 +48,21 @@ def pointer(typing_context: Any, number: Any) -> Any:
     return types.voidptr(types.int64), generate
 
 
+@_intrinsic
+def prefetch(typing_context: Any, number: Any) -> Any:
+    """In a kernel: have the memory at an address brought near."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word, place = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [place, word, word, word])
+        function = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
+        hints = [ir.Constant(word, n) for n in (0, 2, 1)]  # read, second-level cache, data
+        builder.call(function, [builder.inttoptr(args[0], place), *hints])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
 _NUMBERS: Any = types.CPointer(types.int64)  # type: ignore[no-untyped-call]
 
 

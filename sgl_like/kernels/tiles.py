@@ -91,6 +91,12 @@ def _multiply_bfloats(builder: Value, sums: Value, weights: Value, x: Value) -> 
     return sums
 
 
+def _multiply_floats(builder: Value, sums: Value, weights: Value, x: Value) -> Value:
+    """Products of float32 added to 16 float32."""
+    product = builder.fmul(builder.bitcast(weights, _FLOATS), builder.bitcast(x, _FLOATS), ("contract",))
+    return builder.fadd(sums, product, ("contract",))
+
+
 def _narrowed(builder: Value, values: Value) -> Value:
     """16 float32 as bfloat16, to nearest, ties to even."""
     if has("avx512bf16"):
@@ -297,8 +303,36 @@ def finish(whole: bool, half: bool) -> Any:
     return floats
 
 
+@_intrinsic
+def transpose(typing_context: Any, rows: Any, offset: Any, out: Any, stride: Any) -> Any:
+    """``f(rows, offset, out, stride)``: the 16 words of 32 bits at `offset` in each of 16 rows, whose addresses are at
+    `rows`, as 16 columns: word w of all rows goes to ``out + w * stride``.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        rows, offset, out, stride = args
+        lines = []
+        for i in range(LANES):
+            row = _load(builder, _I64, rows, 8 * i)
+            lines.append(_load(builder, _INTS, builder.add(row, offset)))
+        for half in (8, 4, 2, 1):  # swap the off-diagonal blocks of every 2 * half square
+            for i in (i for i in range(LANES) if not i & half):
+                pair = lines[i], lines[i + half]
+                low = [j if not j & half else LANES + j - half for j in range(LANES)]
+                high = [j + half if not j & half else LANES + j for j in range(LANES)]
+                lines[i] = builder.shuffle_vector(*pair, ir.Constant(_INTS, low))
+                lines[i + half] = builder.shuffle_vector(*pair, ir.Constant(_INTS, high))
+        for w, line in enumerate(lines):
+            where = builder.add(out, builder.mul(stride, ir.Constant(_I64, w)))
+            builder.store(line, builder.inttoptr(where, _INTS.as_pointer())).align = 4
+        return context.get_dummy_value()
+
+    return types.void(types.uintp, types.intp, types.uintp, types.intp), generate
+
+
 finish_ints_half, finish_ints_wide = finish(True, True), finish(True, False)
 finish_floats_half, finish_floats_wide = finish(False, True), finish(False, False)
 bytes_1, bytes_2, bytes_4, bytes_6 = (tile(rows, _multiply_bytes, _INTS) for rows in (1, 2, 4, 6))
 bfloats_1, bfloats_2, bfloats_4, bfloats_6 = (tile(rows, _multiply_bfloats, _FLOATS) for rows in (1, 2, 4, 6))
 nibbles_1, nibbles_2, nibbles_4 = (grouped_tile(rows, parts) for rows, parts in ((1, 4), (2, 4), (4, 2)))
+floats_1, floats_2, floats_4, floats_6 = (tile(rows, _multiply_floats, _FLOATS) for rows in (1, 2, 4, 6))

@@ -12,13 +12,12 @@ a few blocks: no sort, no copy.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgl_like.kernels.bits import as_float
+from sgl_like.kernels.bits import exp
 from sgl_like.kernels.jit import REASSOCIATE, compiled
 
 BLOCK = 128
@@ -55,23 +54,6 @@ def above(row: Floats, tops: Floats, bound: float) -> NDArray[np.int64]:
     return found[: _above(row, blocks, np.float32(bound), found)]
 
 
-@compiled(fastmath=REASSOCIATE)
-def _exp(x: Any) -> Any:
-    """The exponential of a number <= 0; those below e**-87 count as e**-87. Written out so that loops vectorise."""
-    t = max(x * np.float32(1.4426950408889634), np.float32(-126.0))
-    whole = math.floor(t + np.float32(0.5))
-    y = (t - whole) * np.float32(0.6931471805599453)  # |y| <= ln(2) / 2: Taylor's series to the 7th power
-    p = np.float32(1 / 5040) * y + np.float32(1 / 720)
-    p = p * y + np.float32(1 / 120)
-    p = p * y + np.float32(1 / 24)
-    p = p * y + np.float32(1 / 6)
-    p = p * y + np.float32(1 / 2)
-    p = p * y + np.float32(1.0)
-    p = p * y + np.float32(1.0)
-    power = np.uint32((np.int32(whole) + np.int32(127)) << np.int32(23))
-    return p * as_float(power)
-
-
 @compiled(fastmath=REASSOCIATE | {"nnan"})
 def _block_stats(logits: Any, inverse_temperatures: Any, tops: Any, sums: Any) -> None:
     vocab = logits.shape[1]
@@ -85,7 +67,7 @@ def _block_stats(logits: Any, inverse_temperatures: Any, tops: Any, sums: Any) -
             total = np.float32(0.0)
             if top > np.float32(-np.inf):
                 for i in range(len(block)):
-                    total += _exp((block[i] - top) * scale)
+                    total += exp((block[i] - top) * scale)
             tops[r, b] = top
             sums[r, b] = total
 

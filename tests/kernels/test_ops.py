@@ -74,6 +74,7 @@ LENGTHS = [
     [(1, 9), (1, 1), (1, 33)],
     [(15, 15), (16, 16), (17, 40)],
     [(1, 7), (40, 40), (3, 3), (20, 61), (5, 12)],
+    [(1, 200), (70, 150), (130, 130), (2, 129), (1, 64), (1, 65)],
 ]
 
 
@@ -99,9 +100,8 @@ def test_paged_attention_with_a_window(
 @pytest.mark.parametrize("window", [None, 7, 30])
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_paged_attention_with_capped_scores(
-    lengths: list[tuple[int, int]], window: int | None, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    lengths: list[tuple[int, int]], window: int | None, dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr(attention, "CAPPED_AT_ONCE", 15)
     check_paged_attention(lengths, 6, 2, 24, dtype, window=window, softcap=0.8)
 
 
@@ -113,10 +113,11 @@ def check_paged_attention(
     dtype: torch.dtype,
     **options: float | None,
 ) -> None:
-    rows = random_rows(lengths, slots=200)
+    size = sum(total for _, total in lengths) + 50
+    rows = random_rows(lengths, size)
     q = torch.randn(int(rows.q_start[-1]), heads, head_dim).to(dtype)
     k, v = (
-        torch.full((200, kv_heads, head_dim), torch.nan).to(dtype) for _ in range(2)
+        torch.full((size, kv_heads, head_dim), torch.nan).to(dtype) for _ in range(2)
     )  # unused slots: poison
     used = torch.from_numpy(rows.kv_slots).long()
     for cache in (k, v):
@@ -126,15 +127,28 @@ def check_paged_attention(
     close(found, attention.reference(q, k, v, rows, scale, **options), dtype)  # type: ignore[arg-type]
 
 
-def test_paged_attention_in_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "PARALLEL_WORK", 1)
-    rows = random_rows([(1, 30), (2, 2), (1, 50), (3, 20), (1, 1)], slots=150)
-    q, k, v = torch.randn(8, 4, 16), torch.randn(150, 2, 16), torch.randn(150, 2, 16)
-    close(
-        attention.paged_attention(q, k, v, rows, 0.25),
-        attention.reference(q, k, v, rows, 0.25),
-        torch.float32,
-    )
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention_of_a_token_does_not_depend_on_the_batch(dtype: torch.dtype) -> None:
+    """To the bit: alone, with others, in one piece or in many, on one thread or on two."""
+    threads = torch.get_num_threads()
+    total, heads, kv_heads, head_dim = 150, 6, 2, 32
+    q = torch.randn(total, heads, head_dim).to(dtype)
+    k, v = (torch.randn(400, kv_heads, head_dim).to(dtype) for _ in range(2))
+    rows = random_rows([(total, total), (20, 90)], 400)
+    both = torch.cat((q, torch.randn(20, heads, head_dim).to(dtype)))
+    try:
+        torch.set_num_threads(2)
+        expected = attention.paged_attention(both, k, v, rows, 0.2)[:total]
+    finally:
+        torch.set_num_threads(threads)
+    pieces, at = [], 0
+    for size in (1, 63, 2, 83, 1):
+        at += size
+        row = attention.AttentionRows(
+            np.array([0, size], np.int32), np.array([0, at], np.int32), rows.kv_slots[:at]
+        )
+        pieces.append(attention.paged_attention(q[at - size : at], k, v, row, 0.2))
+    assert torch.equal(torch.cat(pieces), expected)
 
 
 @pytest.mark.parametrize("vocab", [1, 31, 32, 33, 200])

@@ -1,0 +1,228 @@
+"""Machine code of attention over a paged cache: blocks of 64 keys at a time, with running sums (Dao et al., 2022).
+
+A task is one key-value head and some new tokens of a row, with all query heads that share it. Keys and values of a
+block are copied from their slots into the layout of `tiles`, so that scores and sums of values are tiles of products.
+Blocks begin at multiples of 64 in the sequence: a token's result is the same, to the bit, whichever other tokens are
+computed in the same step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray  # type: ignore[attr-defined]
+
+from sgl_like.kernels import tiles
+from sgl_like.kernels.bits import exp, narrow
+from sgl_like.kernels.jit import REASSOCIATE, compiled
+from sgl_like.kernels.threads import TaskKernel, pointer, prefetch, take
+
+BLOCK = tiles.BLOCK
+MOST_QUERIES = 96
+"""Queries (new tokens times query heads) in a task, unless one token has more."""
+
+
+@compiled()
+def _products(half: int, x: int, stride: int, rows: int, w: int, steps: int, out: int) -> None:
+    """Products of rows of x with a block of columns, to ``out: [rows, 64]`` float32."""
+    m = 0
+    while m < rows:
+        at, to, left = x + m * stride, out + m * 4 * BLOCK, rows - m
+        if left >= 6:
+            if half:
+                tiles.bfloats_6(at, stride, w, steps, to)
+            else:
+                tiles.floats_6(at, stride, w, steps, to)
+            m += 6
+        elif left >= 4:
+            if half:
+                tiles.bfloats_4(at, stride, w, steps, to)
+            else:
+                tiles.floats_4(at, stride, w, steps, to)
+            m += 4
+        elif left >= 2:
+            if half:
+                tiles.bfloats_2(at, stride, w, steps, to)
+            else:
+                tiles.floats_2(at, stride, w, steps, to)
+            m += 2
+        else:
+            if half:
+                tiles.bfloats_1(at, stride, w, steps, to)
+            else:
+                tiles.floats_1(at, stride, w, steps, to)
+            m += 1
+
+
+@compiled()
+def _pack_keys(rows: Any, words: int, packed: Any) -> None:
+    """64 keys of so many 32-bit words, at the addresses `rows`, as ``packed: uint32 [words, 64]``."""
+    whole = words // 16 * 16
+    for part in range(4):
+        for at in range(0, whole, 16):
+            tiles.transpose(
+                rows.ctypes.data + 128 * part,
+                4 * at,
+                packed.ctypes.data + 4 * (at * BLOCK + 16 * part),
+                4 * BLOCK,
+            )
+    for j in range(BLOCK):
+        key = carray(pointer(rows[j]), words, np.uint32)
+        for at in range(whole, words):
+            packed[at, j] = key[at]
+
+
+@compiled()
+def _pack_values(half: int, rows: Any, keys: int, head_dim: int, packed: Any) -> None:
+    """Values at the addresses `rows` as ``packed: uint32 [column blocks, steps, 64]``.
+
+    A step is two keys in bfloat16, one in float32.
+    """
+    for block in range(packed.shape[0]):
+        first = block * BLOCK
+        count = min(BLOCK, head_dim - first)
+        if half:
+            for step in range((keys + 1) // 2):
+                a = carray(pointer(rows[2 * step] + 2 * first), count, np.uint16)
+                b = carray(pointer(rows[2 * step + 1] + 2 * first), count, np.uint16)
+                to = packed[block, step]
+                for d in range(count):
+                    to[d] = np.uint32(a[d]) | (np.uint32(b[d]) << np.uint32(16))
+        else:
+            for step in range(keys):
+                value = carray(pointer(rows[step] + 4 * first), count, np.uint32)
+                to = packed[block, step]
+                for d in range(count):
+                    to[d] = value[d]
+
+
+@compiled(fastmath=REASSOCIATE)
+def _cap(scores: Any, softcap: Any) -> None:
+    """``softcap * tanh(scores / softcap)``."""
+    for j in range(len(scores)):
+        x = scores[j] / softcap
+        small = exp(np.float32(-2.0) * abs(x))
+        size = softcap * (np.float32(1.0) - small) / (np.float32(1.0) + small)
+        scores[j] = size if x >= 0 else -size
+
+
+@compiled(fastmath=REASSOCIATE)
+def _weigh(scores: Any, top: Any) -> Any:
+    """Scores to ``exp(score - top)``; returns their sum."""
+    total = np.float32(0.0)
+    for j in range(len(scores)):
+        weight = exp(scores[j] - top)
+        scores[j] = weight
+        total += weight
+    return total
+
+
+@compiled(fastmath=REASSOCIATE)
+def _largest(scores: Any, scale: Any) -> Any:
+    """Scale the scores; returns the largest."""
+    for j in range(len(scores)):
+        scores[j] *= scale
+    top = scores[0]
+    for j in range(len(scores)):
+        top = scores[j] if scores[j] > top else top
+    return top
+
+
+def _attend(numbers):  # type: ignore[no-untyped-def]  # Numba reads a bare signature
+    args = carray(numbers, 16)
+    k, v, out, heads, kv_heads, head_dim = args[3], args[4], args[5], args[9], args[10], args[11]
+    q_stride, window, half = args[12], args[13], args[14]
+    slots = carray(pointer(args[6]), 1 << 40, np.int32)
+    tasks = carray(pointer(args[7]), (args[1] // kv_heads, 4), np.int32)
+    scale, softcap = carray(pointer(args[8]), 2, np.float32)
+    group = heads // kv_heads
+    size = 2 if half else 4
+    words = head_dim * size // 4
+    per_step = 2 if half else 1  # keys, and numbers of a query
+    most = max(MOST_QUERIES, group)
+    columns = (head_dim + BLOCK - 1) // BLOCK
+    queries = np.zeros((most, words), dtype=np.uint32)
+    scores = np.zeros((most, BLOCK), dtype=np.float32)
+    weights = np.zeros((most, BLOCK), dtype=np.uint16)
+    parts = np.zeros((most, BLOCK), dtype=np.float32)
+    sums = np.zeros((most, columns * BLOCK), dtype=np.float32)
+    tops = np.zeros(most, dtype=np.float32)
+    norms = np.zeros(most, dtype=np.float32)
+    keys = np.zeros((words, BLOCK), dtype=np.uint32)
+    values = np.zeros((columns, BLOCK // per_step, BLOCK), dtype=np.uint32)
+    nothing = np.zeros(words, dtype=np.uint32)
+    key_rows = np.zeros(BLOCK, dtype=np.int64)
+    value_rows = np.zeros(BLOCK, dtype=np.int64)
+    while True:
+        number = take(numbers)
+        if number >= args[1]:
+            break
+        kv_head = number % kv_heads
+        first, tokens, begin, seen = tasks[number // kv_heads]
+        rows = tokens * group
+        for r in range(rows):
+            at = (first + r // group) * q_stride + (kv_head * group + r % group) * head_dim
+            queries[r] = carray(pointer(args[2] + at * size), words, np.uint32)
+        tops[:rows] = -np.inf
+        norms[:rows] = 0.0
+        sums[:rows] = 0.0
+        earliest = max(0, seen - tokens + 1 - window) if window else 0
+        for start in range(earliest // BLOCK * BLOCK, seen, BLOCK):
+            count = min(BLOCK, seen - start)
+            for j in range(BLOCK):
+                key_rows[j] = value_rows[j] = nothing.ctypes.data
+                if j < count:
+                    at = (slots[begin + start + j] * kv_heads + kv_head) * head_dim * size
+                    key_rows[j], value_rows[j] = k + at, v + at
+            for j in range(min(BLOCK, seen - start - BLOCK)):  # the next block's
+                at = (slots[begin + start + BLOCK + j] * kv_heads + kv_head) * head_dim * size
+                for line in range(0, head_dim * size, 64):
+                    prefetch(k + at + line)
+                    prefetch(v + at + line)
+            _pack_keys(key_rows, words, keys)
+            _pack_values(half, value_rows, count, head_dim, values)
+            _products(half, queries.ctypes.data, 4 * words, rows, keys.ctypes.data, words, scores.ctypes.data)
+            for r in range(rows):
+                end = seen - (tokens - 1 - r // group)
+                high = min(count, end - start)
+                low = max(0, end - window - start) if window else 0
+                row = scores[r]
+                if low < high:
+                    seen_scores = row[low:high]
+                    top = max(tops[r], _largest(seen_scores, scale))
+                    if softcap > 0:
+                        _cap(seen_scores, softcap)
+                        top = max(tops[r], _largest(seen_scores, np.float32(1.0)))
+                    if top > tops[r]:
+                        kept = exp(tops[r] - top) if norms[r] > 0 else np.float32(0.0)
+                        norms[r] *= kept
+                        sums[r] *= kept
+                        tops[r] = top
+                    norms[r] += _weigh(seen_scores, top)
+                row[: max(low, 0)] = 0.0
+                row[max(high, 0) :] = 0.0
+                if half:
+                    for j in range(BLOCK):
+                        weights[r, j] = narrow(row[j])
+            steps = (count + per_step - 1) // per_step
+            x, stride = (weights.ctypes.data, 2 * BLOCK) if half else (scores.ctypes.data, 4 * BLOCK)
+            for block in range(columns):
+                _products(half, x, stride, rows, values[block].ctypes.data, steps, parts.ctypes.data)
+                for r in range(rows):
+                    to = sums[r, block * BLOCK : (block + 1) * BLOCK]
+                    to += parts[r]
+        for r in range(rows):
+            at = ((first + r // group) * heads + kv_head * group + r % group) * head_dim
+            inverse = np.float32(1.0) / norms[r]
+            if half:
+                narrow_out = carray(pointer(out + 2 * at), head_dim, np.uint16)
+                for d in range(head_dim):
+                    narrow_out[d] = narrow(sums[r, d] * inverse)
+            else:
+                wide_out = carray(pointer(out + 4 * at), head_dim, np.float32)
+                for d in range(head_dim):
+                    wide_out[d] = sums[r, d] * inverse
+
+
+attend = TaskKernel(_attend)
