@@ -9,6 +9,7 @@ import numpy as np
 from sgl_like.errors import ConstraintError
 from sgl_like.runtime.constrain.pushdown import bits, native_walk, walk
 from sgl_like.runtime.constrain.pushdown.arrays import Gate
+from sgl_like.runtime.constrain.pushdown.closed import close
 from sgl_like.runtime.constrain.pushdown.expressions import Counted, Scalar
 from sgl_like.runtime.constrain.pushdown.fragments import (
     NONE,
@@ -265,6 +266,8 @@ class Masks(Walker):
                 assert isinstance(frame, Scalar)
                 base, ends = self._narrowed(frame, under)
             else:
+                if isinstance(frame, Scalar) and not frame.watch:
+                    close(self.tables, state.number)
                 ends, natives = self._walk(state.number, walk.BARRIER, self._whole)
             return self._fragment(base, ends, natives)
         finally:

@@ -50,6 +50,7 @@ class Tables:
         self.table = np.zeros((256, 256), dtype=np.int32)
         self.rows = np.full(256, -1, dtype=np.int32)
         self.native = np.zeros(256, dtype=np.uint8)
+        self.closed = np.zeros(256, dtype=np.uint64)
         self.chains = np.zeros((256, 4), dtype=np.int32)
         self.nodes = np.zeros((1024, 2), dtype=np.int32)
         self.index = np.zeros(4096, dtype=np.int32)
@@ -99,7 +100,7 @@ class Tables:
         if state is None:
             number = len(self.states)
             if number == len(self.native):
-                self.native = _double(self.native)
+                self.native, self.closed = _double(self.native), _double(self.closed)
                 self.rows = np.concatenate([self.rows, np.full_like(self.rows, -1)])
             if frame.native:
                 self.native[number] = walk.NO_ROW

@@ -181,7 +181,8 @@ def read(
 
 @compiled(
     "int64(int32[:, ::1], int32[::1], uint8[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1],"
-    " int32[::1], int64[::1], int64, int64, uint8[::1], int32[::1], int32[::1], int32[::1], int32[::1], int32[:, ::1],"
+    " int32[::1], int64[::1], uint64[::1], int64, int64, uint8[::1], int32[::1], int32[::1], int32[::1], int32[::1],"
+    " uint64[::1], int32[:, ::1],"
     " int32[:, ::1], uint32[::1], int32[:, ::1], int32[:, ::1])"
 )
 def walk(
@@ -194,6 +195,7 @@ def walk(
     resume_keys: NDArray[np.int64],
     resume_values: NDArray[np.int32],
     progress: NDArray[np.int64],
+    closed: NDArray[np.uint64],
     start: int,
     below: int,
     byte: NDArray[np.uint8],
@@ -201,6 +203,7 @@ def walk(
     end: NDArray[np.int32],
     first: NDArray[np.int32],
     tokens: NDArray[np.int32],
+    groups: NDArray[np.uint64],
     parts: NDArray[np.int32],
     path: NDArray[np.int32],
     out: NDArray[np.uint32],
@@ -220,6 +223,7 @@ def walk(
         resume_keys: ``state << 32 | result`` -> code, see `find`.
         resume_values: ditto.
         progress: int64 [PROGRESS].
+        closed: uint64 [states], the groups of bytes that are known to lead each state back to it; see `closed`.
         start: state before the first trie node of each part.
         below: stack node below it.
         byte: of the `Trie`, like the next four.
@@ -227,6 +231,7 @@ def walk(
         end: of the `Trie`.
         first: of the `Trie`.
         tokens: of the `Trie`.
+        groups: uint64 [n], the groups of bytes in the subtree of each trie node.
         parts: int32 [parts, 2], (first trie node, trie node after it); a part is a row of siblings.
         path: int32 [longest + 2, 2], the configuration before the byte at each depth.
         out: uint32 [ceil(vocab / 32)], only added to.
@@ -249,6 +254,17 @@ def walk(
         while node < parts[part, 1]:
             d = depth[node]
             state, under = int(path[d, 0]), int(path[d, 1])
+            if (
+                groups[node] & ~closed[state]
+                == 0  # a subtree that stays in this state, from where a character begins
+                and not 0x80 <= byte[node] < 0xC0
+                and not progress[SKIP]
+            ):
+                for i in range(first[node], first[end[node]]):
+                    token = tokens[i]
+                    out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+                node = int(end[node])
+                continue
             row = rows[state]
             code = int(table[row, byte[node]]) if row >= 0 else int(UNKNOWN)
             if code == DEAD and native[state] != NO_ROW and progress[SKIP] != WALK_OPEN_NOTE_DEAD:
@@ -329,7 +345,8 @@ def walk(
 
 @compiled(
     "int64(int32[:, ::1], int32[::1], uint8[::1], int32[:, ::1], int32[:, ::1], int32[::1], int64[::1],"
-    " int32[::1], int64[::1], int64, int64, uint8[::1], int32[::1], int32[::1], int32[::1], int32[::1], int32[:, ::1],"
+    " int32[::1], int64[::1], uint64[::1], int64, int64, uint8[::1], int32[::1], int32[::1], int32[::1], int32[::1],"
+    " uint64[::1], int32[:, ::1],"
     " int32[::1], int32[:, ::1], uint32[::1], int32[:, ::1], int32[:, ::1])"
 )
 def follow(
@@ -342,6 +359,7 @@ def follow(
     resume_keys: NDArray[np.int64],
     resume_values: NDArray[np.int32],
     progress: NDArray[np.int64],
+    closed: NDArray[np.uint64],
     result: int,
     below: int,
     byte: NDArray[np.uint8],
@@ -349,6 +367,7 @@ def follow(
     end: NDArray[np.int32],
     first: NDArray[np.int32],
     tokens: NDArray[np.int32],
+    groups: NDArray[np.uint64],
     parts: NDArray[np.int32],
     ended: NDArray[np.int32],
     path: NDArray[np.int32],
@@ -367,6 +386,6 @@ def follow(
             token = tokens[i]
             out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
     return walk(
-        table, rows, native, chains, nodes, index, resume_keys, resume_values, progress, state, under, byte, depth, end,
-        first, tokens, parts, path, out, exits, natives,
+        table, rows, native, chains, nodes, index, resume_keys, resume_values, progress, closed, state, under, byte,
+        depth, end, first, tokens, groups, parts, path, out, exits, natives,
     )  # fmt: skip

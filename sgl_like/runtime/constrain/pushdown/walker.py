@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from sgl_like.runtime.constrain.pushdown import bits, native_walk, walk
+from sgl_like.runtime.constrain.pushdown import bits, closed, native_walk, walk
 from sgl_like.runtime.constrain.pushdown.expressions import Counted
 from sgl_like.runtime.constrain.pushdown.fragments import (
     NONE,
@@ -40,6 +40,7 @@ class Scratch:
         self.found = _untouched(len(trie.tokens), 2)
         self.exits = _untouched(len(trie.byte) + 1, 4)
         self.natives = _untouched(len(trie.byte) + 1, 4)
+        self.groups = closed.subtree_groups(trie)
 
 
 def _untouched(*shape: int) -> Ints:
@@ -58,6 +59,7 @@ class Walker(ABC):
         self._whole = Parts(np.array([[0, len(trie.byte)]], dtype=np.int32))
         self._path, self._listed, self._found = scratch.path, scratch.listed, scratch.found
         self._exits, self._natives = scratch.exits, scratch.natives
+        self._groups = scratch.groups
         self._out = np.zeros(vocabulary.words, dtype=np.uint32)
         self._nothing = np.zeros(vocabulary.words, dtype=np.uint32)
         self._common: dict[int, list[Words]] = {}
@@ -130,7 +132,9 @@ class Walker(ABC):
         known = self._profiles.get(key)
         if known is None:
             found, exits = self._count(frame, self._whole, 1 << 30)
-            found = found[np.argsort(found[:, 1], kind="stable")]
+            found = found[
+                np.argsort(found[:, 1].astype(np.int16), kind="stable")
+            ]  # tokens are short: radix sort
             known = np.ascontiguousarray(found[:, 0]), np.ascontiguousarray(found[:, 1]), exits
             self._profiles[key] = known
             self.nbytes += sum(each.nbytes for each in known)
@@ -164,8 +168,8 @@ class Walker(ABC):
         progress[: walk.NODES] = self._begin
         while True:
             status = walk.walk(
-                *tables.arrays, state, below, *self._trie, parts.rows, self._path, self._out, self._exits,
-                self._natives,
+                *tables.arrays, tables.closed, state, below, *self._trie, self._groups, parts.rows, self._path,
+                self._out, self._exits, self._natives,
             )  # fmt: skip
             if status == walk.ALIVE:
                 break
@@ -178,8 +182,8 @@ class Walker(ABC):
         progress[: walk.NODES] = self._begin
         while True:
             status = walk.follow(
-                *tables.arrays, result, below, *self._trie, parts, nodes, self._path, self._out, self._exits,
-                self._natives,
+                *tables.arrays, tables.closed, result, below, *self._trie, self._groups, parts, nodes, self._path,
+                self._out, self._exits, self._natives,
             )  # fmt: skip
             if status <= walk.DEAD_END:
                 return self._noted()
