@@ -136,7 +136,8 @@ def next_value(
     made = Next(must, watch, waiting, start(env, child, watched))
     if not env.exact:
         return made
-    deciding = [leaf in set(verdicts(must)) for leaf in waiting]
+    own = set(verdicts(must)) if watch else set(waiting)
+    deciding = [leaf in own for leaf in waiting]
     if sum(deciding) > _MOST_DECIDING:
         return made if leads_on(made, None) else None
     results = product(*((False, True) if each else (False,) for each in deciding))

@@ -139,6 +139,10 @@ class Formulas:
 
     def map(self, formula: Formula, change: Callable[[Leaf], Formula]) -> Formula:
         """The formula with every leaf changed."""
+        if isinstance(formula, Leaf):
+            return change(formula)
+        if formula is TRUE or formula is FALSE:
+            return formula
         memo: dict[Formula, Formula] = {TRUE: TRUE, FALSE: FALSE}
 
         def go(each: Formula) -> Formula:

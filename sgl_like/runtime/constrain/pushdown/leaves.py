@@ -113,7 +113,7 @@ class ObjectPart:
 
     def child(self, name: str | None, flags: Mapping[Watch, bool]) -> Formula:
         """What the value of a property has to be; FALSE if its name is not allowed."""
-        matched = tuple(flags[each] for each in self.watch)
+        matched = tuple([flags[each] for each in self.watch]) if self.watch else ()
         if self.name_watch is not None and not flags[self.name_watch]:
             return FALSE
         known = name if name is not None and name in self.properties else None

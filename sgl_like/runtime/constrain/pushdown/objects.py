@@ -163,10 +163,6 @@ class Object(Frame):
             must = env.formulas.all_of([leaf.with_key(env, name) for leaf in plain])
             return InValue(env, Next(must, (), (), start(env, child)), *self._past(name), self.first)
 
-        def advance(leaf: Leaf) -> Formula:
-            assert isinstance(leaf, Running)
-            return leaf.key(env, name, flags)
-
         used, place = self._past(name)
 
         def gone(name: str) -> bool:
@@ -176,10 +172,14 @@ class Object(Frame):
         def decide(leaf: Leaf) -> Formula:
             return leaf.decide(env, gone) if isinstance(leaf, Running) else leaf
 
-        must = env.formulas.map(env.formulas.map(self.must, advance), decide)
+        def advance(leaf: Leaf) -> Formula:
+            assert isinstance(leaf, Running)
+            return env.formulas.map(leaf.key(env, name, flags), decide)
+
+        must = env.formulas.map(self.must, advance)
         if must is FALSE:
             return None
-        watch = tuple(env.formulas.map(env.formulas.map(each, advance), decide) for each in self.watch)
+        watch = tuple(env.formulas.map(each, advance) for each in self.watch)
 
         def leads_on(found: Next, result: tuple[bool, ...] | None) -> bool:
             made = InValue(env, found, used, place, self.first)

@@ -30,7 +30,10 @@ from sgl_like.runtime.constrain.pushdown.ways import (
 
 __all__ = ["Finder", "Search", "Spent"]
 
-_GREED = 3  # what a byte that is known to be missing weighs in a greedy search, against one that is written
+_GREED = (
+    3  # what a byte that is known to be missing weighs where any way will do, against one that is written
+)
+_SLACK = 16  # bytes that a way may take beyond what was known, where any will do
 _UNCOMMON = 16  # length that other keys are taken to have, where uncommon ones are preferred
 
 
@@ -237,7 +240,8 @@ class Search(Ways):
         self._last: _Node | None = None
         self._open = texts is not None
         self._depth = finder.depth if depth is None else depth
-        self._order = count()
+        self._weight = 1 if self._depth is None and alive is None else _GREED
+        self._order = count(step=1 if alive is None else -1)  # if any way will do, go on with the last
         self._cells: dict[tuple[Frame, _Below | None], _Below] = {}
         self._seen: dict[tuple[Frame, _Below | None], int] = {}
         self._objects: dict[object, list[tuple[int, int, int]]] = {}
@@ -279,9 +283,9 @@ class Search(Ways):
         bound, _, node, index, _ = self._heap[0]
         if node.ways is None:
             node.ways = self._ways(node)
-        below = 0 if node.below is None else node.below.bound
-        greedy = self._depth is not None
-        answer = node.ways.get(index, NEVER - 1 if greedy else bound - node.cost - below)
+        below = self._weight * (0 if node.below is None else node.below.bound)
+        limit = NEVER - 1 if self._depth is not None else bound - node.cost - below
+        answer = node.ways.get(index, limit if self._alive is None else limit + _SLACK)
         heappop(self._heap)
         if isinstance(answer, int):
             if answer < NEVER:
@@ -292,8 +296,7 @@ class Search(Ways):
 
     def _later(self, node: _Node, index: int, bound: int) -> None:
         below = 0 if node.below is None else node.below.bound
-        weight = 1 if self._depth is None else _GREED
-        heappush(self._heap, (node.cost + bound + weight * below, next(self._order), node, index, 0))
+        heappush(self._heap, (node.cost + bound + self._weight * below, next(self._order), node, index, 0))
 
     def _ways(self, node: _Node) -> Ways:
         if node.below is not None and isinstance(node.below.frame, InKey):

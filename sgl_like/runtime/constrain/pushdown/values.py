@@ -127,8 +127,18 @@ class Text(NamedTuple):
         if texts is None:
             return mask, action
         assert isinstance(frame, Scalar)
-        results = tuple(tuple(derive.matches(pool, w, text) for w in frame.watch) for text in texts)
+        columns = [_verdicts(pool, each, texts) for each in frame.watch]
+        results: tuple[tuple[bool, ...], ...] = tuple(zip(*columns, strict=True)) or ((),) * len(texts)
         return mask, Go((Texts.of(texts, results),))
+
+
+def _verdicts(pool: Pool, node: Node, texts: tuple[bytes, ...]) -> list[bool]:
+    """Which of the texts an expression has."""
+    known = () if node is EMPTY else finite(node)
+    if known is not None:
+        mine = frozenset(known)
+        return [text in mine for text in texts]
+    return [derive.matches(pool, node, text) for text in texts]
 
 
 def finite(node: Node) -> tuple[bytes, ...] | None:
