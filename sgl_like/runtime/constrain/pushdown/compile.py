@@ -103,11 +103,18 @@ class JsonCompiler:
             self._free.clear()
             self._judge.forget()
             self.grammars.clear()
-            for env in list(self._envs):
+            envs = list(self._envs)
+            for env in envs:
                 env.forget()
             self._machine = Machine(self.vocabulary, self.limits, self.lock, self._scratch)
             self.completions = Completions(self._machine, self.limits, self._judge)
-            gc.collect()  # frames, formulas and schemas refer to one another
+            try:
+                for env in envs:
+                    env.formulas.loosen()
+                gc.collect()  # frames, formulas and schemas refer to one another
+            finally:
+                for env in envs:
+                    env.formulas.tighten()
             trim()
         return self._machine
 

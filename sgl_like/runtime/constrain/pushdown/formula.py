@@ -6,13 +6,14 @@ FALSE, and the constructors simplify. Equal formulas of one `Formulas` are one o
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 
 
 class Formula:
     """A formula; compare with ``is``."""
 
-    __slots__ = ("serial",)
+    __slots__ = ("__weakref__", "serial")
     serial: int
 
 
@@ -57,10 +58,25 @@ class Formulas:
 
     def __init__(self) -> None:
         self._known: dict[object, Formula] = {}
+        self._loose: list[tuple[object, weakref.ref[Formula]]] = []
         self._count = 2
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def loosen(self) -> None:
+        """Begin to forget formulas that nothing else holds. Until `tighten`, none may be made."""
+        known = self._known
+        self._loose = [(key, weakref.ref(formula)) for key, formula in known.items()]
+        known.clear()
+
+    def tighten(self) -> None:
+        """Keep those that are still held."""
+        for key, reference in self._loose:
+            formula = reference()
+            if formula is not None:
+                self._known[key] = formula
+        self._loose = []
 
     def leaf(self, key: object, make: Callable[[], Leaf]) -> Leaf:
         """The leaf of this key."""
