@@ -16,16 +16,20 @@ from sgl_like.runtime.constrain.trie import Trie
 
 _MANY = 48  # of the 128 bytes
 _FEWEST = 8  # groups that make it worth looking further
-_BEYOND_ASCII, _BROKEN = (
-    62,
-    63,
-)  # groups: characters that are whole or cut at the token's end; what is none in UTF-8
+# Groups: characters that begin with e2, among them U+2028, which ``.`` does not match; all others beyond ASCII, whole
+# or cut at the token's end; what is none in UTF-8.
+_WITH_E2, _BEYOND_ASCII, _BROKEN = 61, 62, 63
 
 _DEAD = 8
+# Bytes that begin a character beyond ASCII, as below.
+_E2 = ((0xE2, 0xE2, 2),)
+_OTHERS = (
+    (0xC2, 0xDF, 1), (0xE0, 0xE0, 4), (0xE1, 0xE1, 2), (0xE3, 0xEC, 2), (0xED, 0xED, 5), (0xEE, 0xEF, 2),
+    (0xF0, 0xF0, 6), (0xF1, 0xF3, 3), (0xF4, 0xF4, 7),
+)  # fmt: skip
 # Within a character of UTF-8 (RFC 3629, section 4): (first byte, last byte, place after it) of places 0 to 7.
 _UTF8: tuple[tuple[tuple[int, int, int], ...], ...] = (
-    ((0xC2, 0xDF, 1), (0xE0, 0xE0, 4), (0xE1, 0xEC, 2), (0xED, 0xED, 5), (0xEE, 0xEF, 2), (0xF0, 0xF0, 6),
-     (0xF1, 0xF3, 3), (0xF4, 0xF4, 7)),
+    (*_OTHERS, *_E2),
     ((0x80, 0xBF, 0),), ((0x80, 0xBF, 1),), ((0x80, 0xBF, 2),),
     ((0xA0, 0xBF, 1),), ((0x80, 0x9F, 1),), ((0x90, 0xBF, 2),), ((0x80, 0x8F, 2),),
 )  # fmt: skip
@@ -45,9 +49,10 @@ def _groups() -> NDArray[np.uint64]:
     groups = np.full(256, _BEYOND_ASCII, dtype=np.uint64)
     groups[:128] = 0
     groups[0x20:0x7F] = 1
-    for number, byte in enumerate(b' "-./_\\' + bytes(range(0x41, 0x5B)) + bytes(range(0x61, 0x7B)), 2):
+    for number, byte in enumerate(b' "-./\\' + bytes(range(0x41, 0x5B)) + bytes(range(0x61, 0x7B)), 2):
         groups[byte] = number
-    groups[0x30:0x3A] = _BEYOND_ASCII - 1
+    groups[0x30:0x3A] = 60
+    groups[0xE2] = _WITH_E2
     bits: NDArray[np.uint64] = np.uint64(1) << groups
     return bits
 
@@ -79,7 +84,7 @@ def _find_groups(
         place = path[d]
         after = places[place, byte[node]] if place < 8 else 8
         path[d + 1] = after
-        groups[node] = bits[byte[node]] if after < 8 else np.uint64(1) << np.uint64(63)
+        groups[node] = bits[byte[node]] if after < 8 else np.uint64(1) << np.uint64(_BROKEN)
     for node in range(byte.shape[0] - 1, -1, -1):
         d = depth[node]
         groups[node] |= below[d + 1]
@@ -101,20 +106,25 @@ def closed_groups(tables: Tables, state: int) -> int:
     codes = tables.row(state, 0x61)
     back = codes == state << walk.KIND_BITS | walk.GO_ONE
     away = np.bitwise_or.reduce(GROUPS[:128][~back[:128]]) if not back[:128].all() else np.uint64(0)
-    closed = ((1 << _BEYOND_ASCII) - 1) & ~int(away)
+    closed = ((1 << _WITH_E2) - 1) & ~int(away)
     if closed.bit_count() < _FEWEST:
         return 0
-    return closed | _is_closed_beyond_ascii(tables, state) << _BEYOND_ASCII
+    for group, begins in ((_BEYOND_ASCII, _OTHERS), (_WITH_E2, _E2)):
+        if not _comes_back(tables, state, begins):
+            break
+        closed |= 1 << group
+    return closed
 
 
-def _is_closed_beyond_ascii(tables: Tables, state: int) -> bool:
-    """Whether all characters that are not ASCII lead back to the state."""
+def _comes_back(tables: Tables, state: int, begins: tuple[tuple[int, int, int], ...]) -> bool:
+    """Whether all characters that begin so lead back to the state."""
     todo, seen = [(state, 0)], {(state, 0)}
     for current, place in todo:  # grows while it runs
         if tables.frame(current).native:
             return False
-        codes = tables.row(current, _UTF8[place][0][0])
-        for first, last, after in _UTF8[place]:
+        steps = _UTF8[place] if place else begins
+        codes = tables.row(current, steps[0][0])
+        for first, last, after in steps:
             for code in np.unique(codes[first : last + 1]).tolist():
                 if code & 7 != walk.GO_ONE or code < 0:
                     return False

@@ -16,7 +16,7 @@ from sgl_like.runtime.constrain.trie import build_trie
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 PIECES = [b"a", b"e", b"Z", b"0", b" ", b"-", b"~", b"\t", b'"', b"\\", b"n", b"\xc3", b"\xa9", b"\xe0\xa0", b"\x80",
-          b"\xed", b"\xf0\x9f", b"\x98\x80", b"\xff", "é한😀".encode()]  # fmt: skip
+          b"\xed", b"\xe2\x80", b"\xa8", b"\xf0\x9f", b"\x98\x80", b"\xff", "é한😀".encode()]  # fmt: skip
 TOKENS = [b"".join(some) for size in (1, 2) for some in product(PIECES, repeat=size)]
 TOKENS += [one + other for one in TOKENS[20::7] for other in TOKENS[3::31]]
 TOKENS = list(dict.fromkeys(TOKENS))
