@@ -6,6 +6,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from sgl_like.errors import ConfigError
@@ -29,6 +30,9 @@ class EngineConfig:
         enable_radix_cache: keep prefixes for reuse.
         page_size: KV slots that are handed out and shared together: 1, 16 or 64. Larger ones make less work per token;
             a prefix is shared in whole pages only.
+        cache_dir: folder of the cache's second tier: prefixes that are evicted, or cached at shutdown, are kept there
+            in files and reloaded by this or a later engine with the same model and dtype. ``None`` for no such tier.
+        cache_dir_bytes: what the files in `cache_dir` may take together; the longest unused go first.
         schedule_policy: ``"lpm"`` (longest cached prefix first) or ``"fcfs"`` (first come, first served).
         threads: torch's threads in the engine; ``None`` means one for a small model, where a second gains
             a tenth on an idle machine and loses more on a busy one, else torch's choice.
@@ -47,13 +51,15 @@ class EngineConfig:
     context_length: int | None = None
     enable_radix_cache: bool = True
     page_size: int = 1
+    cache_dir: str | Path | None = None
+    cache_dir_bytes: int = 8 * GIB
     schedule_policy: str = "lpm"
     threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.quantization is not None:
             raise ConfigError(f"quantization={self.quantization!r} is not supported yet; leave it None")
-        for name in ("max_running_requests", "max_batch_tokens", "max_queued_requests"):
+        for name in ("max_running_requests", "max_batch_tokens", "max_queued_requests", "cache_dir_bytes"):
             _positive(name, getattr(self, name))
         for name in ("kv_cache_memory", "context_length", "threads"):
             if getattr(self, name) is not None:

@@ -156,7 +156,7 @@ class RadixCache:
 
     def lock(self, node: Node) -> None:
         """Keep everything from the root to `node` from being evicted."""
-        for each in _path(node):
+        for each in path(node):
             if each.locks == 0:
                 self.evictable_count -= len(each.key)
                 self.locked_count += len(each.key)
@@ -164,7 +164,7 @@ class RadixCache:
 
     def unlock(self, node: Node) -> None:
         """Undo one `lock` of the same node."""
-        for each in _path(node):
+        for each in path(node):
             assert each.locks > 0, "unlocked more often than locked"
             each.locks -= 1
             if each.locks == 0:
@@ -226,7 +226,7 @@ class RadixCache:
         """
         expected: dict[int, int] = {}
         for held in locks:
-            for each in _path(held):
+            for each in path(held):
                 expected[id(each)] = expected.get(id(each), 0) + 1
         evictable = locked = 0
         for node in self.nodes():
@@ -293,14 +293,14 @@ class RadixCache:
 
 def sequence_of(node: Node) -> tuple[Tokens, Slots]:
     """Tokens and slots from the root to the end of a node."""
-    path = list(_path(node))
-    path.reverse()
-    if not path:
+    nodes = list(path(node))
+    nodes.reverse()
+    if not nodes:
         return NO_TOKENS, NO_SLOTS
-    return np.concatenate([each.key for each in path]), np.concatenate([each.slots for each in path])
+    return np.concatenate([each.key for each in nodes]), np.concatenate([each.slots for each in nodes])
 
 
-def _path(node: Node) -> Iterator[Node]:
+def path(node: Node) -> Iterator[Node]:
     """From a node up to, not including, its root."""
     while node.parent is not None:
         yield node

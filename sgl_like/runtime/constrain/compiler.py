@@ -74,6 +74,13 @@ class GrammarCompiler:
         self._json = JsonCompiler(vocab, self.limits)
         self._added = 0
 
+    @property
+    def nbytes(self) -> int:
+        """Approximate bytes of memory held by all constraints that are kept, and by what was found out about them."""
+        with self._lock:
+            grammars = list(self._grammars.values())
+        return sum(grammar.nbytes for grammar in grammars) + self._json.nbytes
+
     def compile_regex(self, pattern: str) -> CompiledGrammar:
         """Outputs for which ``re.fullmatch(pattern, output)`` matches. Errors: see `regex.regex_to_expr`."""
         _check_text(pattern, "a regex")

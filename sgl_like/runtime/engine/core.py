@@ -41,6 +41,7 @@ class EngineStats:
     sampled_tokens: int = 0
     forced_tokens: int = 0
     cached_tokens: int = 0
+    prompt_tokens: int = 0
     finished_requests: int = 0
 
 
@@ -109,6 +110,10 @@ class EngineCore:
             self._end_with(request, error)
         self.memory.settle(computed=False)
 
+    def close(self) -> None:
+        """After the last request: keep what is cached for a later process, if there is a place for it."""
+        self.memory.close()
+
     def flush_cache(self) -> bool:
         """Forget every prefix that no running request uses; whether nothing is cached now."""
         return self.memory.flush()
@@ -145,7 +150,7 @@ class EngineCore:
         for request in waiting.requests():
             assert request.node is None and len(request.slots) == 0
         if not self._requests:
-            assert self.memory.tree.locked_count == 0, "locks are left over"
+            assert self.memory.tree.locked_count == self.memory.pinned, "locks are left over"
 
     def _run(self, rows: list[Row]) -> None:
         hidden = self._runner.forward(rows)
@@ -244,6 +249,7 @@ class EngineCore:
         self.stats.finished_requests += 1
         self.stats.forced_tokens += request.forced_tokens
         self.stats.cached_tokens += request.usage.cached_tokens
+        self.stats.prompt_tokens += request.prompt_length
         del self._requests[request.rid]
         self.scheduler.remove(request)
         self._output.send(request)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -17,15 +18,18 @@ from typing import Any
 
 import torch
 
-from sgl_like.errors import RequestError, SglError
+from sgl_like.errors import ConfigError, RequestError, SglError
+from sgl_like.runtime.cache.host_tier import HostTier, model_fingerprint
 from sgl_like.runtime.cache.kv_pool import KVPool
 from sgl_like.runtime.config import EngineConfig
 from sgl_like.runtime.engine.core import EngineCore
+from sgl_like.runtime.engine.info import held_bytes, read_stats
 from sgl_like.runtime.engine.intake import Intake
 from sgl_like.runtime.engine.loop import EngineLoop
 from sgl_like.runtime.engine.memory import KVMemory
 from sgl_like.runtime.engine.offline import Collector, read_call
 from sgl_like.runtime.engine.output import OutputProcessor
+from sgl_like.runtime.engine.pins import Pin, PinRequest
 from sgl_like.runtime.engine.runner import ModelRunner
 from sgl_like.runtime.engine.scheduler import Scheduler
 from sgl_like.runtime.models.load import (
@@ -65,17 +69,27 @@ class Engine:
         slots = self.config.kv_cache_memory // slot_bytes
         slots -= slots % config.page_size
         self._intake = Intake(self.tokenizer, shape.vocab_size, self.config.context_length, slots)
-        self._loop = EngineLoop(self._make_core(model, slots))
+        self._weights_bytes, self._kv_bytes = held_bytes(model), slots * slot_bytes
+        self._loop = EngineLoop(self._make_core(model, slots, folder))
         threads = config.threads or (1 if parameter_count(shape) < SMALL_MODEL else None)
         if threads is not None:  # torch counts threads per calling thread
             self._loop.post(lambda core: torch.set_num_threads(threads))
         self._in_flight: set[str] = set()
 
-    def _make_core(self, model: Model, slots: int) -> EngineCore:
+    def _make_core(self, model: Model, slots: int, folder: Path) -> EngineCore:
         shape = model.config
         config = self.config
-        memory = KVMemory(slots, config.enable_radix_cache, config.page_size)
         pool = KVPool(shape.layers, slots, shape.kv_heads, shape.head_dim, model.dtype)
+        host = None
+        if config.cache_dir is not None and config.enable_radix_cache:
+            fingerprint = model_fingerprint(folder, model.dtype, config.quantization, config.load_format)
+            try:
+                host = HostTier(
+                    Path(config.cache_dir).expanduser(), pool, fingerprint, config.cache_dir_bytes
+                )
+            except OSError as error:
+                raise ConfigError(f"cache_dir={str(config.cache_dir)!r} cannot be used: {error}") from error
+        memory = KVMemory(slots, config.enable_radix_cache, config.page_size, host)
         scheduler = Scheduler(
             memory, config.max_running_requests, config.max_batch_tokens, config.schedule_policy
         )
@@ -190,13 +204,57 @@ class Engine:
         results = [collector.result() for collector in collectors]
         return results if call.many else results[0]
 
+    def pin(self, prefix: str | Sequence[int], namespace: str = "") -> Pin:
+        """Compute a prefix unless it is cached, and keep it cached until `unpin`. Waits until that is done.
+
+        A pin yields (the oldest first) only when a request would have no room beside it even alone.
+
+        Args:
+            prefix: text, or token ids.
+            namespace: whose prefix it is; see `GenerateRequest.namespace`.
+
+        Raises:
+            RequestError: the prefix is no prompt, or would pin more than half of the KV pool.
+            EngineError: the engine failed or was shut down.
+        """
+        tokens = self.tokenizer.encode(prefix) if isinstance(prefix, str) else list(prefix)
+        pinned = PinRequest(tokens, namespace)
+        admitted = self._intake.admit(pinned.request, pinned)
+
+        def start(core: EngineCore) -> None:
+            pinned.core = core
+            core.add(admitted)
+
+        self._loop.post(start)
+        return pinned.done.result()
+
+    def unpin(self, pin: Pin) -> bool:
+        """Let a pinned prefix be evicted like any other; whether it was still pinned."""
+        return self._loop.call(lambda core: core.memory.unpin(pin.number))
+
     def flush_cache(self) -> bool:
-        """Forget all prefixes that no running request uses; whether nothing is cached now."""
+        """Forget all prefixes that nobody uses, also those in `cache_dir`; whether nothing is cached now."""
         return self._loop.call(lambda core: core.flush_cache())
 
     def stats(self) -> dict[str, int]:
         """Counts since the start, and the state of the KV slots."""
-        return self._loop.call(_stats)
+        return self._loop.call(read_stats)
+
+    def get_server_info(self) -> dict[str, Any]:
+        """The options, `stats`, the share of prompt tokens that came from the cache, and bytes of memory by part."""
+        stats = self.stats()
+        prompts = stats["prompt_tokens"]
+        return {
+            "model_path": self.model_path,
+            **asdict(self.config),
+            **stats,
+            "cache_hit_rate": stats["cached_tokens"] / prompts if prompts else 0.0,
+            "memory_bytes": {
+                "weights": self._weights_bytes,
+                "kv_cache": self._kv_bytes,
+                "constraints": self._intake.constraint_bytes,
+            },
+        }
 
     def check_invariants(self) -> None:
         """Assert what must hold between two steps (for tests and debugging)."""
@@ -244,22 +302,3 @@ class Engine:
     def _abort_all(self, rids: Sequence[str]) -> None:
         for rid in rids:
             self.abort(rid)
-
-
-def _stats(core: EngineCore) -> dict[str, int]:
-    memory, scheduler, stats = core.memory, core.scheduler, core.stats
-    return {
-        "steps": stats.steps,
-        "computed_tokens": stats.computed_tokens,
-        "sampled_tokens": stats.sampled_tokens,
-        "forced_tokens": stats.forced_tokens,
-        "cached_tokens": stats.cached_tokens,
-        "finished_requests": stats.finished_requests,
-        "running_requests": len(scheduler.running),
-        "waiting_requests": len(scheduler.waiting),
-        "retracted_requests": scheduler.retracted_total,
-        "kv_slots": memory.size,
-        "kv_free": memory.allocator.free_count,
-        "kv_evictable": memory.tree.evictable_count,
-        "kv_evicted": memory.tree.evicted_total,
-    }

@@ -130,6 +130,12 @@ class Intake:
             if token >= self._vocab_size:
                 raise RequestError(f"{name}: {token} is outside the vocabulary of {self._vocab_size}")
 
+    @property
+    def constraint_bytes(self) -> int:
+        """Approximate bytes of memory that compiled constraints and their tables hold."""
+        compiler = self._compiler
+        return 0 if compiler is None else compiler.nbytes
+
     def _check_tokens(self, input_ids: Sequence[int]) -> NDArray[np.int64]:
         if len(input_ids) == 0:
             raise RequestError("the prompt is empty: at least one token is needed")

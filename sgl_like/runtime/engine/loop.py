@@ -82,6 +82,10 @@ def _run(core: EngineCore, inbox: SimpleQueue[Command | None]) -> None:
             command = inbox.get()
             if command is None:
                 core.fail_all(EngineClosedError("the engine was shut down while the request ran"))
+                try:
+                    core.close()
+                except Exception:
+                    log.exception("the cache was not saved")
                 return
             try:
                 command(core)

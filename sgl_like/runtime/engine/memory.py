@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from itertools import count
 
 import numpy as np
 
+from sgl_like.errors import RequestError
+from sgl_like.runtime.cache.host_tier import BLOCK, HostTier
 from sgl_like.runtime.cache.pages import SlotAllocator
-from sgl_like.runtime.cache.radix_cache import Node, RadixCache, Tokens
+from sgl_like.runtime.cache.radix_cache import Node, RadixCache, Tokens, path, sequence_of
 from sgl_like.runtime.engine.request import Request
+
+log = logging.getLogger(__name__)
+
+WORTH_LOADING = BLOCK
+"""Tokens from which a prefix in files is loaded instead of computed."""
 
 
 class KVMemory:
@@ -18,14 +27,20 @@ class KVMemory:
         size: number of slots.
         reuse: keep finished sequences' KV in the tree.
         page_size: slots that go together; see `runtime/cache/pages.py`.
+        host: second tier, where evicted prefixes go.
     """
 
-    def __init__(self, size: int, reuse: bool = True, page_size: int = 1) -> None:
+    def __init__(
+        self, size: int, reuse: bool = True, page_size: int = 1, host: HostTier | None = None
+    ) -> None:
         self.allocator = SlotAllocator(size, page_size)
         self.size = self.allocator.size
         self.page_size = page_size
         self.tree = RadixCache(self.allocator)
-        self._reuse = reuse
+        self.host = host if reuse else None
+        self.reuse = reuse
+        self._pins: dict[int, Node] = {}  # oldest first
+        self._pin_numbers = count()
         self._holders: dict[Node, list[Request]] = {}  # who has locked the path to a node
         self._ahead: list[
             tuple[Tokens, int, str]
@@ -60,18 +75,34 @@ class KVMemory:
         if wanted <= 0:
             return True
         missing = wanted - self.allocator.free_count
-        if missing > 0:
-            self.tree.evict(missing)
+        while missing > 0 and self._evict(missing) < missing:
+            if not self._pins or any(r is not request for held in self._holders.values() for r in held):
+                return False
+            self._drop_pin()  # nobody else is left to make room
+            missing = wanted - self.allocator.free_count
         slots = self.allocator.allocate(wanted)
-        if slots is None:
-            return False
+        assert slots is not None
         request.slots.extend(slots)
         return True
+
+    def load(self, request: Request) -> None:
+        """Extend a request's cached prefix by what the second tier has of it."""
+        if self.host is None:
+            return
+        tokens, start = request.tokens.view(), request.computed
+        end = self._pages(min(self.host.find(tokens, start, request.namespace), request.match_limit))
+        if end - start < WORTH_LOADING or not self.grow(request, end - start):
+            return
+        request.computed += self.host.load(tokens, start, request.slots.view(start, end), request.namespace)
+        request.computed = done = self._pages(request.computed)
+        self.allocator.release(request.slots.view(done).copy())
+        request.slots.cut(done)
+        self.publish(request)
 
     def publish(self, request: Request) -> None:
         """Put the request's computed tokens into the tree, so that others can share them, and stay locked."""
         done = self._pages(request.computed)
-        if self._reuse and done > request.shared:
+        if self.reuse and done > request.shared:
             self._insert(request, done)
 
     def publish_ahead(self, request: Request, count: int) -> None:
@@ -82,7 +113,7 @@ class KVMemory:
         must not be written into slots that others read.
         """
         done = self._pages(request.computed + count)
-        if not self._reuse or done <= request.shared:
+        if not self.reuse or done <= request.shared:
             return
         tokens = request.tokens.view(0, done)
         if self.tree.match_length(tokens, request.namespace) == request.shared:
@@ -111,12 +142,54 @@ class KVMemory:
     def flush(self) -> bool:
         """Forget every prefix that nobody uses; whether none is left."""
         self.tree.flush()
+        if self.host is not None:
+            self.host.clear()
         return self.tree.locked_count == 0
+
+    def pin(self, tokens: Tokens, namespace: str = "") -> int:
+        """Keep what is cached of some tokens (whole pages) until `unpin`; returns a number for that.
+
+        When a request would find no room even alone, the oldest pins are given up.
+
+        Raises:
+            RequestError: more than half of the slots would be pinned.
+        """
+        match = self.tree.match(tokens, namespace)
+        self.tree.lock(match.node)
+        number = next(self._pin_numbers)
+        self._pins[number] = match.node
+        if self.pinned > self.size // 2:
+            self.unpin(number)
+            raise RequestError(
+                f"no room to pin {len(tokens)} tokens: {self.pinned} of {self.size} KV slots are pinned, "
+                "and at most half may be"
+            )
+        return number
+
+    def unpin(self, number: int) -> bool:
+        """Let a pinned prefix be evicted again; whether it was still pinned."""
+        node = self._pins.pop(number, None)
+        if node is not None:
+            self.tree.unlock(node)
+        return node is not None
+
+    @property
+    def pinned(self) -> int:
+        """Slots that pins hold."""
+        nodes = {id(node): len(node.key) for end in self._pins.values() for node in path(end)}
+        return sum(nodes.values())
+
+    def close(self) -> None:
+        """At the end: keep what is cached in the second tier."""
+        if self.host is not None:
+            for node in sorted(self.tree.nodes(), key=lambda node: node.last_used):
+                self._save(node, wait=True)
+            self.host.close()
 
     def check(self, running: Iterable[Request]) -> None:
         """Assert that every slot is in exactly one place (design: invariants of the KV slots)."""
         running = list(running)
-        self.tree.check([r.node for r in running if r.node is not None])
+        self.tree.check([*self._pins.values(), *(r.node for r in running if r.node is not None)])
         assert {id(r) for held in self._holders.values() for r in held} == {id(r) for r in running}
         owned = [r.slots.view(r.shared) for r in running]
         places = [self.allocator.free_slots(), *(node.slots for node in self.tree.nodes()), *owned]
@@ -125,6 +198,19 @@ class KVMemory:
         assert len(np.unique(everything)) == self.size, "a slot is in two places"
         free, own = self.allocator.free_count, sum(map(len, owned))
         assert free + self.tree.evictable_count + self.tree.locked_count + own == self.size
+
+    def _evict(self, wanted: int) -> int:
+        return self.tree.evict(wanted, None if self.host is None else self._save)
+
+    def _save(self, node: Node, wait: bool = False) -> None:
+        assert self.host is not None
+        tokens, slots = sequence_of(node)
+        self.host.save(tokens, slots, len(tokens) - len(node.key), node.namespace, wait)
+
+    def _drop_pin(self) -> None:
+        number = next(iter(self._pins))
+        log.warning("a pinned prefix was given up: a request had no room beside it")
+        self.unpin(number)
 
     def _insert(self, request: Request, done: int) -> None:
         """Hand the request's first `done` tokens over to the tree, and hold the path to their end instead."""
@@ -152,7 +238,7 @@ class KVMemory:
     def _going_on(self, request: Request, node: Node, at: int) -> Request | None:
         """A request whose own computed tokens, which are not in the tree, go on where the match of another ended."""
         end = at + self.page_size
-        if not self._reuse or end > request.match_limit:
+        if not self.reuse or end > request.match_limit:
             return None
         page = request.tokens.view(at, end)
         for other in self._holders.get(node, ()):

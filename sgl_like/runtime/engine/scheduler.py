@@ -137,14 +137,17 @@ class Scheduler:
             if request is None:
                 return
             self._memory.attach(request)
-            share = min(request.pending, budget)
             wanted = self._memory.missing(request, request.pending)
-            crowded = self.running and self._memory.available < wanted + growth
-            if crowded or not self._memory.grow(request, share):
+            if self.running and self._memory.available < wanted + growth:
+                self._memory.detach(request)
+                return
+            self._memory.load(request)
+            share = min(request.pending, budget)
+            if not self._memory.grow(request, share):
                 self._memory.detach(request)
                 return
             if request.cached_tokens is None:
-                request.cached_tokens = request.shared
+                request.cached_tokens = request.computed
             self.waiting.admitted(request)
             self.running.append(request)
             rows.append(Row(request, share))
