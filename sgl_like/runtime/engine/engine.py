@@ -82,7 +82,9 @@ class Engine:
         pool = KVPool(shape.layers, slots, shape.kv_heads, shape.head_dim, model.dtype)
         host = None
         if config.cache_dir is not None and config.enable_radix_cache:
-            fingerprint = model_fingerprint(folder, model.dtype, config.quantization, config.load_format)
+            fingerprint = model_fingerprint(
+                folder, model.dtype, config.quantization, config.load_format, config.context_length
+            )
             try:
                 host = HostTier(
                     Path(config.cache_dir).expanduser(), pool, fingerprint, config.cache_dir_bytes
