@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import carray  # type: ignore[attr-defined]
 
-from sgl_like.kernels import tiles
+from sgl_like.kernels import softmax_tile, tiles
 from sgl_like.kernels.bits import exp, narrow
 from sgl_like.kernels.jit import REASSOCIATE, compiled
 from sgl_like.kernels.threads import TaskKernel, pointer, prefetch, take
@@ -98,35 +98,13 @@ def _pack_values(half: int, rows: Any, keys: int, head_dim: int, packed: Any) ->
 
 
 @compiled(fastmath=REASSOCIATE)
-def _cap(scores: Any, softcap: Any) -> None:
-    """``softcap * tanh(scores / softcap)``."""
+def _cap(scores: Any, scale: Any, softcap: Any) -> None:
+    """``softcap * tanh(scale * scores / softcap)``."""
     for j in range(len(scores)):
-        x = scores[j] / softcap
+        x = scale * scores[j] / softcap
         small = exp(np.float32(-2.0) * abs(x))
         size = softcap * (np.float32(1.0) - small) / (np.float32(1.0) + small)
         scores[j] = size if x >= 0 else -size
-
-
-@compiled(fastmath=REASSOCIATE)
-def _weigh(scores: Any, top: Any) -> Any:
-    """Scores to ``exp(score - top)``; returns their sum."""
-    total = np.float32(0.0)
-    for j in range(len(scores)):
-        weight = exp(scores[j] - top)
-        scores[j] = weight
-        total += weight
-    return total
-
-
-@compiled(fastmath=REASSOCIATE)
-def _largest(scores: Any, scale: Any) -> Any:
-    """Scale the scores; returns the largest."""
-    for j in range(len(scores)):
-        scores[j] *= scale
-    top = scores[0]
-    for j in range(len(scores)):
-        top = scores[j] if scores[j] > top else top
-    return top
 
 
 def _attend(numbers):  # type: ignore[no-untyped-def]  # Numba reads a bare signature
@@ -187,31 +165,32 @@ def _attend(numbers):  # type: ignore[no-untyped-def]  # Numba reads a bare sign
                 end = seen - (tokens - 1 - r // group)
                 high = min(count, end - start)
                 low = max(0, end - window - start) if window else 0
-                row = scores[r]
-                if low < high:
-                    seen_scores = row[low:high]
-                    top = max(tops[r], _largest(seen_scores, scale))
-                    if softcap > 0:
-                        _cap(seen_scores, softcap)
-                        top = max(tops[r], _largest(seen_scores, np.float32(1.0)))
-                    if top > tops[r]:
-                        kept = exp(tops[r] - top) if norms[r] > 0 else np.float32(0.0)
-                        norms[r] *= kept
-                        sums[r] *= kept
-                        tops[r] = top
-                    norms[r] += _weigh(seen_scores, top)
-                row[: max(low, 0)] = 0.0
-                row[max(high, 0) :] = 0.0
+                if low >= high:
+                    low = high = 0
+                factor, old = scale, tops[r]
+                if softcap > 0:
+                    _cap(scores[r, low:high], scale, softcap)
+                    factor = np.float32(1.0)
+                score, top = scores.ctypes.data + 4 * BLOCK * r, tops.ctypes.data + 4 * r
                 if half:
-                    for j in range(BLOCK):
-                        weights[r, j] = narrow(row[j])
+                    total = softmax_tile.weigh_half(
+                        score, low, high, factor, top, weights.ctypes.data + 2 * BLOCK * r
+                    )
+                else:
+                    total = softmax_tile.weigh_wide(score, low, high, factor, top, score)
+                if tops[r] > old and norms[r] > 0:
+                    kept = exp(old - tops[r])
+                    norms[r] *= kept
+                    for d in range(columns * BLOCK):
+                        sums[r, d] *= kept
+                norms[r] += total
             steps = (count + per_step - 1) // per_step
             x, stride = (weights.ctypes.data, 2 * BLOCK) if half else (scores.ctypes.data, 4 * BLOCK)
             for block in range(columns):
                 _products(half, x, stride, rows, values[block].ctypes.data, steps, parts.ctypes.data)
                 for r in range(rows):
-                    to = sums[r, block * BLOCK : (block + 1) * BLOCK]
-                    to += parts[r]
+                    for d in range(BLOCK):
+                        sums[r, block * BLOCK + d] += parts[r, d]
         for r in range(rows):
             at = ((first + r // group) * heads + kv_head * group + r % group) * head_dim
             inverse = np.float32(1.0) / norms[r]

@@ -97,7 +97,7 @@ def _multiply_floats(builder: Value, sums: Value, weights: Value, x: Value) -> V
     return builder.fadd(sums, product, ("contract",))
 
 
-def _narrowed(builder: Value, values: Value) -> Value:
+def narrowed(builder: Value, values: Value) -> Value:
     """16 float32 as bfloat16, to nearest, ties to even."""
     if has("avx512bf16"):
         return builder.fptrunc(values, ir.VectorType(_BFloat(), LANES))
@@ -117,7 +117,8 @@ def _every(builder: Value, vector: Value, step: int, first: int) -> Value:
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), places)
 
 
-def _load(builder: Value, kind: Value, where: Value, offset: int = 0) -> Value:
+def load(builder: Value, kind: Value, where: Value, offset: int = 0) -> Value:
+    """A value at an address, which may be unaligned."""
     if offset:
         where = builder.add(where, ir.Constant(_I64, offset))
     value = builder.load(builder.inttoptr(where, kind.as_pointer()))
@@ -125,7 +126,8 @@ def _load(builder: Value, kind: Value, where: Value, offset: int = 0) -> Value:
     return value
 
 
-def _repeated(builder: Value, number: Value) -> Value:
+def repeated(builder: Value, number: Value) -> Value:
+    """A number, 16 times."""
     kind = ir.VectorType(number.type, LANES)
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(_I32, 0))
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(_INTS, [0] * LANES))
@@ -134,7 +136,7 @@ def _repeated(builder: Value, number: Value) -> Value:
 def _x_bytes(builder: Value, x: Value, stride: Value, row: int, offset: int = 0) -> Value:
     """Four bytes of a row of x, 16 times."""
     where = builder.add(x, builder.mul(stride, ir.Constant(_I64, row)))
-    return builder.bitcast(_repeated(builder, _load(builder, _I32, where, offset)), _BYTES)
+    return builder.bitcast(repeated(builder, load(builder, _I32, where, offset)), _BYTES)
 
 
 def _loop(
@@ -180,7 +182,7 @@ def tile(rows: int, multiply: Multiply, kind: Value) -> Any:
 
             def step(at: Value, sums: list[Value]) -> list[Value]:
                 block = builder.add(w, builder.mul(at, ir.Constant(_I64, 64 * parts)))
-                weights = [_load(builder, _BYTES, block, 64 * n) for n in range(parts)]
+                weights = [load(builder, _BYTES, block, 64 * n) for n in range(parts)]
                 here = builder.add(x, builder.mul(at, ir.Constant(_I64, 4)))
                 new = []
                 for row in range(rows):
@@ -223,7 +225,7 @@ def grouped_tile(rows: int, parts: int) -> Any:
                 here = builder.add(x, builder.mul(at, ir.Constant(_I64, GROUP)))
                 whole = [ir.Constant(_INTS, [0] * LANES)] * (rows * parts)
                 for j in range(GROUP // 8):
-                    packed = [_load(builder, _BYTES, block, (j * 4 + n) * 64) for n in range(parts)]
+                    packed = [load(builder, _BYTES, block, (j * 4 + n) * 64) for n in range(parts)]
                     for upper in range(2):
                         weights = [builder.lshr(p, four) if upper else builder.and_(p, low) for p in packed]
                         for row in range(rows):
@@ -235,12 +237,12 @@ def grouped_tile(rows: int, parts: int) -> Any:
                 new = list(sums)
                 factors = []
                 for n in range(parts):
-                    bits = builder.zext(_load(builder, half_words, scale_at, 2 * LANES * n), _INTS)
+                    bits = builder.zext(load(builder, half_words, scale_at, 2 * LANES * n), _INTS)
                     factors.append(builder.bitcast(builder.shl(bits, sixteen), _FLOATS))
                 total_at = builder.add(totals, builder.mul(at, ir.Constant(_I64, 4)))
                 for row in range(rows):
                     where = builder.add(total_at, builder.mul(totals_stride, ir.Constant(_I64, row)))
-                    extra = _repeated(builder, builder.mul(_load(builder, _I32, where), eight))
+                    extra = repeated(builder, builder.mul(load(builder, _I32, where), eight))
                     for n in range(parts):
                         i = row * parts + n
                         exact = builder.sitofp(builder.sub(whole[i], extra), _FLOATS)
@@ -268,19 +270,19 @@ def finish(whole: bool, half: bool) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         sums, bias, out = args[0], args[-2], args[-1]
-        scale = _repeated(builder, args[2 if whole else 1])
+        scale = repeated(builder, args[2 if whole else 1])
         for part in range(BLOCK // LANES):
             at = 4 * LANES * part
             if whole:
-                shift = _repeated(builder, args[1])
-                value = builder.sitofp(builder.sub(_load(builder, _INTS, sums, at), shift), _FLOATS)
-                factor = builder.fmul(scale, _load(builder, _FLOATS, args[3], at))
+                shift = repeated(builder, args[1])
+                value = builder.sitofp(builder.sub(load(builder, _INTS, sums, at), shift), _FLOATS)
+                factor = builder.fmul(scale, load(builder, _FLOATS, args[3], at))
             else:
-                value, factor = _load(builder, _FLOATS, sums, at), scale
+                value, factor = load(builder, _FLOATS, sums, at), scale
             value = builder.fmul(value, factor, ("contract",))
-            value = builder.fadd(value, _load(builder, _FLOATS, bias, at), ("contract",))
+            value = builder.fadd(value, load(builder, _FLOATS, bias, at), ("contract",))
             if half:
-                value = _narrowed(builder, value)
+                value = narrowed(builder, value)
             where = builder.add(out, ir.Constant(_I64, at // 2 if half else at))
             builder.store(value, builder.inttoptr(where, value.type.as_pointer())).align = 2
         return context.get_dummy_value()
@@ -313,8 +315,8 @@ def transpose(typing_context: Any, rows: Any, offset: Any, out: Any, stride: Any
         rows, offset, out, stride = args
         lines = []
         for i in range(LANES):
-            row = _load(builder, _I64, rows, 8 * i)
-            lines.append(_load(builder, _INTS, builder.add(row, offset)))
+            row = load(builder, _I64, rows, 8 * i)
+            lines.append(load(builder, _INTS, builder.add(row, offset)))
         for half in (8, 4, 2, 1):  # swap the off-diagonal blocks of every 2 * half square
             for i in (i for i in range(LANES) if not i & half):
                 pair = lines[i], lines[i + half]
