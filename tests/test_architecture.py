@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
         (
             "sgl_like.runtime.config",
             "sgl_like.runtime.sampling_params",
+            "sgl_like.runtime.logprobs",
             "sgl_like.runtime.protocol",
             "sgl_like.runtime.forward_batch",
         ),

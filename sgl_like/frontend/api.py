@@ -47,12 +47,21 @@ def gen(
     property_order: str | None = None,
     whitespace: str | None = None,
     seed: int | None = None,
+    repetition_penalty: float | None = None,
+    logit_bias: Mapping[int | str, float] | None = None,
+    bad_words: str | Sequence[str] | None = None,
+    token_ids_logprob: Sequence[int] | None = None,
 ) -> Gen | Select:
     """Text that the model writes; read it as ``s[name]``. ``None`` leaves a parameter to the run's default.
 
-    What is not explained here is as in `sgl_like.SamplingParams`; ``max_tokens`` is its ``max_new_tokens``.
+    What is not explained here is as in `sgl_like.SamplingParams`; ``max_tokens`` is its ``max_new_tokens``,
+    ``min_tokens`` its ``min_new_tokens``.
 
     * ``name``: variable for the text.
+    * ``n``: so many outputs; the value is a list of texts, and the program goes on with the first, which is the one
+      that streams. ``get_meta_info`` has theirs in a list ``"samples"``.
+    * ``return_logprob``, ``logprob_start_len``, ``top_logprobs_num``, ``token_ids_logprob``,
+      ``return_text_in_logprobs``: log-probabilities, for ``get_meta_info``, as in `sgl_like.Engine.generate`.
     * ``dtype``: int, float, str or bool: the text is one of that type (it stays text), held by a regex.
     * ``choices``: the text is one of these; the same as `select`.
     * ``regex``: the whole text matches this (``re.fullmatch``).
@@ -75,7 +84,8 @@ def gen(
         "logprob_start_len": logprob_start_len, "top_logprobs_num": top_logprobs_num,
         "return_text_in_logprobs": return_text_in_logprobs, "regex": regex, "ebnf": ebnf,
         "structural_tag": structural_tag, "property_order": property_order, "whitespace": whitespace,
-        "seed": seed,
+        "seed": seed, "repetition_penalty": repetition_penalty, "logit_bias": logit_bias,
+        "bad_words": bad_words, "token_ids_logprob": token_ids_logprob,
     }  # fmt: skip
     params = {key: _frozen(value) for key, value in given.items() if value is not None}
     if json_schema is not None:
@@ -188,4 +198,6 @@ def assistant_end() -> RoleEnd:
 
 def _frozen(value: Any) -> Any:
     """A caller's list must not change under a node."""
+    if isinstance(value, dict):
+        return dict(value)
     return tuple(value) if isinstance(value, list) else value

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["ChoicesDecision", "ChoicesSamplingMethod", "TokenLogprob", "token_length_normalized"]
+from sgl_like.runtime.logprobs import TokenLogprob
 
-TokenLogprob = tuple[float, int, str | None]
-"""Log-probability, token id, and text of the token where known."""
+__all__ = ["ChoicesDecision", "ChoicesSamplingMethod", "TokenLogprob", "token_length_normalized"]
 
 
 @dataclass(frozen=True)

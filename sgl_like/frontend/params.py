@@ -12,16 +12,18 @@ from typing import Any
 
 from sgl_like.errors import SamplingParamsError
 from sgl_like.frontend.backend.base import Backend
+from sgl_like.runtime.sampling_params import SamplingParams
 
-__all__ = ["RUN_DEFAULTS", "SAMPLING_OPTIONS", "derived_seed", "request_params", "schema_text"]
+__all__ = ["RUN_DEFAULTS", "SAMPLING_OPTIONS", "copies", "derived_seed", "request_params", "schema_text"]
 
 RUN_DEFAULTS: Mapping[str, Any] = {"max_new_tokens": 128, "temperature": 1.0}
 
 SAMPLING_OPTIONS = frozenset(
     {
         "max_new_tokens", "min_new_tokens", "n", "stop", "stop_token_ids", "stop_regex", "temperature", "top_p",
-        "top_k", "min_p", "frequency_penalty", "presence_penalty", "ignore_eos", "seed", "return_logprob",
-        "logprob_start_len", "top_logprobs_num", "return_text_in_logprobs",
+        "top_k", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias",
+        "bad_words", "ignore_eos", "seed", "return_logprob", "logprob_start_len", "top_logprobs_num",
+        "token_ids_logprob", "return_text_in_logprobs",
     }
 )  # fmt: skip
 """What ``run`` takes as a default for every gen of a program."""
@@ -32,6 +34,9 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "stop_regex": ("", (), []),
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
+    "repetition_penalty": (1,),
+    "logit_bias": ({}, (), None),
+    "bad_words": ((), []),
     "return_logprob": (False,),
     "logprob_start_len": (-1,),
     "top_logprobs_num": (0,),
@@ -91,6 +96,16 @@ def request_params(defaults: Mapping[str, Any], own: Mapping[str, Any], backend:
         if value not in _NEUTRAL.get(name, ()):
             raise SamplingParamsError(f"{name}={value!r} is not supported by {type(backend).__name__} yet")
     return params
+
+
+def copies(params: dict[str, Any]) -> int:
+    """How many outputs a gen asks for; takes ``n`` out of its parameters, as each of them is a request of its own.
+
+    Raises:
+        SamplingParamsError: it is not a number from 1 to 64.
+    """
+    count = params.pop("n", 1)
+    return SamplingParams(n=1 if count is None else count).n
 
 
 def derived_seed(seed: int, place: tuple[int, ...]) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sgl_like.errors import RequestError, SglError
+from sgl_like.runtime.logprobs import LogprobParams, PlaceLogprobs
 from sgl_like.runtime.sampling_params import SamplingParams
 
 FinishType = Literal["stop", "length", "abort", "error"]
@@ -30,6 +31,7 @@ class GenerateRequest:
     Args:
         input_ids: prompt token ids, at least one.
         params: how to sample; ``max_new_tokens`` may be 0 if `score_from` is set.
+        logprobs: which log-probabilities to report, if any.
         score_from: if set, the terminal event carries the log-probabilities of ``input_ids[score_from:]``,
             each given everything before it. At least 1: the first token has nothing before it.
         stream: whether events are wanted before the terminal one.
@@ -44,6 +46,7 @@ class GenerateRequest:
 
     input_ids: Sequence[int]
     params: SamplingParams
+    logprobs: LogprobParams | None = None
     score_from: int | None = None
     stream: bool = False
     rid: str = field(default_factory=new_request_id)
@@ -107,7 +110,8 @@ class Output:
     """An event of one request. `text` and `token_ids` are what is new since the event before.
 
     On the terminal event `logprobs` holds the scores asked for by `GenerateRequest.score_from` (natural
-    logarithms, float).
+    logarithms, float). `prompt_logprobs` and `output_logprobs` are what `GenerateRequest.logprobs` asked for, as far
+    as it is new; those of forced tokens may come later than the tokens.
     """
 
     rid: str
@@ -117,6 +121,8 @@ class Output:
     error: SglError | None = None
     usage: Usage = field(default_factory=Usage)
     logprobs: tuple[float, ...] | None = None
+    prompt_logprobs: tuple[PlaceLogprobs, ...] = ()
+    output_logprobs: tuple[PlaceLogprobs, ...] = ()
 
     @property
     def is_terminal(self) -> bool:

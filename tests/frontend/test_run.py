@@ -98,7 +98,7 @@ def test_gen_overrides_the_run(backend: FakeBackend) -> None:
 
 @pytest.mark.parametrize(
     ("given", "named"),
-    [({"n": 2}, "n=2"), ({"frequency_penalty": 0.5}, "frequency_penalty"), ({"min_tokens": 3}, "min_new_tokens"),
+    [({"frequency_penalty": 0.5}, "frequency_penalty"), ({"min_tokens": 3}, "min_new_tokens"),
      ({"return_logprob": True}, "return_logprob"), ({"stop_regex": "a"}, "stop_regex")],
 )  # fmt: skip
 def test_what_the_backend_lacks_is_an_error(backend: FakeBackend, given: dict[str, Any], named: str) -> None:

@@ -14,6 +14,7 @@ from sgl_like.runtime.engine.memory import KVMemory
 from sgl_like.runtime.engine.output import OutputProcessor
 from sgl_like.runtime.engine.runner import ModelRunner
 from sgl_like.runtime.engine.scheduler import Scheduler
+from sgl_like.runtime.logprobs import PlaceLogprobs
 from sgl_like.runtime.models.load import Model, load_model
 from sgl_like.runtime.protocol import FinishReason, GenerateRequest, Output, Usage
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
@@ -29,6 +30,8 @@ class Result:
     error: Exception | None = None
     usage: Usage = field(default_factory=Usage)
     logprobs: tuple[float, ...] | None = None
+    prompt_logprobs: list[PlaceLogprobs] = field(default_factory=list)
+    output_logprobs: list[PlaceLogprobs] = field(default_factory=list)
     events: int = 0
 
 
@@ -96,4 +99,6 @@ class Harness:
         result.token_ids += output.token_ids
         result.finish, result.error, result.usage = output.finish, output.error, output.usage
         result.logprobs = output.logprobs
+        result.prompt_logprobs += output.prompt_logprobs
+        result.output_logprobs += output.output_logprobs
         result.events += 1

@@ -22,7 +22,7 @@ from sgl_like.runtime.sampling_params import SamplingParams
 
 SPECIAL = re.compile(r"(<\|[a-z]+\|>)")
 WORD = re.compile(r" ?\w+|\s|[^\w\s]")
-LACKS = {"n", "frequency_penalty", "presence_penalty", "min_new_tokens", "stop_regex"}
+LACKS = {"frequency_penalty", "presence_penalty", "min_new_tokens", "stop_regex"}
 ROLES = ("system", "user", "assistant")
 
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from sgl_like.frontend.backend.base import Backend, Handle, Segment, Sink
+from sgl_like.runtime.logprobs import LOGPROB_OPTIONS, LogprobParams
 from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.sampling_params import SamplingParams
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Runtime"]
 
-_SUPPORTED = frozenset(field.name for field in fields(SamplingParams))
+_SUPPORTED = frozenset(field.name for field in fields(SamplingParams)) | LOGPROB_OPTIONS
 
 
 class Runtime(Backend):
@@ -50,7 +51,7 @@ class Runtime(Backend):
 
     @property
     def supported_params(self) -> frozenset[str]:
-        """All fields of `SamplingParams`."""
+        """All fields of `SamplingParams`, and what asks for log-probabilities."""
         return _SUPPORTED
 
     def encode(self, segments: Sequence[Segment], *, start: bool = False) -> list[int]:
@@ -67,7 +68,13 @@ class Runtime(Backend):
         self, prompt_ids: Sequence[int], params: Mapping[str, Any], sink: Sink, stream: bool
     ) -> Handle:
         """Queue a request to continue a prompt."""
-        request = GenerateRequest(tuple(prompt_ids), SamplingParams.from_dict(params), stream=stream)
+        sampling = {name: value for name, value in params.items() if name not in LOGPROB_OPTIONS}
+        logprobs = LogprobParams.from_options(
+            **{name: params[name] for name in params.keys() & LOGPROB_OPTIONS}
+        )
+        request = GenerateRequest(
+            tuple(prompt_ids), SamplingParams.from_dict(sampling), logprobs, stream=stream
+        )
         return self._start(request, sink)
 
     def score(self, prompt_ids: Sequence[int], start: int, sink: Sink) -> Handle:

@@ -2,25 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sgl_like.errors import EngineError, ProgramError, RequestAborted, RequestError
 from sgl_like.frontend.backend.base import Handle, Segment
 from sgl_like.frontend.operations.base import Operation
-from sgl_like.frontend.params import derived_seed, request_params
+from sgl_like.frontend.params import copies, derived_seed, request_params
 from sgl_like.frontend.variables import Variable
+from sgl_like.runtime.logprobs import LOGPROB_OPTIONS, LogprobParams, PlaceLogprobs, logprob_meta
 from sgl_like.runtime.protocol import FinishReason, Output, Usage
 
 if TYPE_CHECKING:
     from sgl_like.frontend.interpreter import Interpreter
 
-__all__ = ["Generate", "raise_if_failed", "usage_dict"]
+__all__ = ["Generate", "raise_if_failed", "sum_usages", "usage_dict"]
+
+
+class _Sample:
+    """One of the outputs of a gen as it arrives."""
+
+    def __init__(self) -> None:
+        self.handle: Handle | None = None
+        self.text = ""
+        self.ids: list[int] = []
+        self.prompt_logprobs: list[PlaceLogprobs] = []
+        self.output_logprobs: list[PlaceLogprobs] = []
+        self.last: Output | None = None  # the terminal event
+
+    def add(self, output: Output) -> None:
+        self.text += output.text
+        self.ids.extend(output.token_ids)
+        self.prompt_logprobs.extend(output.prompt_logprobs)
+        self.output_logprobs.extend(output.output_logprobs)
+        if output.finish is not None:
+            raise_if_failed(output)
+            self.last = output
+
+    def meta(self, wanted: LogprobParams | None) -> dict[str, Any]:
+        assert self.last is not None and self.last.finish is not None, "only finished samples are asked"
+        meta = {"id": self.last.rid, "finish_reason": self.last.finish.as_dict()}
+        meta |= usage_dict(self.last.usage)
+        if wanted is not None:
+            meta |= logprob_meta(wanted, self.prompt_logprobs, self.output_logprobs)
+        return {**meta, "output_ids": list(self.ids)}
 
 
 class Generate(Operation):
-    """Submits one request and takes its output into the prompt, the text and the variable."""
+    """Submits a request, or with ``n`` so many, and takes the output into the prompt, the text and the variable.
+
+    With ``n`` greater than 1 the value is the list of all outputs, and the program goes on with the first.
+    """
 
     def __init__(
         self, label: str, variable: Variable, params: Mapping[str, Any], place: tuple[int, ...]
@@ -29,8 +63,8 @@ class Generate(Operation):
         self._variable = variable
         self._params = params
         self._place = place
-        self._handle: Handle | None = None
-        self._ids: list[int] = []
+        self._samples: list[_Sample] = []
+        self._logprobs: LogprobParams | None = None
 
     def start(self, at: Interpreter) -> bool:
         """Submit; `_on_output` ends it."""
@@ -38,43 +72,58 @@ class Generate(Operation):
         params = request_params(context.defaults, self._params, context.backend)
         if "seed" not in self._params and params.get("seed") is not None:
             params["seed"] = derived_seed(params["seed"], self._place)
+        count = copies(params)
+        self._logprobs = LogprobParams.from_options(
+            **{name: params[name] for name in params.keys() & LOGPROB_OPTIONS}
+        )
         ids = at.prompt.encode(context.backend)
         if not ids:
             raise RequestError("the prompt is empty; add some text or a message before it")
-        sink = partial(at.guarded, self, self._on_output)
-        self._handle = context.backend.submit(tuple(ids), params, sink, context.stream)
+        self._samples = [_Sample() for _ in range(count)]
+        for index, sample in enumerate(self._samples):
+            own = dict(params)
+            if index > 0 and own.get("seed") is not None:
+                own["seed"] = derived_seed(own["seed"], (index,))
+            sink = partial(at.guarded, self, partial(self._on_output, sample))
+            sample.handle = context.backend.submit(tuple(ids), own, sink, context.stream)
         return False
 
     def cancel(self, error: ProgramError) -> None:
-        """Stop the request."""
-        if self._handle is not None:
-            self._handle.cancel()
+        """Stop the requests."""
+        for sample in self._samples:
+            if sample.handle is not None:
+                sample.handle.cancel()
 
-    def _on_output(self, at: Interpreter, output: Output) -> None:
-        self._ids.extend(output.token_ids)
-        if output.text:
+    def _on_output(self, sample: _Sample, at: Interpreter, output: Output) -> None:
+        sample.add(output)
+        first = self._samples[0]
+        if output.text and sample is first:
             at.emit(output.text, self._variable)
-        if output.finish is None:
+        if any(each.last is None for each in self._samples):
             return
-        raise_if_failed(output)
-        text = "".join(self._variable.chunks)
-        at.prompt.append_sampled(text, self._kept_ids(at, text, output.finish))
-        meta = {"id": output.rid, "finish_reason": output.finish.as_dict(), **usage_dict(output.usage)}
-        meta["output_ids"] = list(self._ids)
-        at.give(self._variable, text, meta, output.usage)
+        assert first.last is not None and first.last.finish is not None
+        at.prompt.append_sampled(first.text, _kept_ids(at, first, first.last.finish))
+        usage = sum_usages([each.last.usage for each in self._samples if each.last is not None])
+        if len(self._samples) == 1:
+            at.give(self._variable, first.text, first.meta(self._logprobs), usage)
+        else:
+            meta = {**usage_dict(usage), "samples": [each.meta(self._logprobs) for each in self._samples]}
+            at.give(self._variable, [each.text for each in self._samples], meta, usage)
         at.finish(self)
 
-    def _kept_ids(self, at: Interpreter, text: str, finish: FinishReason) -> tuple[int, ...]:
-        """The sampled ids that stand for `text`.
 
-        A token that ended the output is not part of it. A stop string was cut off the text, possibly in the middle
-        of a token: then, and only then, the text of this gen is tokenised again.
-        """
-        if isinstance(finish.matched, str):
-            return tuple(at.context.backend.encode([Segment(text, trusted=False)])) if text else ()
-        if isinstance(finish.matched, int) and self._ids and self._ids[-1] == finish.matched:
-            return tuple(self._ids[:-1])
-        return tuple(self._ids)
+def _kept_ids(at: Interpreter, sample: _Sample, finish: FinishReason) -> tuple[int, ...]:
+    """The sampled ids that stand for the text.
+
+    A token that ended the output is not part of it. What a stop string or regex matched was cut off the text,
+    possibly in the middle of a token: then, and only then, the text of this gen is tokenised again.
+    """
+    if isinstance(finish.matched, str):
+        text = sample.text
+        return tuple(at.context.backend.encode([Segment(text, trusted=False)])) if text else ()
+    if isinstance(finish.matched, int) and sample.ids and sample.ids[-1] == finish.matched:
+        return tuple(sample.ids[:-1])
+    return tuple(sample.ids)
 
 
 def raise_if_failed(output: Output) -> None:
@@ -94,3 +143,8 @@ def usage_dict(usage: Usage) -> dict[str, Any]:
         "cached_tokens": usage.cached_tokens,
         "forced_tokens": usage.forced_tokens,
     }
+
+
+def sum_usages(usages: Sequence[Usage]) -> Usage:
+    """Token counts of several requests together."""
+    return Usage(**{each.name: sum(getattr(one, each.name) for one in usages) for each in fields(Usage)})

@@ -21,7 +21,7 @@ from sgl_like.frontend.backend.base import Handle, Segment
 from sgl_like.frontend.choices import TokenLogprob
 from sgl_like.frontend.expr import Select as SelectNode
 from sgl_like.frontend.operations.base import Operation
-from sgl_like.frontend.operations.generate import raise_if_failed, usage_dict
+from sgl_like.frontend.operations.generate import raise_if_failed, sum_usages, usage_dict
 from sgl_like.frontend.variables import Variable
 from sgl_like.runtime.protocol import Output, Usage
 
@@ -101,7 +101,7 @@ class Select(Operation):
             raise RequestError(
                 f"the choice method took {decision.decision!r}, which is not one of the choices"
             )
-        usage = _sum(self._usages)
+        usage = sum_usages(self._usages)
         meta: dict[str, Any] = {**decision.meta_info, **usage_dict(usage)}
         meta["choice_probs"] = dict(zip(choices, _softmax([math.fsum(row) for row in scores]), strict=True))
         joint = self._joint[choices.index(decision.decision)]
@@ -123,12 +123,3 @@ def _softmax(logs: Sequence[float]) -> list[float]:
     weights = [math.exp(value - top) for value in logs]
     total = math.fsum(weights)
     return [weight / total for weight in weights]
-
-
-def _sum(usages: Sequence[Usage]) -> Usage:
-    return Usage(
-        sum(usage.prompt_tokens for usage in usages),
-        sum(usage.completion_tokens for usage in usages),
-        sum(usage.cached_tokens for usage in usages),
-        sum(usage.forced_tokens for usage in usages),
-    )

@@ -26,6 +26,7 @@ from sgl_like.runtime.engine.request import Request
 from sgl_like.runtime.engine.runner import ModelRunner
 from sgl_like.runtime.engine.scheduler import Row, Scheduler
 from sgl_like.runtime.protocol import FinishReason
+from sgl_like.runtime.sampling.distribution import Distribution, model_distributions
 from sgl_like.runtime.sampling.edits import Edit, apply_edits, ban, ban_in_mask
 from sgl_like.runtime.sampling.sampler import sample
 
@@ -93,7 +94,7 @@ class EngineCore:
         except SglError as error:
             self._end_with(request, error)
             return
-        if request.finish is not None:
+        if request.finish is not None and not request.owes_scores:
             self._end(request)
         else:
             self.scheduler.add(request)
@@ -172,10 +173,10 @@ class EngineCore:
             request = rows[i].request
             if request.rid not in self._requests:
                 continue
-            if request.finish is not None:
-                self._end(request)
-            else:
+            if request.finish is None:
                 self._output.send(request)
+            elif not request.owes_scores:
+                self._end(request)
 
     def _watch_deadline(self, deadline: float, rid: str) -> None:
         if len(self._deadlines) > 2 * len(self._requests) + 100:  # most of them have ended
@@ -195,12 +196,15 @@ class EngineCore:
 
     def _goes_on(self, request: Request) -> bool:
         """Whether a request whose tokens are all computed samples another one."""
+        if request.finish is not None:  # it only had scores to wait for
+            return False
         if len(request.tokens) < request.max_tokens:
             return True
         request.finish = FinishReason("length")
         return False
 
     def _sample(self, requests: list[Request], logits: Tensor) -> None:
+        given = model_scores(requests, logits)
         apply_edits(logits.numpy(), row_changes(requests))
         requests, logits = self._mask(requests, logits)
         if not requests:
@@ -208,6 +212,8 @@ class EngineCore:
         tokens = sample(logits, [request.sampler for request in requests])
         for request, token in zip(requests, tokens, strict=True):
             self.stats.sampled_tokens += 1
+            if request.scores is not None:
+                request.scores.add(token, given[request.rid])
             try:
                 self._output.accept(request, token)
             except SglError as error:
@@ -258,6 +264,15 @@ class EngineCore:
         del self._requests[request.rid]
         self.scheduler.remove(request, keep)
         self._output.fail(request, error, kind)
+
+
+def model_scores(requests: Sequence[Request], logits: Tensor) -> dict[str, Distribution]:
+    """What the model gives for those that report log-probabilities, by request id; `logits` may change afterwards."""
+    wanted = [i for i, request in enumerate(requests) if request.scores is not None]
+    if not wanted:
+        return {}
+    rows = model_distributions(logits[wanted])
+    return {requests[i].rid: row for i, row in zip(wanted, rows, strict=True)}
 
 
 def row_changes(requests: Sequence[Request]) -> list[tuple[int, Edit]]:

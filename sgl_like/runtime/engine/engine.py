@@ -151,6 +151,12 @@ class Engine:
         sampling_params: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         input_ids: Sequence[int] | Sequence[Sequence[int]] | None = None,
         stream: bool = False,
+        *,
+        return_logprob: bool | list[bool] | None = None,
+        logprob_start_len: int | list[int] | None = None,
+        top_logprobs_num: int | list[int] | None = None,
+        token_ids_logprob: list[int] | list[list[int]] | None = None,
+        return_text_in_logprobs: bool | None = None,
     ) -> Any:
         """Generate for one prompt or several.
 
@@ -159,16 +165,34 @@ class Engine:
             sampling_params: fields of `SamplingParams` as a dict; one for all, or a list with one per prompt.
             input_ids: instead of `prompt`, a list of token ids or a list of such lists.
             stream: return an iterator instead of waiting.
+            return_logprob: report log-probabilities, as ``meta_info["output_token_logprobs"]``: a list of
+                ``(logprob, token id, text or None)``. They are of the model's own distribution, before temperature,
+                penalties and constraints. For several prompts this and the next three may be lists with one each.
+            logprob_start_len: report those of the prompt's tokens from this place on, too, as
+                ``"input_token_logprobs"``; the first of them has no value. -1: none.
+            top_logprobs_num: report so many of the likeliest tokens at each place, at most 20
+                (``"output_top_logprobs"``, ``"input_top_logprobs"``).
+            token_ids_logprob: report these tokens at each place (``"output_token_ids_logprobs"``,
+                ``"input_token_ids_logprobs"``).
+            return_text_in_logprobs: with the tokens' texts.
 
         Returns:
-            ``{"text", "output_ids", "meta_info"}``, a list of them for several prompts; with `stream` an iterator
-            of such dicts, each with the output so far (of several prompts: with their ``"index"``).
+            ``{"text", "output_ids", "meta_info"}``; a list of them for several prompts, or if the parameters' ``n`` is
+            more than 1: n for each prompt, one after the other. With `stream` an iterator of such dicts, each with the
+            output so far (of several: with their ``"index"``).
 
         Raises:
             RequestError: bad input; nothing was started.
             EngineError: the engine failed or was shut down.
         """
-        call = read_call(self.tokenizer, prompt, input_ids, sampling_params, stream)
+        logprobs = {
+            "return_logprob": return_logprob,
+            "logprob_start_len": logprob_start_len,
+            "top_logprobs_num": top_logprobs_num,
+            "token_ids_logprob": token_ids_logprob,
+            "return_text_in_logprobs": return_text_in_logprobs,
+        }
+        call = read_call(self.tokenizer, prompt, input_ids, sampling_params, stream, logprobs)
         events: SimpleQueue[tuple[int, Output]] = SimpleQueue()
         collectors = self._start(call.requests, lambda i, output: events.put((i, output)))
         chunks = self._chunks(collectors, call.many, events)
@@ -185,11 +209,24 @@ class Engine:
         sampling_params: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         input_ids: Sequence[int] | Sequence[Sequence[int]] | None = None,
         stream: bool = False,
+        *,
+        return_logprob: bool | list[bool] | None = None,
+        logprob_start_len: int | list[int] | None = None,
+        top_logprobs_num: int | list[int] | None = None,
+        token_ids_logprob: list[int] | list[list[int]] | None = None,
+        return_text_in_logprobs: bool | None = None,
     ) -> Any:
         """`generate` for asyncio; with `stream` the result is an asynchronous iterator. Cancelling ends the
         requests.
         """
-        call = read_call(self.tokenizer, prompt, input_ids, sampling_params, stream)
+        logprobs = {
+            "return_logprob": return_logprob,
+            "logprob_start_len": logprob_start_len,
+            "top_logprobs_num": top_logprobs_num,
+            "token_ids_logprob": token_ids_logprob,
+            "return_text_in_logprobs": return_text_in_logprobs,
+        }
+        call = read_call(self.tokenizer, prompt, input_ids, sampling_params, stream, logprobs)
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[tuple[int, Output]] = asyncio.Queue()
 

@@ -16,6 +16,8 @@ from sgl_like.runtime.constrain.base import Matcher
 from sgl_like.runtime.constrain.compiler import GrammarCompiler
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from sgl_like.runtime.engine.request import IntBuffer, Request
+from sgl_like.runtime.engine.scores import Scores
+from sgl_like.runtime.logprobs import LogprobParams
 from sgl_like.runtime.protocol import GenerateRequest, OutputSink
 from sgl_like.runtime.sampling.bad_words import BadWords, TokenTable
 from sgl_like.runtime.sampling.edits import RowEdits, has_edits
@@ -51,7 +53,6 @@ class Intake:
         """
         params = source.params
         tokens = self._check_tokens(source.input_ids)
-        self._check_score(source)
         if params.n > 1:
             raise RequestError(f"n={params.n}: one request is one output; Engine.generate makes n of them")
         if params.stop_regex:
@@ -70,6 +71,7 @@ class Intake:
             matcher=matcher,
             tokens=IntBuffer(tokens),
             edits=self._edits(params, tokens, matcher is not None),
+            scores=self._scores(source),
         )
 
     def matcher(self, params: SamplingParams) -> Matcher | None:
@@ -162,9 +164,22 @@ class Intake:
             )
         return min(prompt + new, limit)
 
-    def _check_score(self, source: GenerateRequest) -> None:
-        first = source.score_from
-        if first is not None and not 1 <= first <= len(source.input_ids):
+    def _scores(self, source: GenerateRequest) -> Scores | None:
+        first, length, params = source.score_from, len(source.input_ids), source.logprobs
+        if first is not None:
+            if not 1 <= first <= length:
+                raise RequestError(
+                    f"score_from must be between 1 and the prompt's length {length}, not {first}"
+                )
+            params = LogprobParams(start=first - 1)
+        if params is None:
+            return None
+        if params.start is not None and params.start > length:
             raise RequestError(
-                f"score_from must be between 1 and the prompt's length {len(source.input_ids)}, not {first}"
+                f"logprob_start_len must be at most the prompt's length {length}, not {params.start}"
             )
+        self._check_ids("token_ids_logprob", params.token_ids)
+        return Scores(params, [int(token) for token in source.input_ids], self._text_of)
+
+    def _text_of(self, token: int) -> str:
+        return self._tokenizer.decode([token], skip_special_tokens=False)

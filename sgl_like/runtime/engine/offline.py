@@ -8,16 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sgl_like.errors import RequestError
+from sgl_like.runtime.logprobs import LogprobParams, PlaceLogprobs, logprob_meta
 from sgl_like.runtime.protocol import FinishReason, GenerateRequest, Output, Usage
 from sgl_like.runtime.sampling_params import SamplingParams
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
 
 class Call(NamedTuple):
-    """A `generate` call as requests; `many` says whether the caller gave a list of prompts."""
+    """A `generate` call as requests; `many` says whether the result is a list."""
 
     requests: list[GenerateRequest]
     many: bool
+
+
+Given = Mapping[str, Any]
+"""Values by parameter, one for all prompts, or a list with one for each."""
 
 
 def read_call(
@@ -26,8 +31,9 @@ def read_call(
     input_ids: Sequence[Any] | None,
     sampling_params: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
     stream: bool,
+    logprobs: Given,
 ) -> Call:
-    """Turn the arguments into requests.
+    """Turn the arguments into requests: for each prompt as many as its parameters' ``n``, one after the other.
 
     Raises:
         RequestError: they contradict each other, or a parameter is wrong.
@@ -46,7 +52,31 @@ def read_call(
         many = bool(input_ids) and not isinstance(input_ids[0], int)
         ids = list(input_ids) if many else [input_ids]
     params = _params(sampling_params, len(ids))
-    return Call([GenerateRequest(i, p, stream=stream) for i, p in zip(ids, params, strict=True)], many)
+    copies = {each.n for each in params}
+    if len(copies) > 1:
+        raise RequestError(f"n must be the same for all prompts of a call, not {sorted(copies)}")
+    requests = [
+        GenerateRequest(tokens, each.for_copy(index), wanted, stream=stream)
+        for tokens, each, wanted in zip(ids, params, _logprobs(logprobs, len(ids), many), strict=True)
+        for index in range(each.n)
+    ]
+    return Call(requests, many or copies != {1})
+
+
+def _logprobs(given: Given, count: int, many: bool) -> list[LogprobParams | None]:
+    """What each prompt's request is to report; each value may be given once or, for many prompts, as a list."""
+    columns: dict[str, list[Any]] = {}
+    for name, value in given.items():
+        listed = isinstance(value, list) and many
+        if name == "token_ids_logprob":  # a list itself
+            listed = listed and all(each is None or isinstance(each, list) for each in value)
+        if listed and len(value) != count:
+            raise RequestError(f"{name} is a list of {len(value)} for {count} prompts; give one each")
+        columns[name] = value if listed else [value] * count
+    return [
+        LogprobParams.from_options(**{name: column[i] for name, column in columns.items()})
+        for i in range(count)
+    ]
 
 
 def _params(
@@ -70,6 +100,8 @@ class Collector:
     finish: FinishReason | None = None
     error: Exception | None = None
     usage: Usage = field(default_factory=Usage)
+    prompt_logprobs: list[PlaceLogprobs] = field(default_factory=list)
+    output_logprobs: list[PlaceLogprobs] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -90,6 +122,8 @@ class Collector:
         """
         self.text += output.text
         self.token_ids += output.token_ids
+        self.prompt_logprobs += output.prompt_logprobs
+        self.output_logprobs += output.output_logprobs
         self.finish, self.error, self.usage = output.finish, output.error, output.usage
         self.seconds = time.perf_counter() - self.started
         chunk = self.result()
@@ -105,7 +139,8 @@ class Collector:
         """
         if self.error is not None:
             raise self.error
-        usage = self.usage
+        usage, wanted = self.usage, self.request.logprobs
+        logprobs = logprob_meta(wanted, self.prompt_logprobs, self.output_logprobs) if wanted else {}
         return {
             "text": self.text,
             "output_ids": list(self.token_ids),
@@ -117,5 +152,6 @@ class Collector:
                 "forced_tokens": usage.forced_tokens,
                 "finish_reason": self.finish.as_dict() if self.finish else None,
                 "e2e_latency": self.seconds,
+                **logprobs,
             },
         }

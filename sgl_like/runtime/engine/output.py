@@ -56,10 +56,23 @@ class OutputProcessor:
         request.sent_tokens = len(output)
         if request.finish is None and not text and not new:
             return
-        logprobs = tuple(request.logprobs) if request.source.score_from is not None else None
+        scores = request.scores
+        prompt, scored = scores.new() if scores is not None else ((), ())
+        logprobs = None
+        if request.source.score_from is not None:
+            logprobs = tuple(place.token[0] for place in prompt if place.token[0] is not None)
         self._emit(
             request,
-            Output(request.rid, text, new, request.finish, usage=request.usage, logprobs=logprobs),
+            Output(
+                request.rid,
+                text,
+                new,
+                request.finish,
+                usage=request.usage,
+                logprobs=logprobs,
+                prompt_logprobs=prompt,
+                output_logprobs=scored,
+            ),
         )
 
     def fail(self, request: Request, error: SglError, kind: str = "error") -> None:

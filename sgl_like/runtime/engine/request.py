@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sgl_like.runtime.cache.radix_cache import Node
 from sgl_like.runtime.constrain.base import Matcher
+from sgl_like.runtime.engine.scores import Scores
 from sgl_like.runtime.protocol import FinishReason, GenerateRequest, OutputSink, Usage
 from sgl_like.runtime.sampling.edits import RowEdits
 from sgl_like.runtime.sampling.sampler import RowSampler
@@ -74,7 +75,7 @@ class Request:
     computed_tokens: int = 0  # all that went through the model, again after a retraction
     forced_tokens: int = 0
     sent_tokens: int = 0
-    logprobs: list[float] = field(default_factory=list)
+    scores: Scores | None = None
     finish: FinishReason | None = None
 
     @property
@@ -105,9 +106,14 @@ class Request:
     @property
     def match_limit(self) -> int:
         """How many leading tokens may come from the cache: what the model must look at is computed again."""
-        if self.source.score_from is not None:
-            return min(len(self.tokens), self.source.score_from) - 1
+        if self.scores is not None:
+            return min(len(self.tokens), self.scores.next_place) - 1
         return len(self.tokens) - 1
+
+    @property
+    def owes_scores(self) -> bool:
+        """Whether a step is needed for the log-probabilities of tokens that the request has already."""
+        return self.scores is not None and self.scores.next_place < len(self.tokens)
 
     @property
     def usage(self) -> Usage:

@@ -15,7 +15,7 @@ from sgl_like.runtime.engine.request import Request
 from sgl_like.runtime.engine.scheduler import Row
 from sgl_like.runtime.forward_batch import ForwardBatch
 from sgl_like.runtime.models.load import Model
-from sgl_like.runtime.sampling.sampler import token_logprobs
+from sgl_like.runtime.sampling.distribution import model_distributions
 
 LOGITS_AT_ONCE = 256
 """Positions whose full logits are held at the same time when scoring."""
@@ -43,21 +43,21 @@ class ModelRunner:
         return self._model.logits(hidden[torch.from_numpy(ends[list(wanted)])])
 
     def score(self, hidden: Tensor, rows: Sequence[Row]) -> None:
-        """Add the log-probabilities that scoring requests want and this step makes known.
+        """Add the log-probabilities that requests want and this step makes known: those of prompt and forced tokens.
 
         The token at place p is scored by the hidden state at p - 1.
         """
         start = 0
         for request, count in rows:
-            first = request.source.score_from
-            if first is not None:
-                at = max(request.computed, first - 1)  # first place whose hidden state is wanted
-                end = min(request.computed + count, request.prompt_length - 1)
-                for low in range(at, end, LOGITS_AT_ONCE):
+            if request.scores is not None:
+                first = start - request.computed  # where in `hidden` place 0 would be
+                end = min(request.computed + count, len(request.tokens) - 1)
+                for low in range(request.scores.next_place - 1, end, LOGITS_AT_ONCE):
                     high = min(low + LOGITS_AT_ONCE, end)
-                    states = hidden[start + low - request.computed : start + high - request.computed]
-                    next_tokens = request.tokens.view(low + 1, high + 1).tolist()
-                    request.logprobs += token_logprobs(self._model.logits(states), next_tokens)
+                    logits = self._model.logits(hidden[first + low : first + high])
+                    tokens = request.tokens.view(low + 1, high + 1).tolist()
+                    for token, given in zip(tokens, model_distributions(logits), strict=True):
+                        request.scores.add(token, given)
             start += count
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sgl_like.kernels.vocabulary import BLOCK, above, block_stats
 from sgl_like.runtime.sampling_params import SamplingParams
@@ -155,6 +156,11 @@ def distributions(logits: Floats, temperatures: Sequence[float]) -> list[Distrib
     inverse = np.clip(1 / np.asarray(temperatures, dtype=np.float64), 1e-30, 1e30).astype(np.float32)
     tops, sums = block_stats(logits, inverse)
     return [Distribution(*each) for each in zip(logits, tops, sums, temperatures, strict=True)]
+
+
+def model_distributions(logits: Tensor) -> list[Distribution]:
+    """Of each row of logits as they come from the model: `logits` may change afterwards only if it is copied first."""
+    return distributions(logits.numpy(), [1.0] * len(logits))
 
 
 def _slightly_less(bound: float) -> float:

@@ -43,9 +43,3 @@ def sample(logits: Tensor, rows: Sequence[RowSampler]) -> list[int]:
     for i, distribution in zip(drawn, each, strict=True):
         tokens[i] = distribution.draw(rows[i].params, rows[i].random.random())
     return tokens
-
-
-def token_logprobs(logits: Tensor, tokens: Sequence[int]) -> list[float]:
-    """Log-probability of ``tokens[i]`` under row i of the logits (``[n, vocab]`` float32)."""
-    each = distributions(logits.numpy(), [1.0] * len(tokens))
-    return [row.logprobs([token])[0] for row, token in zip(each, tokens, strict=True)]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgl_like.runtime.sampling.distribution import Distribution, distributions
-from sgl_like.runtime.sampling.sampler import RowSampler, sample, token_logprobs
+from sgl_like.runtime.sampling.sampler import RowSampler, sample
 from sgl_like.runtime.sampling_params import SamplingParams
 from tests.support.naive_sampling import kept
 
@@ -123,6 +123,3 @@ def test_logprobs_and_likeliest(seed: int, vocab: int, count: int) -> None:
     assert one.logprobs(range(vocab)) == pytest.approx(expected.tolist(), abs=1e-5)
     order = [i for i in np.argsort(-row, kind="stable").tolist() if row[i] > -np.inf]
     assert one.likeliest(count).tolist() == order[:count]
-    assert token_logprobs(torch.from_numpy(row)[None], [order[0]]) == pytest.approx(
-        [float(expected[order[0]])], abs=1e-5
-    )

@@ -1,0 +1,64 @@
+"""The log-probabilities that one request reports, gathered place by place.
+
+place     0  1  2 | 3  4  5  6        a token is scored by the model's output at the place before it: those of
+tokens    a  b  c | x  f  g  y        sampled tokens when they are sampled, those of prompt and forced tokens
+                    s  forced s       in the step that computes the place before
+
+What is wanted begins at one place and has no gaps, so the next place to be scored is all there is to remember.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sgl_like.runtime.logprobs import LogprobParams, PlaceLogprobs, TokenLogprob
+from sgl_like.runtime.sampling.distribution import Distribution
+
+
+class Scores:
+    """Of one request.
+
+    Args:
+        params: what is wanted.
+        prompt: the prompt's token ids.
+        text_of: text of a token.
+    """
+
+    def __init__(self, params: LogprobParams, prompt: list[int], text_of: Callable[[int], str]) -> None:
+        self._params = params
+        self._text_of = text_of
+        self._prompt_length = len(prompt)
+        self.prompt: list[PlaceLogprobs] = []
+        self.output: list[PlaceLogprobs] = []
+        self.sent_prompt = 0
+        self.sent_output = 0
+        self.next_place = len(prompt)
+        if params.start is not None and params.start < len(prompt):
+            self.next_place = params.start + 1  # as in SGLang, the first place is listed without a value
+            self.prompt.append(PlaceLogprobs((None, prompt[params.start], self._text(prompt[params.start]))))
+
+    def add(self, token: int, given: Distribution) -> None:
+        """Score the token at `next_place` by the distribution that the model gave for it."""
+        params = self._params
+        asked = [token, *params.token_ids]
+        logprobs = given.logprobs(asked)
+        top: tuple[TokenLogprob, ...] = ()
+        if params.top:
+            likeliest = given.likeliest(params.top).tolist()
+            top = self._entries(given.logprobs(likeliest), likeliest)
+        first, *others = self._entries(logprobs, asked)
+        into = self.prompt if self.next_place < self._prompt_length else self.output
+        into.append(PlaceLogprobs(first, top, tuple(others)))
+        self.next_place += 1
+
+    def new(self) -> tuple[tuple[PlaceLogprobs, ...], tuple[PlaceLogprobs, ...]]:
+        """What has come since the last call: of the prompt, and of the output."""
+        prompt, output = self.prompt[self.sent_prompt :], self.output[self.sent_output :]
+        self.sent_prompt, self.sent_output = len(self.prompt), len(self.output)
+        return tuple(prompt), tuple(output)
+
+    def _entries(self, logprobs: list[float], tokens: list[int]) -> tuple[TokenLogprob, ...]:
+        return tuple((x, token, self._text(token)) for x, token in zip(logprobs, tokens, strict=True))
+
+    def _text(self, token: int) -> str | None:
+        return self._text_of(token) if self._params.text else None
