@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 Words = NDArray[np.uint32]
 Ints = NDArray[np.int32]
 NONE: Ints = np.zeros(0, dtype=np.int32)
+_FEW = 32  # exits that are sooner sorted without numpy
 
 
 class Parts:
@@ -26,7 +27,7 @@ class Parts:
 
     def __init__(self, rows: Ints) -> None:
         self.rows = rows
-        self.size = int((rows[:, 1] - rows[:, 0]).sum())
+        self.size = int(rows[:, 1].sum() - rows[:, 0].sum())
         self._deeper: Parts | None = None
         self.descents: dict[Any, tuple[Ints, Ints]] = {}
         self.segments: dict[tuple[int, int], Fragment] = {}
@@ -77,16 +78,30 @@ class Fragment(NamedTuple):
 
 def ends_of(exits: Ints) -> tuple[End, ...]:
     """The ends in what `walk.walk` has noted."""
-    if not len(exits):
-        return ()
+    if len(exits) <= _FEW:
+        return few_ends(exits.tolist())
     results = exits[:, 2]
-    one = bool((results == results[0]).all())
     found = []
-    for result in results[:1].tolist() if one else np.unique(results).tolist():
-        mine = exits if one else exits[results == result]
+    for result in np.unique(results).tolist():
+        mine = exits[results == result]
         rows = np.ascontiguousarray(mine[mine[:, 0] < mine[:, 1]][:, :2])
         found.append(End(result, Parts(rows), np.ascontiguousarray(mine[mine[:, 3] >= 0][:, 3])))
     return tuple(found)
+
+
+def few_ends(exits: list[list[int]]) -> tuple[End, ...]:
+    """The same of some exits, which need not be in an array."""
+    found: dict[int, tuple[list[list[int]], list[int]]] = {}
+    for first, stop, result, node in exits:
+        rows, nodes = found.setdefault(result, ([], []))
+        if first < stop:
+            rows.append([first, stop])
+        if node >= 0:
+            nodes.append(node)
+    return tuple(
+        End(result, Parts(np.array(rows, dtype=np.int32).reshape(-1, 2)), np.array(nodes, dtype=np.int32))
+        for result, (rows, nodes) in found.items()
+    )
 
 
 def without(end: End, result: int, places: Ints, ranges: Ints) -> End:

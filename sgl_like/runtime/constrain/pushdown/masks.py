@@ -19,7 +19,7 @@ from sgl_like.runtime.constrain.pushdown.fragments import (
     Native,
     Parts,
     Words,
-    ends_of,
+    few_ends,
     without,
 )
 from sgl_like.runtime.constrain.pushdown.frame import Frame
@@ -187,11 +187,11 @@ class Masks(Walker):
             rows, nodes = native_walk.apart(end.parts.rows, end.nodes, gone)
             self._go_on_after(end.result, below, rows, nodes, gated)
         mine = [
-            (first, stop, tables.result(table.results[text]), node)
+            [first, stop, tables.result(table.results[text]), node]
             for first, stop, text, node in exits
             if text >= 0
         ]
-        self._follow(ends_of(np.array(mine, dtype=np.int32).reshape(-1, 4)), (), below, gated)
+        self._follow(few_ends(mine), (), below, gated)
         return base
 
     def _add_base(self, base: Words) -> None:

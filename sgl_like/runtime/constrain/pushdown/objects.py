@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from sgl_like.runtime.constrain.pushdown.following import Next, ends, next_value, settled
 from sgl_like.runtime.constrain.pushdown.formula import FALSE, TRUE, And, Formula, Leaf
@@ -40,6 +41,9 @@ class Object(Frame):
     place: int
     first: Shape
 
+    def __hash__(self) -> int:
+        return hash((self.must, self.used, self.place))
+
     def with_members(self, phase: int) -> tuple[Frame, ...] | None:
         """The object and the punctuation on top of it; None if the object can neither end nor go on."""
         close = ends(self.env, self.must)
@@ -70,7 +74,9 @@ class Object(Frame):
         plain = self._plain()
         if plain is not None:
             shape = self.shape()
-            return all(shape.is_possible(name) for leaf in plain for name in leaf.missing())
+            return all(
+                shape.is_possible(name, shape.flags(name)) for leaf in plain for name in leaf.missing()
+            )
         found = self._noted()
         if found is None:
             style = env.style
@@ -98,9 +104,9 @@ class Object(Frame):
     def keys(self) -> Frame | None:
         """The frame of the next key, after its quote; None if there can be none."""
         known = self.env.rough if self.env.searching else self.env.keys
-        if self not in known:
-            known[self] = self._keys()
-        found: Frame | None = known[self]
+        found: Frame | Literal[False] | None = known.get(self, False)
+        if found is False:
+            found = known[self] = self._keys()
         return found
 
     def _plain(self) -> list[InObject] | None:
@@ -123,7 +129,7 @@ class Object(Frame):
         if env.searching:
             allowed = set(names)  # the search sees which of them lead on
         elif plain:
-            allowed = {name for name in names if shape.is_possible(name)}
+            allowed = {name for name in names if shape.is_possible(name, shape.flags(name))}
         else:
             allowed = {name for name in names if self.after(name, shape.flags(name), shape) is not None}
         other = None if barred else self._others(shape, plain)
@@ -155,12 +161,13 @@ class Object(Frame):
     def after(self, name: str | None, flags: dict[Watch, bool], shape: Shape) -> InValue | None:
         """The frame after a key of a known name, or of another with these flags; None if it leads nowhere."""
         env = self.env
-        plain = self._plain() if name is not None else None
-        if plain is not None and name is not None:
-            child = shape.child(name)
-            if not shape.is_possible(name):
+        plain = self._plain()
+        if plain is not None:
+            child = shape.child(name, flags)
+            if not shape.is_possible(name, flags):
                 return None
-            must = env.formulas.all_of([leaf.with_key(env, name) for leaf in plain])
+            changed = [leaf for leaf in plain if name in leaf.part.tracked]
+            must = env.formulas.all_of([leaf.with_key(env, name) for leaf in plain]) if changed else self.must
             return InValue(env, Next(must, (), (), start(env, child)), *self._past(name), self.first)
 
         used, place = self._past(name)
@@ -236,6 +243,9 @@ class InValue(Frame):
     used: int
     place: int
     first: Shape
+
+    def __hash__(self) -> int:
+        return hash((self.next.must, self.next.value, self.used, self.place))
 
     def resume(self, result: Result) -> Become | None:
         """The value has ended."""

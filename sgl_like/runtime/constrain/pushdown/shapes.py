@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -50,8 +51,8 @@ class Shape:
         self.watch = tuple(watch)
         self.nodes = tuple(self._node(each) for each in self.watch)
         self._flags: dict[str, dict[Watch, bool]] = {}
-        self._children: dict[str, Formula] = {}
-        self._possible: dict[str, bool] = {}
+        self._children: dict[str | tuple[bool, ...], Formula] = {}
+        self._possible: dict[str | tuple[bool, ...], bool] = {}
         self.plain_other: tuple[Frame | None] | None = None
         self._others: dict[frozenset[tuple[bool, ...]], Frame | None] = {}
 
@@ -68,22 +69,23 @@ class Shape:
             }
         return found
 
-    def child(self, name: str) -> Formula:
-        """What the value of a name has to be if all parts are true."""
-        found = self._children.get(name)
+    def child(self, name: str | None, flags: Mapping[Watch, bool]) -> Formula:
+        """What the value of a name, or of another key with these flags, has to be if all parts are true."""
+        key = tuple(flags.values()) if name is None else name
+        found = self._children.get(key)
         if found is None:
-            flags = self.flags(name)
             found = self.env.formulas.all_of([part.child(name, flags) for part in self.parts])
-            self._children[name] = found
+            self._children[key] = found
         return found
 
-    def is_possible(self, name: str) -> bool:
-        """Whether there may be a value for a name, see `values.possible`."""
-        found = self._possible.get(name)
+    def is_possible(self, name: str | None, flags: Mapping[Watch, bool]) -> bool:
+        """Whether there may be such a value, see `following.possible`."""
+        key = tuple(flags.values()) if name is None else name
+        found = self._possible.get(key)
         if found is None:
-            found = possible(self.env, self.child(name))
+            found = possible(self.env, self.child(name, flags))
             if not self.env.searching:
-                self._possible[name] = found
+                self._possible[key] = found
         return found
 
     def combinations(self) -> list[tuple[bool, ...]]:
@@ -140,8 +142,9 @@ def _encoded(name: str) -> bytes:
 
 def shape_of(env: Env, must: Formula, watch: tuple[Formula, ...]) -> Shape:
     """The shape of formulas."""
-    key = tuple(dict.fromkeys(leaf.part for leaf in running(must, *watch) if isinstance(leaf, InObject)))
-    found: Shape | None = env.shapes.get(key)
+    found: Shape | None = env.shapes.get((must, watch))
     if found is None:
-        found = env.shapes[key] = Shape(env, key)
+        key = tuple(dict.fromkeys(leaf.part for leaf in running(must, *watch) if isinstance(leaf, InObject)))
+        found = env.shapes.get(key) or Shape(env, key)
+        env.shapes[key] = env.shapes[must, watch] = found
     return found
