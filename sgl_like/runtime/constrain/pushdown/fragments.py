@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sgl_like.runtime.constrain.pushdown import native_walk
+
 Words = NDArray[np.uint32]
 Ints = NDArray[np.int32]
 NONE: Ints = np.zeros(0, dtype=np.int32)
@@ -27,7 +29,7 @@ class Parts:
 
     def __init__(self, rows: Ints) -> None:
         self.rows = rows
-        self.size = int(rows[:, 1].sum() - rows[:, 0].sum())
+        self.size = int(native_walk.size_of(rows))
         self._deeper: Parts | None = None
         self.descents: dict[Any, tuple[Ints, Ints]] = {}
         self.segments: dict[tuple[int, int], Fragment] = {}

@@ -194,10 +194,6 @@ class Masks(Walker):
         self._follow(few_ends(mine), (), below, gated)
         return base
 
-    def _add_base(self, base: Words) -> None:
-        if base is not self._nothing:
-            self._out |= base
-
     def _add(self, found: Fragment, base: int, gated: bool) -> None:
         """Add a fragment that stands on the stack node `base`, and what comes after it."""
         self._add_base(found.base)

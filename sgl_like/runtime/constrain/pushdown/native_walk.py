@@ -128,6 +128,15 @@ def descend(
     return count
 
 
+@compiled("int64(int32[:, ::1])")
+def size_of(parts: NDArray[np.int32]) -> int:
+    """How many trie nodes there are in some parts."""
+    size = 0
+    for i in range(parts.shape[0]):
+        size += parts[i, 1] - parts[i, 0]
+    return size
+
+
 @compiled("Tuple((int32[:, ::1], int32[::1]))(int32[:, ::1], int32[::1], int32[::1])")
 def apart(
     parts: NDArray[np.int32], nodes: NDArray[np.int32], gone: NDArray[np.int32]

@@ -138,10 +138,9 @@ class Tables:
                 self.table = _double(self.table)
             self.table[row] = walk.UNKNOWN
             self.rows[number] = row
-        found = self.frame(number).steps(byte)
-        assert any(mask >> byte & 1 for mask, _ in found), f"{self.frame(number)} answers for other bytes"
-        for mask, action in found:
-            self.table[row, members(mask)] = self._code(action)
+        for mask, action in self.frame(number).steps(byte):
+            walk.put(self.table, row, members(mask), self._code(action))
+        assert self.table.item(row, byte) != walk.UNKNOWN, f"{self.frame(number)} answers for other bytes"
 
     def row(self, state: int, byte: int) -> NDArray[np.int32]:
         """The codes of a state, int32 [256], among which that of `byte` is known."""

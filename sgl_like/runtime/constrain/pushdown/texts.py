@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -109,9 +109,7 @@ class Texts(Frame):
     @cached_property
     def chosen(self) -> NDArray[np.uint8]:
         """uint8 [high - low], the bits of `allowed`."""
-        size = self.high - self.low
-        packed = np.frombuffer(self.allowed.to_bytes((size + 7) // 8, "little"), dtype=np.uint8)
-        return np.unpackbits(packed, bitorder="little", count=size)
+        return _unpacked(self.allowed, self.high - self.low)
 
     def matching(self, data: bytes) -> tuple[int, int, bool]:
         """The texts in line with `data`: from, up to, and whether there is one that `data` begins with (then only
@@ -147,3 +145,9 @@ class Texts(Frame):
             (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high))
         )
         return low[:size]
+
+
+@lru_cache(maxsize=1024)
+def _unpacked(allowed: int, size: int) -> NDArray[np.uint8]:
+    packed = np.frombuffer(allowed.to_bytes((size + 7) // 8, "little"), dtype=np.uint8)
+    return np.unpackbits(packed, bitorder="little", count=size)

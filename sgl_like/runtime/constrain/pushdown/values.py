@@ -221,6 +221,11 @@ class Start(Frame):
         mask, action = text.after(self.pool, byte)
         return mask & KIND_MASKS[kind], action
 
+    def steps(self, byte: int) -> list[tuple[int, Action | None]]:
+        """See `Frame.steps`."""
+        found = self.step(byte)
+        return [found] if found[0] == NO_START else [found, (NO_START, None)]
+
     def resume(self, result: Result) -> Become:
         """What comes before the value has ended."""
         return Become((self,))

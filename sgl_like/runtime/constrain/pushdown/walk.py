@@ -26,6 +26,14 @@ HAS_ROW, NO_ROW, SETTLED = range(3)  # what `native` says of a state
 WALK_ALL, WALK_OPEN, WALK_OPEN_NOTE_DEAD = range(3)  # what SKIP says: whether settled states are walked
 
 
+@compiled("void(int32[:, ::1], int64, boolean[::1], int64)")
+def put(table: NDArray[np.int32], row: int, members: NDArray[np.bool_], code: int) -> None:
+    """Write the code of some bytes into a row."""
+    for byte in range(256):
+        if members[byte]:
+            table[row, byte] = code
+
+
 @compiled("int64(int64[::1], int32[::1], int64)")
 def find(keys: NDArray[np.int64], values: NDArray[np.int32], key: int) -> int:
     """Value of a key in an open-addressing table whose size is a power of two; -1 if it is not there."""

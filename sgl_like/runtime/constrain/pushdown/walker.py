@@ -21,7 +21,7 @@ from sgl_like.runtime.constrain.pushdown.fragments import (
     Words,
     ends_of,
 )
-from sgl_like.runtime.constrain.pushdown.tables import State, Tables
+from sgl_like.runtime.constrain.pushdown.tables import Tables
 from sgl_like.runtime.constrain.pushdown.texts import Texts
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
@@ -69,8 +69,8 @@ class Walker(ABC):
         self.nbytes = 0
 
     @abstractmethod
-    def _inner(self, state: State) -> Fragment:
-        """What a frame does to the whole vocabulary."""
+    def _segment(self, state: int, local: int, parts: Parts) -> Fragment:
+        """What a frame on a stack node on the barrier does to some parts of the trie."""
 
     def _descend(self, frame: Texts, parts: Parts) -> list[list[int]]:
         """Add proper prefixes of texts; (first node, node after, text or ~ a barred text, node) where texts end."""
@@ -121,10 +121,13 @@ class Walker(ABC):
         wanted = exits[(exits[:, 2] >= frame.low) & (exits[:, 2] <= frame.high)]
         if not len(wanted):
             return (), ()
-        rest, tail = Parts(np.ascontiguousarray(wanted[:, :2])), tables.state(frame.after())
+        rest, tail = self._parts(np.ascontiguousarray(wanted[:, :2])), tables.state(frame.after())
         if isinstance(tail.frame, Counted):
             return self._counted(tail.frame, rest)
-        return self._walk(tail.number, walk.BARRIER, rest)
+        after = self._segment(tail.number, walk.BARRIER, rest)
+        self._add_base(after.base)
+        bits.add_tokens(after.more, self._out)
+        return after.ends, after.natives
 
     def _profile(self, frame: Counted) -> tuple[Ints, Ints, Ints]:
         """Tokens within a loop by the number of items that they need, these numbers, and where items end."""
@@ -200,6 +203,10 @@ class Walker(ABC):
         return tuple(
             Native(*key, self._parts(np.array(rows, dtype=np.int32))) for key, rows in groups.items()
         )
+
+    def _add_base(self, base: Words) -> None:
+        if base is not self._nothing:
+            self._out |= base
 
     def _parts(self, rows: Ints) -> Parts:
         key = rows.tobytes()
