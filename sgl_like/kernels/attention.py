@@ -19,6 +19,7 @@ On a CPU it is machine code over blocks of keys (`paged_attention`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -29,13 +30,18 @@ from sgl_like.kernels.paged_attention import MOST_QUERIES, attend
 from sgl_like.kernels.threads import address, run_tasks
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AttentionRows:
     """Where each row's new tokens and cached slots are; see the module's contract."""
 
     q_start: NDArray[np.int32]
     kv_start: NDArray[np.int32]
     kv_slots: NDArray[np.int32]
+
+    @cached_property
+    def plans(self) -> dict[int, NDArray[np.int32]]:
+        """Tasks of the CPU version, by their size; the same for all layers."""
+        return {}
 
 
 def reference(
@@ -80,7 +86,10 @@ def paged_attention(
         q = q.contiguous()
     assert k_cache.is_contiguous() and v_cache.is_contiguous()
     out = torch.empty(q.shape, dtype=q.dtype)
-    tasks = _tasks(rows, max(1, MOST_QUERIES // (heads // kv_heads)))
+    most = max(1, MOST_QUERIES // (heads // kv_heads))
+    tasks = rows.plans.get(most)
+    if tasks is None:
+        tasks = rows.plans[most] = _tasks(rows, most)
     if not len(tasks):
         return out
     factors = np.array([scale, softcap or 0.0], dtype=np.float32)

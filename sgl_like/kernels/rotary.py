@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sgl_like.kernels import pointwise
+
 
 def reference(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Each pair ``(x[i], x[i + turned/2])`` is turned by its angle, in float32."""
@@ -31,3 +33,34 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     a, b = x.chunk(2, dim=-1)
     rotated = torch.cat((-b, a), dim=-1)
     return torch.addcmul(x * cos, rotated, sin)
+
+
+def store_heads(
+    qkv: Tensor, angles: tuple[Tensor, Tensor] | None, slots: Tensor, k_cache: Tensor, v_cache: Tensor
+) -> Tensor:
+    """CPU: turn queries and keys, put keys and values into their slots, and give back the queries, in one call.
+
+    Args:
+        qkv: ``[tokens, heads + 2 * kv_heads, head_dim]``: queries, keys, values.
+        angles: `rotary`'s cosines and sines, ``[tokens, 1, turned]`` each; ``None`` turns nothing.
+        slots: int64 ``[tokens]``.
+        k_cache: ``[slots, kv_heads, head_dim]``, changed.
+        v_cache: likewise.
+
+    Returns:
+        ``[tokens, heads, head_dim]``.
+    """
+    qkv = qkv.contiguous()
+    tokens, all_heads, head_dim = qkv.shape
+    kv_heads = k_cache.shape[1]
+    heads = all_heads - 2 * kv_heads
+    cos, sin = (qkv, qkv) if angles is None else (each.contiguous() for each in angles)
+    turned = 0 if angles is None else cos.shape[-1]
+    assert k_cache.is_contiguous() and v_cache.is_contiguous() and k_cache.dtype == cos.dtype == qkv.dtype
+    queries = torch.empty(tokens, heads, head_dim, dtype=qkv.dtype)
+    pointwise.run(
+        pointwise.store_heads, tokens, qkv.data_ptr(), cos.data_ptr(), sin.data_ptr(), slots.data_ptr(),
+        queries.data_ptr(), k_cache.data_ptr(), v_cache.data_ptr(), heads, kv_heads, head_dim, turned,
+        qkv.element_size(),
+    )  # fmt: skip
+    return queries

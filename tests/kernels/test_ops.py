@@ -61,6 +61,27 @@ def test_gelu_mul(shape: tuple[int, int], dtype: torch.dtype, tanh: bool) -> Non
     close(gelu_mul.gelu_mul(x.clone(), tanh), gelu_mul.reference(x, tanh), dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("turned", [None, 8, 24])
+@pytest.mark.parametrize("tokens", [1, 40])
+def test_store_heads(tokens: int, turned: int | None, dtype: torch.dtype) -> None:
+    heads, kv_heads, head_dim = 6, 2, 24
+    qkv = torch.randn(tokens, heads + 2 * kv_heads, head_dim).to(dtype)
+    angles = None
+    if turned is not None:
+        half = torch.randn(tokens, 1, turned // 2)
+        whole = torch.cat((half, half), dim=-1)
+        angles = whole.cos().to(dtype), whole.sin().to(dtype)
+    slots = torch.randperm(50)[:tokens]
+    k, v = (torch.full((50, kv_heads, head_dim), 7.0).to(dtype) for _ in range(2))
+    q = rotary.store_heads(qkv, angles, slots, k, v)
+    expected = qkv if angles is None else rotary.reference(qkv, *angles)
+    close(q, expected[:, :heads], dtype)
+    close(k[slots], expected[:, heads : heads + kv_heads], dtype)
+    assert torch.equal(v[slots], qkv[:, heads + kv_heads :])
+    assert (k == 7.0).all(dim=(1, 2)).sum() == (v == 7.0).all(dim=(1, 2)).sum() == 50 - tokens
+
+
 def random_rows(lengths: list[tuple[int, int]], slots: int) -> attention.AttentionRows:
     """Rows of (new tokens, all tokens) whose slots are scattered over the pool."""
     q_start = np.cumsum([0, *(new for new, _ in lengths)]).astype(np.int32)

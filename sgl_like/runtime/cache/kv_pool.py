@@ -23,11 +23,6 @@ class KVPool:
         """Keys and values of one layer, ``[slots, kv_heads, head_dim]`` each, not copied."""
         return self.keys[index], self.values[index]
 
-    def store(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Write new tokens' keys and values, ``[tokens, kv_heads, head_dim]``, into their slots."""
-        self.keys[layer].index_copy_(0, slots, keys)
-        self.values[layer].index_copy_(0, slots, values)
-
     @staticmethod
     def bytes_per_slot(layers: int, kv_heads: int, head_dim: int, dtype: torch.dtype) -> int:
         """Memory of one token."""

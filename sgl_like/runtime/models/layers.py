@@ -19,7 +19,7 @@ from sgl_like.kernels.gelu_mul import gelu_mul
 from sgl_like.kernels.layer_norm import layer_norm
 from sgl_like.kernels.linear import Linear
 from sgl_like.kernels.rms_norm import rms_norm
-from sgl_like.kernels.rotary import rotary
+from sgl_like.kernels.rotary import store_heads
 from sgl_like.kernels.silu_mul import silu_mul
 from sgl_like.runtime.cache.kv_pool import KVPool
 from sgl_like.runtime.forward_batch import ForwardBatch
@@ -98,14 +98,12 @@ class Attention:
         """``[T, hidden]`` to the same; the new keys and values go into the pool."""
         c, window = self.config, self.config.windows[self.index]
         qkv = self.qkv(x).view(len(x), c.heads + 2 * c.kv_heads, c.head_dim)
-        qk, v = qkv[:, : c.heads + c.kv_heads], qkv[:, c.heads + c.kv_heads :]
         if self.q_norm is not None and self.k_norm is not None:
-            qk = torch.cat((self.q_norm(qk[:, : c.heads]), self.k_norm(qk[:, c.heads :])), dim=1)
-        if angles:
-            qk = rotary(qk, *angles[-1 if window is not None else 0])  # the last ones are the local ones
-        q, k = qk[:, : c.heads], qk[:, c.heads :]
-        kv.store(self.index, batch.slots, k, v)
+            q, k, v = torch.split(qkv, (c.heads, c.kv_heads, c.kv_heads), dim=1)
+            qkv = torch.cat((self.q_norm(q), self.k_norm(k), v), dim=1)
+        turn = angles[-1 if window is not None else 0] if angles else None  # the last ones are the local ones
         keys, values = kv.layer(self.index)
+        q = store_heads(qkv, turn, batch.slots, keys, values)
         out = paged_attention(
             q, keys, values, batch.rows, c.attention_scale, window=window, softcap=c.attention_softcap
         )

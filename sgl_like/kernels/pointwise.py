@@ -1,0 +1,144 @@
+"""Machine code of what happens to a token's numbers between matrix products, one task for each token.
+
+Each kernel is one call where torch would need several, which is most of the time when few tokens are computed.
+float32 or bfloat16 in and out, float32 between.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import carray  # type: ignore[attr-defined]
+from torch import Tensor
+
+from sgl_like.kernels.bits import exp, narrow, widen
+from sgl_like.kernels.jit import REASSOCIATE, compiled
+from sgl_like.kernels.threads import TaskKernel, pointer, run_tasks, take
+
+ALONE = 16
+"""Tokens up to which one thread is faster than two."""
+
+
+def run(kernel: TaskKernel, tokens: int, *numbers: int) -> None:
+    """Run a kernel whose tasks are tokens."""
+    if tokens:
+        run_tasks(kernel, tokens, *numbers, threads=1 if tokens <= ALONE else None)
+
+
+def is_half(tensor: Tensor) -> int:
+    """1 for bfloat16, 0 for float32."""
+    return int(tensor.dtype == torch.bfloat16)
+
+
+@compiled(fastmath=REASSOCIATE)
+def _inverse_root(x: Any, eps: Any) -> Any:
+    total = np.float32(0.0)
+    for value in x:
+        wide = widen(value)
+        total += wide * wide
+    return np.float32(1.0) / np.sqrt(total / np.float32(len(x)) + eps)
+
+
+def _rms_norm(numbers):  # type: ignore[no-untyped-def]  # Numba reads a bare signature
+    args = carray(numbers, 16)
+    size, half, half_weight = args[5], args[6], args[7]
+    eps = carray(pointer(args[8]), 1, np.float32)[0]
+    narrow_weight = carray(pointer(args[3]), size, np.uint16)
+    wide_weight = carray(pointer(args[3]), size, np.float32)
+    while True:
+        token = take(numbers)
+        if token >= args[1]:
+            break
+        if half:
+            x = carray(pointer(args[2] + 2 * token * size), size, np.uint16)
+            y = carray(pointer(args[4] + 2 * token * size), size, np.uint16)
+            factor = _inverse_root(x, eps)
+            if half_weight:
+                for i in range(size):
+                    y[i] = narrow(widen(x[i]) * factor * widen(narrow_weight[i]))
+            else:
+                for i in range(size):
+                    y[i] = narrow(widen(x[i]) * factor * wide_weight[i])
+        else:
+            wide_x = carray(pointer(args[2] + 4 * token * size), size, np.float32)
+            wide_y = carray(pointer(args[4] + 4 * token * size), size, np.float32)
+            factor = _inverse_root(wide_x, eps)
+            for i in range(size):
+                wide_y[i] = wide_x[i] * factor * wide_weight[i]
+
+
+@compiled(fastmath=REASSOCIATE)
+def _silu(x: Any) -> Any:
+    small = exp(-abs(x))
+    return x * (np.float32(1.0) if x >= np.float32(0.0) else small) / (np.float32(1.0) + small)
+
+
+def _silu_mul(numbers):  # type: ignore[no-untyped-def]
+    args = carray(numbers, 16)
+    width = args[4]
+    while True:
+        token = take(numbers)
+        if token >= args[1]:
+            break
+        if args[5]:
+            gate = carray(pointer(args[2] + 4 * token * width), width, np.uint16)
+            up = carray(pointer(args[2] + 4 * token * width + 2 * width), width, np.uint16)
+            y = carray(pointer(args[3] + 2 * token * width), width, np.uint16)
+            for i in range(width):
+                y[i] = narrow(_silu(widen(gate[i])) * widen(up[i]))
+        else:
+            wide_gate = carray(pointer(args[2] + 8 * token * width), width, np.float32)
+            wide_up = carray(pointer(args[2] + 8 * token * width + 4 * width), width, np.float32)
+            wide_y = carray(pointer(args[3] + 4 * token * width), width, np.float32)
+            for i in range(width):
+                wide_y[i] = _silu(wide_gate[i]) * wide_up[i]
+
+
+def _store_heads(numbers):  # type: ignore[no-untyped-def]
+    args = carray(numbers, 16)
+    heads, kv_heads, size, turned = args[9], args[10], args[11], args[12]
+    all_heads = heads + 2 * kv_heads
+    slots = carray(pointer(args[5]), args[1], np.int64)
+    while True:
+        token = take(numbers)
+        if token >= args[1]:
+            break
+        for head in range(all_heads):
+            at = token * all_heads + head
+            if head < heads:
+                to = args[6] + (token * heads + head) * size * args[13]
+            elif head < heads + kv_heads:
+                to = args[7] + (slots[token] * kv_heads + head - heads) * size * args[13]
+            else:
+                to = args[8] + (slots[token] * kv_heads + head - heads - kv_heads) * size * args[13]
+            count = turned if head < heads + kv_heads else 0
+            half = count // 2
+            if args[13] == 2:
+                x = carray(pointer(args[2] + 2 * at * size), size, np.uint16)
+                y = carray(pointer(to), size, np.uint16)
+                cos = carray(pointer(args[3] + 2 * token * turned), count, np.uint16)
+                sin = carray(pointer(args[4] + 2 * token * turned), count, np.uint16)
+                for i in range(half):
+                    a, b, c, s = widen(x[i]), widen(x[half + i]), widen(cos[i]), widen(sin[i])
+                    y[i] = narrow(a * c - b * s)
+                    y[half + i] = narrow(b * c + a * s)
+                for i in range(2 * half, size):
+                    y[i] = x[i]
+            else:
+                wide_x = carray(pointer(args[2] + 4 * at * size), size, np.float32)
+                wide_y = carray(pointer(to), size, np.float32)
+                wide_cos = carray(pointer(args[3] + 4 * token * turned), count, np.float32)
+                wide_sin = carray(pointer(args[4] + 4 * token * turned), count, np.float32)
+                for i in range(half):
+                    p, q = wide_x[i], wide_x[half + i]
+                    wide_y[i] = p * wide_cos[i] - q * wide_sin[i]
+                    wide_y[half + i] = q * wide_cos[i] + p * wide_sin[i]
+                for i in range(2 * half, size):
+                    wide_y[i] = wide_x[i]
+
+
+rms_norm = TaskKernel(_rms_norm)
+silu_mul = TaskKernel(_silu_mul)
+store_heads = TaskKernel(_store_heads)
