@@ -99,7 +99,7 @@ class Attention:
         c, window = self.config, self.config.windows[self.index]
         qkv = self.qkv(x).view(len(x), c.heads + 2 * c.kv_heads, c.head_dim)
         if self.q_norm is not None and self.k_norm is not None:
-            q, k, v = torch.split(qkv, (c.heads, c.kv_heads, c.kv_heads), dim=1)
+            q, k, v = torch.split(qkv, [c.heads, c.kv_heads, c.kv_heads], dim=1)
             qkv = torch.cat((self.q_norm(q), self.k_norm(k), v), dim=1)
         turn = angles[-1 if window is not None else 0] if angles else None  # the last ones are the local ones
         keys, values = kv.layer(self.index)
