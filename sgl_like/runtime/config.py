@@ -26,7 +26,8 @@ class EngineConfig:
         max_running_requests: most rows in one batch.
         max_batch_tokens: most new tokens in one forward pass; longer prompts are computed in chunks.
         max_queued_requests: requests beyond this many waiting ones are refused.
-        context_length: longest sequence; ``None`` means the model's own limit.
+        context_length: longest sequence; ``None`` means the model's own limit, which for models with LongRoPE (Phi-3,
+            Phi-4-mini) is the context of pre-training: beyond it they compute all sequences in another way.
         enable_radix_cache: keep prefixes for reuse.
         page_size: KV slots that are handed out and shared together: 1, 16 or 64. Larger ones make less work per token;
             a prefix is shared in whole pages only.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,13 +15,16 @@ from sgl_like.runtime.models.layers import Block, Norm
 from sgl_like.runtime.models.model_config import ModelConfig
 from sgl_like.runtime.models.rope import RopeTable
 
+Embed = Callable[[Tensor], Tensor]
+
 
 class Decoder:
     """The network of every family.
 
     Args:
         config: the model's shape.
-        embedding: ``[vocab, hidden]``.
+        dtype: of hidden states.
+        embed: token ids to embeddings, ``[T]`` to ``[T, hidden]``.
         blocks: the layers.
         norm: after them.
         head: hidden to vocab.
@@ -32,7 +35,8 @@ class Decoder:
     def __init__(
         self,
         config: ModelConfig,
-        embedding: Tensor,
+        dtype: torch.dtype,
+        embed: Embed,
         blocks: Sequence[Block],
         norm: Norm,
         head: Linear,
@@ -40,8 +44,8 @@ class Decoder:
         embedding_scale: float | None = None,
     ) -> None:
         self.config = config
-        self.dtype = embedding.dtype
-        self._embedding = embedding
+        self.dtype = dtype
+        self._embed = embed
         self._blocks = blocks
         self._norm = norm
         self._head = head
@@ -52,7 +56,7 @@ class Decoder:
 
     def forward(self, batch: ForwardBatch, kv: KVPool) -> Tensor:
         """Run all new tokens; their keys and values go into the pool. Returns ``[T, hidden]``, normalised."""
-        x = functional.embedding(batch.input_ids, self._embedding)
+        x = self._embed(batch.input_ids)
         if self._scale is not None:
             x = x * self._scale
         if self._positions is not None:

@@ -58,12 +58,13 @@ def build(config: ModelConfig, weights: WeightSource, root: str = "model.") -> D
             mlp_after=norm(f"{at}post_feedforward_layernorm"),
         )
 
-    embedding = weights.get(f"{root}embed_tokens.weight", (config.vocab_size, config.hidden_size))
+    embed, head = llama.load_vocabulary(config, weights, f"{root}embed_tokens")
     return Decoder(
         config=config,
-        embedding=embedding,
+        dtype=weights.dtype,
+        embed=embed,
         embedding_scale=config.hidden_size**0.5,
         blocks=[block(index) for index in range(config.layers)],
         norm=norm(f"{root}norm"),
-        head=llama.load_head(config, weights, embedding),
+        head=head,
     )

@@ -69,12 +69,13 @@ def build(config: ModelConfig, weights: WeightSource) -> Decoder:
             mlp=MLP(up, down, ACTIVATIONS[c.activation]),
         )
 
-    embedding = weights.get(f"{root}wte.weight", (c.vocab_size, hidden))
+    embed, head = llama.load_vocabulary(config, weights, f"{root}wte")
     return Decoder(
         config=c,
-        embedding=embedding,
+        dtype=weights.dtype,
+        embed=embed,
         positions=weights.get(f"{root}wpe.weight", (c.max_position, hidden)),
         blocks=[block(index) for index in range(c.layers)],
         norm=norm(f"{root}ln_f"),
-        head=llama.load_head(c, weights, embedding),
+        head=head,
     )

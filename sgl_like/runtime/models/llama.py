@@ -6,12 +6,13 @@ Query, key and value are one matmul, gate and up another.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-from torch import Tensor
+from torch.nn import functional
 
-from sgl_like.kernels.linear import Linear, make_linear
+from sgl_like.kernels.linear import Linear
 from sgl_like.runtime.models.config_fields import ConfigFields
-from sgl_like.runtime.models.decoder import Decoder
+from sgl_like.runtime.models.decoder import Decoder, Embed
 from sgl_like.runtime.models.layers import GATED_ACTIVATIONS, Attention, Block, GatedMLP, Layer, Norm, RmsNorm
 from sgl_like.runtime.models.model_config import ModelConfig
 from sgl_like.runtime.models.rope import read_rope
@@ -85,21 +86,25 @@ def build_with(config: ModelConfig, weights: WeightSource, load_mlp: LoadMLP) ->
             mlp=load_mlp(config, weights, at, index),
         )
 
-    embedding = weights.get("model.embed_tokens.weight", (config.vocab_size, config.hidden_size))
+    embed, head = load_vocabulary(config, weights, "model.embed_tokens")
     return Decoder(
         config=config,
-        embedding=embedding,
+        dtype=weights.dtype,
+        embed=embed,
         blocks=[block(index) for index in range(config.layers)],
         norm=norm("model.norm"),
-        head=load_head(config, weights, embedding),
+        head=head,
     )
 
 
-def load_head(config: ModelConfig, weights: WeightSource, embedding: Tensor) -> Linear:
-    """The matrix of the logits."""
+def load_vocabulary(config: ModelConfig, weights: WeightSource, name: str) -> tuple[Embed, Linear]:
+    """The embedding called `name`, and the head, which is the same matrix in memory where they are tied."""
     if config.tied_embeddings:
-        return make_linear(embedding)
-    return weights.linear({"lm_head": config.vocab_size}, config.hidden_size)
+        head = weights.linear({name: config.vocab_size}, config.hidden_size)
+        return head.weight_rows, head
+    table = weights.get(f"{name}.weight", (config.vocab_size, config.hidden_size))
+    head = weights.linear({"lm_head": config.vocab_size}, config.hidden_size)
+    return partial(functional.embedding, weight=table), head
 
 
 def load_attention(

@@ -44,11 +44,12 @@ def build(config: ModelConfig, weights: WeightSource) -> Decoder:
             ),
         )
 
-    embedding = weights.get("model.embed_tokens.weight", (c.vocab_size, hidden))
+    embed, head = llama.load_vocabulary(config, weights, "model.embed_tokens")
     return Decoder(
         config=c,
-        embedding=embedding,
+        dtype=weights.dtype,
+        embed=embed,
         blocks=[block(index) for index in range(c.layers)],
         norm=norm("model.norm"),
-        head=llama.load_head(c, weights, embedding),
+        head=head,
     )

@@ -17,7 +17,7 @@ from sgl_like.errors import ModelLoadError
 from sgl_like.kernels.linear import Linear, make_linear
 
 INDEX_FILE = "model.safetensors.index.json"
-MAPPED_AT_ONCE = 32 * 2**20
+MAPPED_AT_ONCE = 16 * 2**20
 """Bytes of the files that are in memory, beside what has been copied, while a model is loaded."""
 
 
