@@ -31,6 +31,7 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+LINEAR = {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0}
 YARN = {
     "rope_type": "yarn",
     "rope_theta": 1e6,
@@ -51,7 +52,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", {"attention_bias": True, "mlp_bias": True}),
     "llama, GELU, no groups": ("LlamaConfig", {"hidden_act": "gelu", "num_key_value_heads": 4}),
     "llama 3 rope": ("LlamaConfig", {"rope_parameters": LLAMA3_ROPE, "hidden_size": 64}),
-    "linear rope": ("LlamaConfig", {"rope_parameters": {"rope_type": "linear", "factor": 4.0}}),
+    "linear rope": ("LlamaConfig", {"rope_parameters": LINEAR}),
     "dynamic rope": ("LlamaConfig", {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0}}),
     "mistral": ("MistralConfig", {"sliding_window": 20}),
     "mistral, wide heads, no window": (
@@ -92,6 +93,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "head_dim": 16,
             "sliding_window": 25,
             "layer_types": MIXED,
+            "rope_parameters": {"full_attention": LINEAR, "sliding_attention": {"rope_theta": 5000.0}},
             "final_logit_softcapping": 5.0,
             "rms_norm_eps": 1e-3,
         },

@@ -123,8 +123,9 @@ class ConfigFields:
         return ConfigFields({}, f"{self._path}{names[0]}.")
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> ConfigFields:
-        """The same fields, and these where there is no such field."""
-        return ConfigFields({**defaults, **self._raw}, self._path)
+        """The same fields, and these where one is missing or ``null``."""
+        missing = {name: value for name, value in defaults.items() if self._raw.get(name) is None}
+        return ConfigFields({**self._raw, **missing}, self._path)
 
     def subset(self, *names: str) -> dict[str, Any]:
         """Those of these fields that are there."""

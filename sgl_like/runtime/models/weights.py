@@ -147,7 +147,9 @@ class SafetensorsReader:
             except (ValueError, KeyError, AttributeError) as error:
                 raise ModelLoadError(f"{path}: not a safetensors index: {error!r}") from error
         if not (self._folder / "model.safetensors").is_file():
-            raise ModelLoadError(f"{self._folder}: no model.safetensors and no {INDEX_FILE}")
+            others = sorted(file.name for file in self._folder.glob("*.bin"))
+            hint = f"; convert {others} to safetensors first" if others else ""
+            raise ModelLoadError(f"{self._folder}: no model.safetensors and no {INDEX_FILE}{hint}")
         return dict.fromkeys(self._open("model.safetensors").keys(), "model.safetensors")
 
     def _open(self, file: str) -> Any:

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 
 from sgl_like.errors import ConfigError, ModelLoadError
@@ -123,6 +125,28 @@ def test_dummy_weights_are_the_same_every_time(tmp_path: Path) -> None:
     assert torch.equal(a, b) and a.std() > 0.1
 
 
+def test_what_is_taken_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights only where they are wanted, and not the same ones in other formats."""
+    files = [
+        "config.json",
+        "tokenizer.json",
+        "model-00001-of-00002.safetensors",
+        "consolidated.safetensors",
+        "onnx/model.json",
+        "pytorch_model.bin",
+    ]
+    taken: list[list[str]] = []
+
+    def download(model: str, **patterns: Any) -> str:
+        assert model == "some/model"
+        taken.append(list(filter_repo_objects(files, **patterns)))
+        return "/there"
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert find_model("some/model") == find_model("some/model", with_weights=False) == Path("/there")
+    assert taken == [files[:3], files[:2]]
+
+
 def test_a_missing_or_damaged_folder_is_explained(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="no such folder, and not a Hugging Face id"):
         find_model("no/such/folder/here")
@@ -139,8 +163,8 @@ def test_a_missing_or_damaged_folder_is_explained(tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(ModelLoadError, match="not a readable safetensors file"):
         load_model(folder)
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelLoadError, match=r"no model\.safetensors"):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelLoadError, match=r"no model\.safetensors .*convert \['pytorch_model.bin'\]"):
         load_model(folder)
 
 
