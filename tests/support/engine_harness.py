@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from sgl_like.runtime.cache.host_tier import HostTier
 from sgl_like.runtime.cache.kv_pool import KVPool
 from sgl_like.runtime.engine.core import EngineCore
 from sgl_like.runtime.engine.intake import Intake
@@ -54,13 +55,16 @@ class Harness:
         reuse: bool = True,
         page_size: int = 1,
         policy: str = "lpm",
+        host: Path | None = None,
     ) -> None:
         model, self.tokenizer = load(folder)
         shape = model.config
-        self.memory = KVMemory(slots, reuse, page_size)
-        pool = KVPool(shape.layers, self.memory.size, shape.kv_heads, shape.head_dim, model.dtype)
+        slots -= slots % page_size
+        pool = KVPool(shape.layers, slots, shape.kv_heads, shape.head_dim, model.dtype)
         pool.keys.fill_(float("nan"))  # a slot that is read before it is written shows
         pool.values.fill_(float("nan"))
+        tier = None if host is None else HostTier(host, pool, "model", 10**9, block=16)
+        self.memory = KVMemory(slots, reuse, page_size, tier)
         self.scheduler = Scheduler(self.memory, running, budget, policy)
         output = OutputProcessor(self.tokenizer.eos_token_ids)
         self.core = EngineCore(
@@ -72,7 +76,10 @@ class Harness:
 
     def add(self, request: GenerateRequest) -> None:
         """Check a request and hand it to the core."""
-        self.core.add(self.intake.admit(request, self._receive))
+        admitted = self.intake.admit(request, self._receive)
+        if request.deadline is not None:
+            admitted.deadline = self.now + request.deadline
+        self.core.add(admitted)
 
     def step(self) -> None:
         """One step, then all invariants."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from sgl_like.runtime.engine.memory import KVMemory
 from sgl_like.runtime.engine.request import IntBuffer, Request
+from sgl_like.runtime.engine.scheduler import Scheduler
 from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.sampling_params import SamplingParams
 
@@ -28,3 +30,20 @@ def waiting_request(
         tokens=IntBuffer(tokens),
         order=order,
     )
+
+
+def run_without_model(memory: KVMemory, scheduler: Scheduler) -> int:
+    """Run all that waits to its end, sampling always the same token; returns prompt tokens that were cached."""
+    cached = 0
+    while rows := scheduler.plan():
+        memory.settle(computed=True)
+        for request, count in rows:
+            request.computed += count
+            if request.computed - count < request.prompt_length:
+                memory.publish(request)
+            if request.pending == 0 and len(request.tokens) == request.max_tokens:
+                cached += request.cached_tokens or 0
+                scheduler.remove(request)
+            elif request.pending == 0:
+                request.tokens.extend((7,))
+    return cached

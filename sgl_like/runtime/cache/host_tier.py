@@ -1,7 +1,7 @@
 """The cache's second tier: keys and values in files, for prefixes that were evicted or saved at shutdown.
 
-A sequence is cut in blocks of 64 tokens. A block's file is named after the hash of the model, the namespace and all
-tokens up to the block's end, so equal prefixes of whoever meet in one file, and a prefix is found block by block:
+A sequence is cut in blocks, by default of 64 tokens. A block's file is named after the hash of the model, the namespace
+and all tokens up to the block's end, so equal prefixes meet in one file, and a prefix is found block by block:
 
     "w0 w1 w2 ... w63 | w64 ... w127 | w128 ..."
       hash 0 ──────────── hash 1 = H(hash 0, w64 ... w127) ──── ...
@@ -48,18 +48,20 @@ class HostTier:
         pool: keys and values that blocks are copied from and to.
         model: fingerprint of the model; see `model_fingerprint`.
         limit: bytes that files in the folder may take together, of all models; the longest unused go first.
+        block: tokens in a file; a multiple of the page size.
 
     Raises:
         OSError: the folder cannot be made or read.
     """
 
-    def __init__(self, folder: Path, pool: KVPool, model: str, limit: int) -> None:
+    def __init__(self, folder: Path, pool: KVPool, model: str, limit: int, block: int = BLOCK) -> None:
         layers, _, kv_heads, head_dim = pool.keys.shape
-        self.layout = BlockLayout(model, pool.keys.dtype, (layers, BLOCK, kv_heads, head_dim))
+        self.layout = BlockLayout(model, pool.keys.dtype, (layers, block, kv_heads, head_dim))
         self.loaded_tokens = 0
         self._folder = folder
         self._pool = pool
         self._limit = limit
+        self._block = block
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._known = {entry.name for entry in _files(folder)}  # not to be written again
         self._to_write: Queue[tuple[str, Block] | None] = Queue()
@@ -73,10 +75,10 @@ class HostTier:
         """Where the blocks end that go on from ``tokens[:start]``; `start` if there are none."""
         end = start
         for at, name in self._names(tokens, namespace):
-            if at + BLOCK > start:
+            if at + self._block > start:
                 if not (self._folder / name).exists():
                     break
-                end = at + BLOCK
+                end = at + self._block
         return end
 
     def load(self, tokens: Tokens, start: int, slots: Slots, namespace: str) -> int:
@@ -95,12 +97,12 @@ class HostTier:
         for at, name in self._names(tokens, namespace):
             if at >= end:
                 break
-            if at + BLOCK <= start:
+            if at + self._block <= start:
                 continue
-            block = self._read(name, tokens[at : at + BLOCK])
+            block = self._read(name, tokens[at : at + self._block])
             if block is None:
                 break
-            stop = min(at + BLOCK, end)
+            stop = min(at + self._block, end)
             into = torch.from_numpy(slots[done - start : stop - start].astype(np.int64))
             self._pool.keys.index_copy_(1, into, block.keys[:, done - at : stop - at])
             self._pool.values.index_copy_(1, into, block.values[:, done - at : stop - at])
@@ -119,14 +121,14 @@ class HostTier:
             wait: until there is room to write; else what the disk is too slow for is left out.
         """
         for at, name in self._names(tokens, namespace):
-            if at + BLOCK <= start or name in self._known:
+            if at + self._block <= start or name in self._known:
                 continue
             if not self._room.acquire(blocking=wait):
                 return
-            which = torch.from_numpy(slots[at : at + BLOCK].astype(np.int64))
+            which = torch.from_numpy(slots[at : at + self._block].astype(np.int64))
             keys, values = self._pool.keys.index_select(1, which), self._pool.values.index_select(1, which)
             self._known.add(name)
-            self._to_write.put((name, Block(tokens[at : at + BLOCK].copy(), keys, values)))
+            self._to_write.put((name, Block(tokens[at : at + self._block].copy(), keys, values)))
 
     def clear(self) -> None:
         """Remove all blocks of this model."""
@@ -148,8 +150,8 @@ class HostTier:
     def _names(self, tokens: Tokens, namespace: str) -> Iterator[tuple[int, str]]:
         """Start and file name of every whole block."""
         digest = hashlib.blake2b(f"{self.layout.model} {namespace}".encode(), digest_size=20).digest()
-        for at in range(0, len(tokens) - BLOCK + 1, BLOCK):
-            data = digest + tokens[at : at + BLOCK].astype("<i4").tobytes()
+        for at in range(0, len(tokens) - self._block + 1, self._block):
+            data = digest + tokens[at : at + self._block].astype("<i4").tobytes()
             digest = hashlib.blake2b(data, digest_size=20).digest()
             yield at, f"{self._prefix}{digest.hex()}.kv"
 

@@ -196,9 +196,10 @@ class RadixCache:
         """Remove everything that goes on from ``tokens[:keep]`` along `tokens`, which nobody may have locked, and
         whatever branches off it; returns the number of slots freed.
         """
-        node = self.match(tokens, namespace, limit=keep).node
-        child = self._child(node, tokens, keep // self._page * self._page, len(tokens))
-        if child is None:
+        assert keep % self._page == 0
+        found = self.match(tokens, namespace, limit=keep)
+        child = self._child(found.node, tokens, keep, len(tokens))
+        if child is None or len(found.slots) < keep:
             return 0
         doomed = [child]
         for each in doomed:  # grows while it is read: parents first

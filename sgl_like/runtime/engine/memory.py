@@ -9,15 +9,12 @@ from itertools import count
 import numpy as np
 
 from sgl_like.errors import RequestError
-from sgl_like.runtime.cache.host_tier import BLOCK, HostTier
+from sgl_like.runtime.cache.host_tier import HostTier
 from sgl_like.runtime.cache.pages import SlotAllocator
 from sgl_like.runtime.cache.radix_cache import Node, RadixCache, Tokens, path, sequence_of
 from sgl_like.runtime.engine.request import Request
 
 log = logging.getLogger(__name__)
-
-WORTH_LOADING = BLOCK
-"""Tokens from which a prefix in files is loaded instead of computed."""
 
 
 class KVMemory:
@@ -71,9 +68,9 @@ class KVMemory:
 
     def grow(self, request: Request, count: int) -> bool:
         """Add slots for the request's next `count` tokens, evicting if need be. False if there are too few."""
-        wanted = self.missing(request, count)
-        if wanted <= 0:
+        if request.computed + count <= len(request.slots):
             return True
+        wanted = self.missing(request, count)
         missing = wanted - self.allocator.free_count
         while missing > 0 and self._evict(missing) < missing:
             if not self._pins or any(r is not request for held in self._holders.values() for r in held):
@@ -86,12 +83,12 @@ class KVMemory:
         return True
 
     def load(self, request: Request) -> None:
-        """Extend a request's cached prefix by what the second tier has of it."""
+        """Extend a request's cached prefix by what the second tier has of it, if that is half a block or more."""
         if self.host is None:
             return
         tokens, start = request.tokens.view(), request.computed
         end = self._pages(min(self.host.find(tokens, start, request.namespace), request.match_limit))
-        if end - start < WORTH_LOADING or not self.grow(request, end - start):
+        if end - start < self.host.layout.shape[1] // 2 or not self.grow(request, end - start):
             return
         request.computed += self.host.load(tokens, start, request.slots.view(start, end), request.namespace)
         request.computed = done = self._pages(request.computed)

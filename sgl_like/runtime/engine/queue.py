@@ -42,6 +42,14 @@ class WaitingQueue:
     def __len__(self) -> int:
         return sum(map(len, self._levels.values()))
 
+    def __bool__(self) -> bool:
+        return bool(self._priorities)
+
+    @property
+    def top_priority(self) -> int | None:
+        """The largest priority that waits."""
+        return -self._priorities[0] if self._priorities else None
+
     def __contains__(self, request: Request) -> bool:
         level = self._levels.get(request.priority)
         return level is not None and request in level

@@ -74,17 +74,19 @@ class Scheduler:
         rows = self._plan_running()
         for row in rows:
             self._share(row)
-        self._admit(rows, self._max_tokens - sum(row.new_tokens for row in rows))
+        budget = self._max_tokens - sum(row.new_tokens for row in rows)
+        if self.waiting and budget > 0 and len(self.running) < self._max_running:
+            self._admit(rows, budget)
         return rows
 
     def _make_way(self) -> None:
         """Retract running requests for the sake of a waiting one of higher priority."""
-        first = self.waiting.first()
-        while first is not None and self.running:
-            victim = self._victim()
-            if victim.priority >= first.priority or self._has_place(first):
+        top = self.waiting.top_priority
+        while top is not None and self.running and min(r.priority for r in self.running) < top:
+            first = self.waiting.first()
+            if first is None or self._has_place(first):
                 return
-            self._retract(victim)
+            self._retract(self._victim())
 
     def _has_place(self, request: Request) -> bool:
         """Whether a waiting request could be admitted now, as far as can be told."""

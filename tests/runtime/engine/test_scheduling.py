@@ -119,11 +119,8 @@ def test_a_deadline_ends_a_request_wherever_it_is(folder: Path) -> None:
     harness = Harness(folder, running=1, budget=10)
     stages = {"decoding": 2, "prefilling": 40, "waiting": 9, "in time": 2}
     for rid, length in stages.items():
-        request = harness.intake.admit(
-            greedy([length] * length, 60 if rid == "decoding" else 2, rid, deadline=5.0), harness._receive
-        )
-        request.deadline = 50.0 if rid == "in time" else 5.0
-        harness.core.add(request)
+        new, deadline = 60 if rid == "decoding" else 2, 50.0 if rid == "in time" else 5.0
+        harness.add(greedy([length] * length, new, rid, deadline=deadline))
     for _ in range(4):
         harness.step()
     assert not harness.results
@@ -140,9 +137,7 @@ def test_a_deadline_ends_a_request_wherever_it_is(folder: Path) -> None:
 def test_old_deadlines_are_not_kept(folder: Path) -> None:
     harness = Harness(folder)
     for i in range(1000):
-        request = harness.intake.admit(greedy([1], 1, str(i)), harness._receive)
-        request.deadline = 1e6
-        harness.core.add(request)
+        harness.add(greedy([1], 1, str(i), deadline=1e6))
         harness.step()
     assert len(harness.core._deadlines) < 300
 
