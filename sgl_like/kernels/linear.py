@@ -13,6 +13,7 @@ a row does not depend on the other rows. `reference` says what each computes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
@@ -131,12 +132,15 @@ class Int8Linear(_Packed):
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__(weight, bias, weight.shape[1])
-        values, self._scales = int8_weights(weight)
-        self._weight = _blocks(values.view(torch.uint8) ^ 128, 4)
+        self._scales = torch.empty(self._rows)
+        self._weight = _empty_blocks(self._rows, self._columns, 4, torch.uint8)
+        for rows in _pieces(self._rows):
+            values, self._scales[rows] = int8_weights(weight[rows])
+            _fill_blocks(self._weight, values.view(torch.uint8) ^ 128, rows.start)
 
     def weight_rows(self, ids: Tensor) -> Tensor:
         """Rows of the weights as they are computed with, ``[n, columns]``."""
-        values = (_unblocked(self._weight, ids, 4) ^ 128).view(torch.int8)
+        values = (_unblocked(self._weight, ids) ^ 128).view(torch.int8)
         return (values.float() * self._scales[ids, None]).to(self._dtype)
 
 
@@ -152,18 +156,20 @@ class Int4Linear(_Packed):
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__(weight, bias, GROUP)
-        values, scales = int4_weights(weight)
-        pairs = (values + 8).view(self._rows, -1, 2, 4)
-        self._weight = _blocks(
-            (pairs[:, :, 0] | pairs[:, :, 1] << 4).reshape(self._rows, -1).to(torch.uint8), 4
-        )
-        self._scales = _blocks(scales.unsqueeze(2), 1).view(-1)
+        self._weight = _empty_blocks(self._rows, self._columns // 2, 4, torch.uint8)
+        self._scales = _empty_blocks(self._rows, self._columns // GROUP, 1, torch.bfloat16)
+        for rows in _pieces(self._rows):
+            values, scales = int4_weights(weight[rows])
+            pairs = (values + 8).view(len(values), -1, 2, 4)
+            packed = (pairs[:, :, 0] | pairs[:, :, 1] << 4).view(torch.uint8)
+            _fill_blocks(self._weight, packed.reshape(len(values), -1), rows.start)
+            _fill_blocks(self._scales, scales, rows.start)
 
     def weight_rows(self, ids: Tensor) -> Tensor:
         """Rows of the weights as they are computed with, ``[n, columns]``."""
-        packed = _unblocked(self._weight, ids, 4).view(len(ids), -1, 1, 4)
+        packed = _unblocked(self._weight, ids).view(len(ids), -1, 1, 4)
         values = torch.cat((packed & 15, packed >> 4), dim=2).view(len(ids), -1, GROUP).float() - 8
-        scales = _unblocked(self._scales.view(-1, self._columns // GROUP, 4, 16, 1), ids, 1)
+        scales = _unblocked(self._scales, ids)
         return (values * scales.float().unsqueeze(2)).view(len(ids), -1).to(self._dtype)
 
 
@@ -180,11 +186,12 @@ class BFloat16Linear(_Packed):
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__(weight, bias, 0)
-        self._weight = _blocks(weight, 2)
+        self._weight = _empty_blocks(self._rows, self._columns, 2, torch.bfloat16)
+        _fill_blocks(self._weight, weight, 0)
 
     def weight_rows(self, ids: Tensor) -> Tensor:
         """Rows of the weights, ``[n, columns]``."""
-        return _unblocked(self._weight, ids, 2)
+        return _unblocked(self._weight, ids)
 
 
 def int8_weights(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,23 +214,31 @@ def int4_weights(weight: Tensor) -> tuple[Tensor, Tensor]:
     return values.view(weight.shape), scales.squeeze(2)
 
 
-def _blocks(values: Tensor, together: int) -> Tensor:
-    """``[rows, columns]`` as ``[rows / 64, columns / together, 4, 16, together]``; rows beyond the last are zeros."""
-    rows, columns = values.shape[0], values[0].numel()
-    padded = -(-rows // BLOCK) * BLOCK
-    out = torch.empty(padded // BLOCK, columns // together, 4, 16, together, dtype=values.dtype)
-    whole = rows // BLOCK * BLOCK
-    shape = (-1, 4, 16, columns // together, together)
-    out[: whole // BLOCK] = values[:whole].reshape(shape).permute(0, 3, 1, 2, 4)
-    if whole < rows:
-        last = torch.zeros(BLOCK, columns, dtype=values.dtype)
-        last[: rows - whole] = values[whole:].reshape(rows - whole, columns)
-        out[-1] = last.view(shape).permute(0, 3, 1, 2, 4)[0]
+def _pieces(rows: int) -> Iterator[slice]:
+    """Rows that are packed at a time: what packing needs besides is small then."""
+    for at in range(0, rows, 64 * BLOCK):
+        yield slice(at, min(at + 64 * BLOCK, rows))
+
+
+def _empty_blocks(rows: int, columns: int, together: int, dtype: torch.dtype) -> Tensor:
+    """``[rows / 64, columns / together, 4, 16, together]``, zeros beyond the last row."""
+    out = torch.empty(-(-rows // BLOCK), columns // together, 4, 16, together, dtype=dtype)
+    if rows % BLOCK:
+        out[-1] = 0
     return out
 
 
-def _unblocked(blocks: Tensor, rows: Tensor, together: int) -> Tensor:
-    """Some rows of what `_blocks` has packed: ``[n, columns]``."""
+def _fill_blocks(blocks: Tensor, values: Tensor, first: int) -> None:
+    """Put rows ``[n, columns]`` into their blocks, from row `first` on, which begins a block."""
+    together = blocks.shape[-1]
+    for at in range(0, len(values), BLOCK):
+        rows = values[at : at + BLOCK]
+        block = blocks[(first + at) // BLOCK].view(-1, BLOCK, together)
+        block[:, : len(rows)] = rows.reshape(len(rows), -1, together).transpose(0, 1)
+
+
+def _unblocked(blocks: Tensor, rows: Tensor) -> Tensor:
+    """Some rows of what lies in blocks: ``[n, columns]``."""
     return blocks[rows // BLOCK, :, rows % BLOCK // 16, rows % 16].reshape(len(rows), -1)
 
 

@@ -20,7 +20,8 @@ class EngineConfig:
 
     Args:
         dtype: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
-        quantization: reserved for weight quantization; only ``None`` is supported so far.
+        quantization: ``"int8"`` (a scale for each output) or ``"int4"`` (one for each 32 weights; the vocabulary's
+            matrices have 8 bits) make weights smaller and CPUs faster; ``None`` keeps them as they are.
         load_format: ``"auto"`` or ``"dummy"`` (seeded random weights).
         kv_cache_memory: bytes for keys and values; ``None`` takes what `resolve` finds sensible.
         max_running_requests: most rows in one batch.
@@ -58,8 +59,8 @@ class EngineConfig:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.quantization is not None:
-            raise ConfigError(f"quantization={self.quantization!r} is not supported yet; leave it None")
+        if self.quantization not in (None, "int8", "int4"):
+            raise ConfigError(f"quantization must be 'int8', 'int4' or None, not {self.quantization!r}")
         for name in ("max_running_requests", "max_batch_tokens", "max_queued_requests", "cache_dir_bytes"):
             _positive(name, getattr(self, name))
         for name in ("kv_cache_memory", "context_length", "threads"):

@@ -61,7 +61,9 @@ class Engine:
         folder = find_model(model_path, with_weights=config.load_format != "dummy")
         shape = read_model_config(folder, config.context_length)
         self.tokenizer = Tokenizer(folder, shape.vocab_size)
-        model = load_model(folder, config.dtype, config.load_format, config.context_length)
+        model = load_model(
+            folder, config.dtype, config.load_format, config.context_length, config.quantization
+        )
         self.model_path = str(folder)
         slot_bytes = KVPool.bytes_per_slot(shape.layers, shape.kv_heads, shape.head_dim, model.dtype)
         self.config = config.resolve(shape.max_position, slot_bytes)

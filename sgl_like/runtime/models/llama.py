@@ -100,10 +100,10 @@ def build_with(config: ModelConfig, weights: WeightSource, load_mlp: LoadMLP) ->
 def load_vocabulary(config: ModelConfig, weights: WeightSource, name: str) -> tuple[Embed, Linear]:
     """The embedding called `name`, and the head, which is the same matrix in memory where they are tied."""
     if config.tied_embeddings:
-        head = weights.linear({name: config.vocab_size}, config.hidden_size)
+        head = weights.linear({name: config.vocab_size}, config.hidden_size, sensitive=True)
         return head.weight_rows, head
     table = weights.get(f"{name}.weight", (config.vocab_size, config.hidden_size))
-    head = weights.linear({"lm_head": config.vocab_size}, config.hidden_size)
+    head = weights.linear({"lm_head": config.vocab_size}, config.hidden_size, sensitive=True)
     return partial(functional.embedding, weight=table), head
 
 

@@ -109,7 +109,11 @@ def find_model(model_path: str | Path | None, with_weights: bool = True) -> Path
 
 
 def load_model(
-    folder: Path, dtype: str = "auto", load_format: str = "auto", context_length: int | None = None
+    folder: Path,
+    dtype: str = "auto",
+    load_format: str = "auto",
+    context_length: int | None = None,
+    quantization: str | None = None,
 ) -> Model:
     """Read config and weights.
 
@@ -118,6 +122,7 @@ def load_model(
         dtype: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
         load_format: ``"auto"`` (safetensors) or ``"dummy"`` (seeded random weights of the config's shape).
         context_length: see `read_model_config`.
+        quantization: ``None``, ``"int8"`` or ``"int4"``: how the weights of linear layers are kept.
 
     Raises:
         ModelLoadError: the folder cannot be loaded.
@@ -127,11 +132,11 @@ def load_model(
     target = _choose_dtype(dtype, config)
     build = ARCHITECTURES[config.architecture].build
     if load_format == "dummy":
-        return build(config, WeightSource(DummyReader(), target))
+        return build(config, WeightSource(DummyReader(), target, quantization))
     if load_format not in ("auto", "safetensors"):
         raise ConfigError(f"load_format must be 'auto', 'safetensors' or 'dummy', not {load_format!r}")
     with SafetensorsReader(folder) as reader:
-        return build(config, WeightSource(reader, target))
+        return build(config, WeightSource(reader, target, quantization))
 
 
 def read_model_config(folder: Path, context_length: int | None = None) -> ModelConfig:

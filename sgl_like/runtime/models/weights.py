@@ -39,11 +39,13 @@ class WeightSource:
     Args:
         reader: where raw tensors come from.
         dtype: what they become.
+        quantization: format of linear layers, see `make_linear`.
     """
 
-    def __init__(self, reader: TensorReader, dtype: torch.dtype) -> None:
+    def __init__(self, reader: TensorReader, dtype: torch.dtype, quantization: str | None = None) -> None:
         self._reader = reader
         self.dtype = dtype
+        self._quantization = quantization
 
     def first_root(self, roots: Sequence[str], name: str) -> str:
         """The first of some prefixes under which there is a tensor `name`; else the first of all."""
@@ -60,7 +62,12 @@ class WeightSource:
         return out
 
     def linear(
-        self, parts: Mapping[str, int], columns: int, bias: bool = False, transposed: bool = False
+        self,
+        parts: Mapping[str, int],
+        columns: int,
+        bias: bool = False,
+        transposed: bool = False,
+        sensitive: bool = False,
     ) -> Linear:
         """Several linear layers over the same input as one, their outputs side by side.
 
@@ -69,6 +76,7 @@ class WeightSource:
             columns: number of inputs.
             bias: whether they have biases.
             transposed: whether the file has ``[columns, rows]``.
+            sensitive: keep 8 bits where other layers have 4.
         """
         rows = sum(parts.values())
         weight = torch.empty(rows, columns, dtype=self.dtype)
@@ -80,7 +88,7 @@ class WeightSource:
             if biases is not None:
                 self._reader.read_into(f"{name}.bias", biases[at : at + size])
             at += size
-        return make_linear(weight, biases)
+        return make_linear(weight, biases, "int8" if sensitive and self._quantization else self._quantization)
 
 
 class SafetensorsReader:
