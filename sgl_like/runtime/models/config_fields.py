@@ -42,11 +42,13 @@ class ConfigFields:
             raise ModelLoadError(f"config.json: {self._path + name!r} is missing")
         return default
 
-    def integer(self, name: str, default: Any = REQUIRED) -> int:
-        """An integer of at least 1."""
+    def integer(self, name: str, default: Any = REQUIRED, least: int = 1, most: int = 2**31 - 1) -> int:
+        """An integer from `least` to `most`."""
         value = self.value(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.error(name, f"must be an integer of at least 1, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise self.error(name, f"must be an integer of at least {least}, not {value!r}")
+        if value > most:
+            raise self.error(name, f"must be at most {most}, not {value}")
         return value
 
     def number(self, name: str, default: Any = REQUIRED) -> float:
@@ -86,9 +88,16 @@ class ConfigFields:
         """A list of so many numbers greater than 0."""
         value = self.value(name)
         if not isinstance(value, list) or len(value) != length:
-            raise self.error(name, f"must be a list of {length} numbers, not {value!r}")
+            raise self.error(name, f"must be a list of {length} numbers")
         items = ConfigFields({str(i): item for i, item in enumerate(value)}, f"{self._path}{name}.")
         return tuple(items.number(str(i)) for i in range(length))
+
+    def indices(self, name: str) -> frozenset[int]:
+        """A list of integers of at least 0; an empty one if there is no such field."""
+        value = self.value(name, [])
+        if not isinstance(value, list) or any(type(item) is not int or item < 0 for item in value):
+            raise self.error(name, f"must be a list of integers of at least 0, not {value!r}")
+        return frozenset(value)
 
     def one_of(self, name: str, known: Mapping[str, str], default: Any = REQUIRED) -> str:
         """What `known` says for a string."""

@@ -16,7 +16,8 @@ def read(fields: ConfigFields) -> ModelConfig:
     for name in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
         if fields.flag(name):
             raise fields.error(name, "is not supported")
-    heads, hidden, layers = (fields.integer(name) for name in ("n_head", "n_embd", "n_layer"))
+    heads, hidden = fields.integer("n_head"), fields.integer("n_embd")
+    layers = fields.integer("n_layer", most=llama.MOST_LAYERS)
     if hidden % heads:
         raise fields.error("n_embd", f"must be a multiple of n_head, {heads}, not {hidden}")
     head_dim = hidden // heads

@@ -26,6 +26,7 @@ ACTIVATION_NAMES = {
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
+MOST_LAYERS = 10_000  # what is more is no model
 LoadMLP = Callable[[ModelConfig, WeightSource, str, int], Layer]
 """Loads the MLP of a layer: config, weights, the layer's prefix in their names, and its number."""
 
@@ -38,7 +39,7 @@ def read(fields: ConfigFields, rotary_share: float = 1.0) -> ModelConfig:
         rotary_share: part of each head that is turned.
     """
     heads, hidden = fields.integer("num_attention_heads"), fields.integer("hidden_size")
-    layers = fields.integer("num_hidden_layers")
+    layers = fields.integer("num_hidden_layers", most=MOST_LAYERS)
     head_dim = fields.integer("head_dim", max(hidden // heads, 1))
     context = fields.integer("max_position_embeddings", 2048)
     section = fields.section("rope_parameters", "rope_scaling")

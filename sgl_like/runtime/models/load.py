@@ -153,8 +153,9 @@ def read_model_config(folder: Path, context_length: int | None = None) -> ModelC
     raw = read_json(folder / "config.json")
     if not raw:
         raise ModelLoadError(f"{folder}: no config.json, so this is not a Hugging Face model folder")
-    name = (raw.get("architectures") or ["?"])[0]
-    if name not in ARCHITECTURES:
+    names = raw.get("architectures")
+    name = names[0] if isinstance(names, list) and names else names
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise ModelLoadError(
             f"{folder / 'config.json'}: architecture {name!r} is not supported; known: {', '.join(ARCHITECTURES)}"
         )
@@ -162,7 +163,7 @@ def read_model_config(folder: Path, context_length: int | None = None) -> ModelC
     if quantization:
         method = quantization.get("quant_method", "?") if isinstance(quantization, dict) else quantization
         raise ModelLoadError(
-            f"{folder}: weights quantised with {method!r} are not supported; take the model's unquantised folder"
+            f"{folder}: weights quantised with {method!r} (quantization_config) are not supported; take others"
         )
     config = ARCHITECTURES[name].read(ConfigFields(raw))
     return replace(config, architecture=name).for_context(context_length)

@@ -19,6 +19,8 @@ def read(fields: ConfigFields) -> ModelConfig:
     """Read a config."""
     section = fields.section("rope_parameters", "rope_scaling")
     share = section.number("partial_rotary_factor", fields.number("partial_rotary_factor", 1.0))
+    if share > 1:
+        raise fields.error("partial_rotary_factor", f"must be at most 1, not {share}")
     config = llama.read(fields.with_defaults({"rms_norm_eps": 1e-5}), rotary_share=share)
     return replace(config, windows=(fields.optional_integer("sliding_window"),) * config.layers)
 

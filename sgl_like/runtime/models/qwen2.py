@@ -19,7 +19,7 @@ def read(fields: ConfigFields) -> ModelConfig:
 
 def read_windows(fields: ConfigFields, layers: int) -> tuple[int | None, ...]:
     """The layers' windows, which ``use_sliding_window`` switches on."""
-    lowest = fields.value("max_window_layers", 28)
+    lowest = fields.integer("max_window_layers", 28, least=0)
     return fields.windows(layers, read_window(fields), lambda layer: layer >= lowest)
 
 

@@ -18,7 +18,7 @@ from sgl_like.runtime.models.weights import WeightSource
 def read_qwen2(fields: ConfigFields) -> ModelConfig:
     """Read a config of ``Qwen2MoeForCausalLM``."""
     config = llama.read(fields)
-    window, lowest = qwen2.read_window(fields), fields.value("max_window_layers", 28)
+    window, lowest = qwen2.read_window(fields), fields.integer("max_window_layers", 28, least=0)
     windows = fields.windows(config.layers, window, lambda layer: layer % 2 == 0 and layer < lowest)
     experts = _read_experts(fields, config.layers, count=60, active=4, width=1408)
     experts = replace(experts, shared_size=fields.integer("shared_expert_intermediate_size", 5632))
@@ -46,7 +46,7 @@ def _load_mlp(config: ModelConfig, weights: WeightSource, at: str, index: int) -
 
 
 def _read_experts(fields: ConfigFields, layers: int, count: int, active: int, width: int) -> ExpertsConfig:
-    step, plain = fields.integer("decoder_sparse_step", 1), fields.value("mlp_only_layers", [])
+    step, plain = fields.integer("decoder_sparse_step", 1), fields.indices("mlp_only_layers")
     return ExpertsConfig(
         layers=frozenset(i for i in range(layers) if i not in plain and (i + 1) % step == 0),
         count=fields.integer("num_experts", fields.value("num_local_experts", count)),  # both are written

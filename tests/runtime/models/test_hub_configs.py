@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sgl_like.errors import ModelLoadError
 from sgl_like.runtime.models.load import parameter_count, read_model_config
 
 LLAMA3 = {
@@ -192,3 +193,37 @@ def test_a_context_may_be_asked_for(tmp_path: Path) -> None:
     raw = next(raw for name, raw, *_ in MODELS if name.startswith("Phi-3.5"))
     (tmp_path / "config.json").write_text(json.dumps(raw))
     assert [read_model_config(tmp_path, n).max_position for n in (1000, 4096, 4097)] == [4096, 4096, 131072]
+
+
+JUNK = [None, "x", -1, 0, 1.5, 10**30, float("nan"), True, [], [0], ["x"], {}, {"x": 1}]
+
+
+@pytest.mark.parametrize("raw", [m[1] for m in MODELS], ids=[m[0] for m in MODELS])
+def test_junk_in_a_field_is_an_error_or_nothing(raw: dict[str, Any], tmp_path: Path) -> None:
+    optional = {
+        "rope_scaling",
+        "rope_parameters",
+        "layer_types",
+        "head_dim",
+        "mlp_only_layers",
+        "attention_bias",
+    }
+    optional |= {"quantization_config", "original_max_position_embeddings", "partial_rotary_factor", "dtype"}
+    for name in raw.keys() | optional:
+        for junk in JUNK:
+            (tmp_path / "config.json").write_text(json.dumps({**raw, name: junk}))
+            try:
+                read_model_config(tmp_path)
+            except ModelLoadError as error:
+                assert name in str(error) or "architecture" in str(error) or "heads" in str(error)
+    for name in LLAMA3 | LONGROPE | {"rope_type": 0, "attention_factor": 0, "mscale": 0, "beta_fast": 0}:
+        for kind in ("llama3", "longrope", "yarn", "linear", "dynamic"):
+            for junk in JUNK:
+                rope = LLAMA3 | LONGROPE | {"rope_type": kind, "mscale_all_dim": 1.0, name: junk}
+                (tmp_path / "config.json").write_text(json.dumps({**raw, "rope_scaling": rope}))
+                try:
+                    config = read_model_config(tmp_path)
+                except ModelLoadError as error:
+                    assert name in str(error) or "_factor" in str(error)
+                else:
+                    assert config.rope is None or config.rope.frequencies().isfinite().all()
