@@ -27,6 +27,10 @@ TokenLogprob = tuple[float | None, int, str | None]
 """Log-probability (``None``: nothing to predict it from), token id, and the token's text where asked for."""
 
 
+NO_TOKEN: TokenLogprob = (None, -1, None)
+"""Stands for the token at the place after a prompt to which no output is made."""
+
+
 class PlaceLogprobs(NamedTuple):
     """What the model gave for one place of a sequence: the token there, the likeliest ones, those asked about."""
 
@@ -44,12 +48,14 @@ class LogprobParams:
         top: number of likeliest tokens to report for each place.
         token_ids: tokens to report for each place.
         text: report the text of tokens, too.
+        each: tokens to report, besides `token_ids`, for the first scored place of the prompt, the next one, and so on.
     """
 
     start: int | None = None
     top: int = 0
     token_ids: tuple[int, ...] = ()
     text: bool = False
+    each: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
     def from_options(
@@ -93,7 +99,7 @@ def logprob_meta(
     """The entries of SGLang's ``meta_info``: lists of ``(logprob, token id, text)``."""
     meta: dict[str, Any] = {}
     for name, places in (("input", list(prompt)), ("output", list(output))):
-        meta[f"{name}_token_logprobs"] = [place.token for place in places]
+        meta[f"{name}_token_logprobs"] = [place.token for place in places if place.token != NO_TOKEN]
         if params.top:
             meta[f"{name}_top_logprobs"] = [_listed(place, place.top) for place in places]
         if params.token_ids:
@@ -102,7 +108,7 @@ def logprob_meta(
 
 
 def _listed(place: PlaceLogprobs, found: tuple[TokenLogprob, ...]) -> list[TokenLogprob] | None:
-    return None if place.token[0] is None else list(found)
+    return list(found) if place.token[0] is not None or place.token == NO_TOKEN else None
 
 
 def _integer(name: str, value: Any, low: int, high: int | None, default: int | None = None) -> int:

@@ -30,10 +30,10 @@ class GenerateRequest:
 
     Args:
         input_ids: prompt token ids, at least one.
-        params: how to sample; ``max_new_tokens`` may be 0 if `score_from` is set.
+        params: how to sample; ``max_new_tokens`` may be 0 where only log-probabilities are wanted.
         logprobs: which log-probabilities to report, if any.
-        score_from: if set, the terminal event carries the log-probabilities of ``input_ids[score_from:]``,
-            each given everything before it. At least 1: the first token has nothing before it.
+        choices: token sequences, any of which could follow `input_ids`. Nothing is sampled then; the terminal event
+            has the log-probabilities of their tokens. What they share is computed once.
         stream: whether events are wanted before the terminal one.
         rid: request id; must be unique among requests in flight.
         priority: requests with a larger one are admitted first; among equals the scheduler's own order holds.
@@ -47,7 +47,7 @@ class GenerateRequest:
     input_ids: Sequence[int]
     params: SamplingParams
     logprobs: LogprobParams | None = None
-    score_from: int | None = None
+    choices: Sequence[Sequence[int]] = ()
     stream: bool = False
     rid: str = field(default_factory=new_request_id)
     priority: int = 0
@@ -109,9 +109,9 @@ class Usage:
 class Output:
     """An event of one request. `text` and `token_ids` are what is new since the event before.
 
-    On the terminal event `logprobs` holds the scores asked for by `GenerateRequest.score_from` (natural
-    logarithms, float). `prompt_logprobs` and `output_logprobs` are what `GenerateRequest.logprobs` asked for, as far
-    as it is new; those of forced tokens may come later than the tokens.
+    On the terminal event `choice_logprobs` has the natural logarithms of the probabilities of the tokens of each of
+    `GenerateRequest.choices`, each given everything before it. `prompt_logprobs` and `output_logprobs` are what
+    `GenerateRequest.logprobs` asked for, as far as it is new; those of forced tokens may come later than the tokens.
     """
 
     rid: str
@@ -120,7 +120,7 @@ class Output:
     finish: FinishReason | None = None
     error: SglError | None = None
     usage: Usage = field(default_factory=Usage)
-    logprobs: tuple[float, ...] | None = None
+    choice_logprobs: tuple[tuple[float, ...], ...] | None = None
     prompt_logprobs: tuple[PlaceLogprobs, ...] = ()
     output_logprobs: tuple[PlaceLogprobs, ...] = ()
 

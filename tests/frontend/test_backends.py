@@ -76,11 +76,11 @@ class StubEngine:
 
     def submit(self, request: GenerateRequest, on_output: OutputSink) -> None:
         self.requests.append(request)
-        if request.score_from is None:
+        if not request.choices:
             output = Output(request.rid, "aa", (97, 97), FinishReason("stop"), usage=Usage(5, 2, 3, 1))
         else:
-            count = len(request.input_ids) - request.score_from
-            output = Output(request.rid, finish=FinishReason("length"), logprobs=(-0.5,) * count)
+            logprobs = tuple((-0.5,) * len(choice) for choice in request.choices)
+            output = Output(request.rid, finish=FinishReason("length"), choice_logprobs=logprobs)
         threading.Thread(target=on_output, args=(output,)).start()
 
     def abort(self, rid: str) -> None:
@@ -99,11 +99,11 @@ def test_runtime_speaks_the_engines_language() -> None:
         state = program.run(backend=backend, temperature=0.5)
         assert state["a"] == "aa" and state["c"] == "p", state.error()
         assert state.usage == Usage(5, 2, 3, 1)
-        gen, *scores = engine.requests
+        gen, score = engine.requests
         assert gen.input_ids == (1, ord("x")) and not gen.stream
         assert (gen.params.max_new_tokens, gen.params.temperature, gen.params.regex) == (3, 0.5, "a*")
-        assert [score.input_ids[-1] for score in scores] == [ord("p"), ord("q")]
-        assert all(score.score_from == 4 and score.params.max_new_tokens == 0 for score in scores)
+        assert score.input_ids == (1, ord("x"), 97, 97) and score.params.max_new_tokens == 0
+        assert score.choices == [(ord("p"),), (ord("q"),)]
         handle = backend.submit((1,), {}, lambda output: None, stream=True)
         handle.cancel()
         assert engine.aborted == [engine.requests[-1].rid] and engine.requests[-1].stream

@@ -76,16 +76,17 @@ def test_select_after_a_gen_keeps_its_ids() -> None:
 
     backend = FakeBackend()
     program.run(backend=backend).sync()
-    first, *scores, last = backend.calls
+    first, scores, last = backend.calls
     kept = first.ids + first.sampled[:-1]
-    assert all(call.ids[: len(kept)] == kept and call.score_from == len(kept) for call in scores)
-    assert last.ids == scores[0].ids
+    assert scores.ids == kept and scores.choices is not None
+    assert last.ids == kept + scores.choices[0]
 
 
 def test_a_prompt_that_would_melt_into_every_choice_is_kept() -> None:
     backend = FakeBackend()
     assert pick.run("x", ["a", "b"], backend=backend)["c"] == "a"
-    assert [backend.decode([token]) for token in backend.calls[0].ids] == ["x", "a"]
+    choices = [backend.decode(choice) for choice in backend.calls[0].choices or ()]
+    assert (backend.calls[0].prompt, choices) == ("x", ["a", "b"])
 
 
 def test_choices_of_a_message_are_text() -> None:

@@ -30,7 +30,7 @@ class Result:
     finish: FinishReason | None = None
     error: Exception | None = None
     usage: Usage = field(default_factory=Usage)
-    logprobs: tuple[float, ...] | None = None
+    choice_logprobs: tuple[tuple[float, ...], ...] | None = None
     prompt_logprobs: list[PlaceLogprobs] = field(default_factory=list)
     output_logprobs: list[PlaceLogprobs] = field(default_factory=list)
     events: int = 0
@@ -76,10 +76,10 @@ class Harness:
 
     def add(self, request: GenerateRequest) -> None:
         """Check a request and hand it to the core."""
-        admitted = self.intake.admit(request, self._receive)
-        if request.deadline is not None:
-            admitted.deadline = self.now + request.deadline
-        self.core.add(admitted)
+        for admitted in self.intake.admit_parts(request, self._receive):
+            if request.deadline is not None:
+                admitted.deadline = self.now + request.deadline
+            self.core.add(admitted)
 
     def step(self) -> None:
         """One step, then all invariants."""
@@ -105,7 +105,7 @@ class Harness:
         result.text += output.text
         result.token_ids += output.token_ids
         result.finish, result.error, result.usage = output.finish, output.error, output.usage
-        result.logprobs = output.logprobs
+        result.choice_logprobs = output.choice_logprobs
         result.prompt_logprobs += output.prompt_logprobs
         result.output_logprobs += output.output_logprobs
         result.events += 1

@@ -33,7 +33,7 @@ class Call:
     prompt: str
     ids: tuple[int, ...]
     params: Mapping[str, Any]
-    score_from: int | None
+    choices: tuple[tuple[int, ...], ...] | None
     sink: Sink
     rid: str = field(default_factory=new_request_id)
     events: list[Output] = field(default_factory=list)
@@ -144,17 +144,21 @@ class FakeBackend(Backend):
             call.events = self._events(call, answer, checked, stream)
         return self._queue(call)
 
-    def score(self, prompt_ids: Sequence[int], start: int, sink: Sink) -> Call:
-        assert 1 <= start <= len(prompt_ids)
-        call = Call(self.decode(prompt_ids), tuple(prompt_ids), {}, start, sink)
+    def score(self, prompt_ids: Sequence[int], choices: Sequence[Sequence[int]], sink: Sink) -> Call:
+        assert prompt_ids and all(choices)
+        taken = tuple(tuple(choice) for choice in choices)
+        call = Call(self.decode(prompt_ids), tuple(prompt_ids), {}, taken, sink)
         with self._condition:
             self.calls.append(call)
         logprobs = tuple(
-            self._logprob(self.decode(prompt_ids[:at]), self.decode(prompt_ids[at : at + 1]))
-            for at in range(start, len(prompt_ids))
+            tuple(
+                self._logprob(self.decode((*prompt_ids, *choice[:at])), self.decode(choice[at : at + 1]))
+                for at in range(len(choice))
+            )
+            for choice in taken
         )
         finish, usage = FinishReason("length"), Usage(prompt_tokens=len(prompt_ids))
-        call.events = [Output(call.rid, finish=finish, usage=usage, logprobs=logprobs)]
+        call.events = [Output(call.rid, finish=finish, usage=usage, choice_logprobs=logprobs)]
         return self._queue(call)
 
     def _events(self, call: Call, text: str, params: SamplingParams, stream: bool) -> list[Output]:

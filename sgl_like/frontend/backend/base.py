@@ -82,8 +82,9 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def score(self, prompt_ids: Sequence[int], start: int, sink: Sink) -> Handle:
-        """Log-probabilities of ``prompt_ids[start:]``, start >= 1, as ``Output.logprobs`` of the terminal event.
+    def score(self, prompt_ids: Sequence[int], choices: Sequence[Sequence[int]], sink: Sink) -> Handle:
+        """Log-probabilities of the tokens of each of `choices` (none empty), as they would follow `prompt_ids`: as
+        ``Output.choice_logprobs`` of the terminal event, which is the only one.
 
         Raises:
             RequestError: as for `submit`.

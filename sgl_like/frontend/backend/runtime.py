@@ -77,10 +77,10 @@ class Runtime(Backend):
         )
         return self._start(request, sink)
 
-    def score(self, prompt_ids: Sequence[int], start: int, sink: Sink) -> Handle:
-        """Queue a request that samples nothing."""
+    def score(self, prompt_ids: Sequence[int], choices: Sequence[Sequence[int]], sink: Sink) -> Handle:
+        """Queue a request that samples nothing; what choices share is computed once."""
         params = SamplingParams(max_new_tokens=0, temperature=0.0)
-        return self._start(GenerateRequest(tuple(prompt_ids), params, score_from=start), sink)
+        return self._start(GenerateRequest(tuple(prompt_ids), params, choices=choices), sink)
 
     def _start(self, request: GenerateRequest, sink: Sink) -> Handle:
         self.engine.submit(request, sink)

@@ -21,7 +21,7 @@ from sgl_like.frontend.backend.base import Handle, Segment
 from sgl_like.frontend.choices import TokenLogprob
 from sgl_like.frontend.expr import Select as SelectNode
 from sgl_like.frontend.operations.base import Operation
-from sgl_like.frontend.operations.generate import raise_if_failed, sum_usages, usage_dict
+from sgl_like.frontend.operations.generate import raise_if_failed, usage_dict
 from sgl_like.frontend.variables import Variable
 from sgl_like.runtime.protocol import Output, Usage
 
@@ -32,7 +32,7 @@ __all__ = ["Select"]
 
 
 class Select(Operation):
-    """Scores all choices at the same time; the last score to arrive decides."""
+    """Has all choices scored by one request, and takes one of them."""
 
     def __init__(self, node: SelectNode, variable: Variable) -> None:
         super().__init__(node.label, variable)
@@ -40,12 +40,10 @@ class Select(Operation):
         self._variable = variable
         self._start = 0
         self._joint: list[list[int]] = []  # prompt and choice, for each choice
-        self._logprobs: dict[int, tuple[float, ...]] = {}
-        self._usages: list[Usage] = []
-        self._handles: list[Handle] = []
+        self._handle: Handle | None = None
 
     def start(self, at: Interpreter) -> bool:
-        """Submit one request per choice; `_on_score` ends it."""
+        """Submit the request; `_on_scores` ends it."""
         backend, trusted = at.context.backend, at.prompt.role is None
         tail = at.prompt.settle(backend)
         plain = at.prompt.continued(backend, tail)
@@ -62,31 +60,27 @@ class Select(Operation):
         for choice, joint in zip(self._node.choices, self._joint, strict=True):
             if len(joint) <= self._start:
                 raise RequestError(f"choice {choice!r} adds no token to the prompt, so it has no probability")
-        for index, joint in enumerate(self._joint):
-            sink = partial(at.guarded, self, partial(self._on_score, index))
-            self._handles.append(backend.score(tuple(joint), self._start, sink))
+        prompt = tuple(self._joint[0][: self._start])
+        sink = partial(at.guarded, self, self._on_scores)
+        self._handle = backend.score(prompt, [tuple(joint[self._start :]) for joint in self._joint], sink)
         return False
 
     def cancel(self, error: ProgramError) -> None:
-        """Stop the requests."""
-        for handle in list(self._handles):
-            handle.cancel()
+        """Stop the request."""
+        if self._handle is not None:
+            self._handle.cancel()
 
-    def _on_score(self, index: int, at: Interpreter, output: Output) -> None:
+    def _on_scores(self, at: Interpreter, output: Output) -> None:
         if output.finish is None:
             return
         raise_if_failed(output)
-        expected = len(self._joint[index]) - self._start
-        if output.logprobs is None or len(output.logprobs) != expected:
-            raise EngineError(f"the backend did not return {expected} log-probabilities for choice {index}")
-        self._logprobs[index] = output.logprobs
-        self._usages.append(output.usage)
-        if len(self._logprobs) == len(self._joint):
-            self._decide(at)
+        scores, expected = output.choice_logprobs, [len(joint) - self._start for joint in self._joint]
+        if scores is None or [len(row) for row in scores] != expected:
+            raise EngineError(f"the backend did not return {expected} log-probabilities for the choices")
+        self._decide(at, scores, output.usage)
 
-    def _decide(self, at: Interpreter) -> None:
+    def _decide(self, at: Interpreter, scores: Sequence[Sequence[float]], usage: Usage) -> None:
         choices = self._node.choices
-        scores = [self._logprobs[index] for index in range(len(choices))]
         tokens: list[list[TokenLogprob]] = [
             [(logprob, token, None) for logprob, token in zip(row, joint[self._start :], strict=True)]
             for row, joint in zip(scores, self._joint, strict=True)
@@ -101,7 +95,6 @@ class Select(Operation):
             raise RequestError(
                 f"the choice method took {decision.decision!r}, which is not one of the choices"
             )
-        usage = sum_usages(self._usages)
         meta: dict[str, Any] = {**decision.meta_info, **usage_dict(usage)}
         meta["choice_probs"] = dict(zip(choices, _softmax([math.fsum(row) for row in scores]), strict=True))
         joint = self._joint[choices.index(decision.decision)]

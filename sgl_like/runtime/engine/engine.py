@@ -30,6 +30,7 @@ from sgl_like.runtime.engine.memory import KVMemory
 from sgl_like.runtime.engine.offline import Collector, read_call
 from sgl_like.runtime.engine.output import OutputProcessor
 from sgl_like.runtime.engine.pins import Pin, PinRequest
+from sgl_like.runtime.engine.request import Request
 from sgl_like.runtime.engine.runner import ModelRunner
 from sgl_like.runtime.engine.scheduler import Scheduler
 from sgl_like.runtime.models.load import (
@@ -76,7 +77,7 @@ class Engine:
         threads = config.threads or (1 if parameter_count(shape) < SMALL_MODEL else None)
         if threads is not None:  # torch counts threads per calling thread
             self._loop.post(lambda core: torch.set_num_threads(threads))
-        self._in_flight: set[str] = set()
+        self._in_flight: dict[str, list[str]] = {}  # what the engine's core calls the parts of each request
 
     def _make_core(self, model: Model, slots: int, folder: Path) -> EngineCore:
         shape = model.config
@@ -125,25 +126,27 @@ class Engine:
 
         def deliver(output: Output) -> None:
             if output.is_terminal:
-                in_flight.discard(output.rid)
+                in_flight.pop(output.rid, None)
             on_output(output)
 
         submitted = time.monotonic()
-        admitted = self._intake.admit(request, deliver)
-        if request.deadline is not None:
-            admitted.deadline = submitted + request.deadline
-        self._in_flight.add(request.rid)
+        admitted = self._intake.admit_parts(request, deliver)
+        for each in admitted:
+            if request.deadline is not None:
+                each.deadline = submitted + request.deadline
+        self._in_flight[request.rid] = [each.rid for each in admitted]
         try:
-            self._loop.post(lambda core: core.add(admitted))
+            self._loop.post(lambda core: _add_all(core, admitted))
         except SglError:
-            self._in_flight.discard(request.rid)
+            self._in_flight.pop(request.rid, None)
             raise
 
     def abort(self, rid: str) -> None:
         """End a request; its terminal event has a `RequestAborted`. Unknown ids are ignored."""
         if not self._loop.closed:
             with contextlib.suppress(SglError):
-                self._loop.post(lambda core: core.abort(rid))
+                parts = self._in_flight.get(rid, ())
+                self._loop.post(lambda core: _abort_all(core, parts))
 
     # SGLang's offline interface.
 
@@ -343,3 +346,13 @@ class Engine:
     def _abort_all(self, rids: Sequence[str]) -> None:
         for rid in rids:
             self.abort(rid)
+
+
+def _add_all(core: EngineCore, requests: Sequence[Request]) -> None:
+    for request in requests:
+        core.add(request)
+
+
+def _abort_all(core: EngineCore, rids: Sequence[str]) -> None:
+    for rid in rids:
+        core.abort(rid)

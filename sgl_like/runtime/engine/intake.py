@@ -15,9 +15,9 @@ from sgl_like.errors import PromptTooLongError, RequestError
 from sgl_like.runtime.constrain.base import Matcher
 from sgl_like.runtime.constrain.compiler import GrammarCompiler
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
+from sgl_like.runtime.engine.choices import split_choices
 from sgl_like.runtime.engine.request import IntBuffer, Request
 from sgl_like.runtime.engine.scores import Scores
-from sgl_like.runtime.logprobs import LogprobParams
 from sgl_like.runtime.protocol import GenerateRequest, OutputSink
 from sgl_like.runtime.sampling.bad_words import BadWords, TokenTable
 from sgl_like.runtime.sampling.edits import RowEdits, has_edits
@@ -44,6 +44,20 @@ class Intake:
         self._compiler: GrammarCompiler | None = None
         self._token_table: TokenTable | None = None
         self._lock = threading.Lock()
+
+    def admit_parts(self, source: GenerateRequest, sink: OutputSink) -> list[Request]:
+        """`admit` for a request that may have choices; then the result are those that score them together.
+
+        Raises:
+            RequestError: or one of its subclasses; the message names what is wrong.
+        """
+        for choice in source.choices:
+            self._check_ids("choices", choice)
+        requests = [self.admit(one, part_sink) for one, part_sink in split_choices(source, sink)]
+        if source.choices:
+            for request in requests:
+                request.ranked = len(source.input_ids) - 1
+        return requests
 
     def admit(self, source: GenerateRequest, sink: OutputSink) -> Request:
         """Check everything and build the request.
@@ -129,7 +143,7 @@ class Intake:
 
     def _check_ids(self, name: str, tokens: Iterable[int]) -> None:
         for token in tokens:
-            if token >= self._vocab_size:
+            if not 0 <= token < self._vocab_size:
                 raise RequestError(f"{name}: {token} is outside the vocabulary of {self._vocab_size}")
 
     @property
@@ -165,13 +179,7 @@ class Intake:
         return min(prompt + new, limit)
 
     def _scores(self, source: GenerateRequest) -> Scores | None:
-        first, length, params = source.score_from, len(source.input_ids), source.logprobs
-        if first is not None:
-            if not 1 <= first <= length:
-                raise RequestError(
-                    f"score_from must be between 1 and the prompt's length {length}, not {first}"
-                )
-            params = LogprobParams(start=first - 1)
+        length, params = len(source.input_ids), source.logprobs
         if params is None:
             return None
         if params.start is not None and params.start > length:
@@ -179,7 +187,8 @@ class Intake:
                 f"logprob_start_len must be at most the prompt's length {length}, not {params.start}"
             )
         self._check_ids("token_ids_logprob", params.token_ids)
-        return Scores(params, [int(token) for token in source.input_ids], self._text_of)
+        prompt = [int(token) for token in source.input_ids]
+        return Scores(params, prompt, self._text_of, no_output=source.params.max_new_tokens == 0)
 
     def _text_of(self, token: int) -> str:
         return self._tokenizer.decode([token], skip_special_tokens=False)

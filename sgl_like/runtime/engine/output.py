@@ -58,9 +58,6 @@ class OutputProcessor:
             return
         scores = request.scores
         prompt, scored = scores.new() if scores is not None else ((), ())
-        logprobs = None
-        if request.source.score_from is not None:
-            logprobs = tuple(place.token[0] for place in prompt if place.token[0] is not None)
         self._emit(
             request,
             Output(
@@ -69,7 +66,6 @@ class OutputProcessor:
                 new,
                 request.finish,
                 usage=request.usage,
-                logprobs=logprobs,
                 prompt_logprobs=prompt,
                 output_logprobs=scored,
             ),

@@ -36,7 +36,7 @@ class PinRequest:
 
     def __init__(self, tokens: list[int], namespace: str) -> None:
         params = SamplingParams(max_new_tokens=0, temperature=0.0)
-        self.request = GenerateRequest(tokens, params, score_from=len(tokens), namespace=namespace)
+        self.request = GenerateRequest(tokens, params, namespace=namespace)
         self.done: Future[Pin] = Future()
         self.core: EngineCore | None = None  # set before the request is added
 

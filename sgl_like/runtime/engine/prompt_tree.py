@@ -233,7 +233,7 @@ class PromptTree:
 
     def _tokens(self, request: Request) -> Tokens:
         """What of a request may come from the cache."""
-        return request.tokens.view(0, request.match_limit // self._page * self._page)
+        return request.tokens.view(0, request.rank_limit // self._page * self._page)
 
     def _child(self, node: PromptNode, tokens: Tokens, at: int) -> PromptNode | None:
         first = self._first_page(tokens, at)

@@ -65,6 +65,7 @@ class Request:
     matcher: Matcher | None
     tokens: IntBuffer
     edits: RowEdits | None = None
+    ranked: int | None = None  # leading tokens that decide on its rank, if not all
     order: int = 0  # arrival, given by the scheduler
     deadline: float | None = None  # time.monotonic() at which it has to have ended
     slots: IntBuffer = field(default_factory=IntBuffer)
@@ -109,6 +110,13 @@ class Request:
         if self.scores is not None:
             return min(len(self.tokens), self.scores.next_place) - 1
         return len(self.tokens) - 1
+
+    @property
+    def rank_limit(self) -> int:
+        """How many leading tokens count for its place in the queue. Those that score choices of one prompt have one
+        rank and so keep their order, which is that in which each uses what those before it compute.
+        """
+        return self.match_limit if self.ranked is None else min(self.ranked, self.match_limit)
 
     @property
     def owes_scores(self) -> bool:

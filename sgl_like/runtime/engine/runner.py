@@ -58,6 +58,9 @@ class ModelRunner:
                     tokens = request.tokens.view(low + 1, high + 1).tolist()
                     for token, given in zip(tokens, model_distributions(logits), strict=True):
                         request.scores.add(token, given)
+                if request.scores.after_prompt and request.computed + count == len(request.tokens):
+                    logits = self._model.logits(hidden[start + count - 1 : start + count])
+                    request.scores.add(None, model_distributions(logits)[0])
             start += count
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sgl_like.runtime.logprobs import LogprobParams, PlaceLogprobs, TokenLogprob
+from sgl_like.runtime.logprobs import NO_TOKEN, LogprobParams, PlaceLogprobs, TokenLogprob
 from sgl_like.runtime.sampling.distribution import Distribution
 
 
@@ -22,9 +22,13 @@ class Scores:
         params: what is wanted.
         prompt: the prompt's token ids.
         text_of: text of a token.
+        no_output: nothing will be sampled; what is asked of the place after the prompt is reported all the same
+            (`after_prompt` says whether anything is).
     """
 
-    def __init__(self, params: LogprobParams, prompt: list[int], text_of: Callable[[int], str]) -> None:
+    def __init__(
+        self, params: LogprobParams, prompt: list[int], text_of: Callable[[int], str], no_output: bool
+    ) -> None:
         self._params = params
         self._text_of = text_of
         self._prompt_length = len(prompt)
@@ -36,19 +40,23 @@ class Scores:
         if params.start is not None and params.start < len(prompt):
             self.next_place = params.start + 1  # as in SGLang, the first place is listed without a value
             self.prompt.append(PlaceLogprobs((None, prompt[params.start], self._text(prompt[params.start]))))
+        self._first = self.next_place
+        asked = params.top or params.token_ids or len(params.each) > len(prompt) - self._first
+        self.after_prompt = no_output and bool(asked)
 
-    def add(self, token: int, given: Distribution) -> None:
-        """Score the token at `next_place` by the distribution that the model gave for it."""
+    def add(self, token: int | None, given: Distribution) -> None:
+        """Score the token at `next_place`, or if there is none only others, by the distribution that the model gave."""
         params = self._params
-        asked = [token, *params.token_ids]
-        logprobs = given.logprobs(asked)
+        at = self.next_place - self._first
+        others = [*params.token_ids, *(params.each[at] if at < len(params.each) else ())]
+        asked = self._entries(given.logprobs(others), others)
         top: tuple[TokenLogprob, ...] = ()
         if params.top:
             likeliest = given.likeliest(params.top).tolist()
             top = self._entries(given.logprobs(likeliest), likeliest)
-        first, *others = self._entries(logprobs, asked)
+        own = NO_TOKEN if token is None else self._entries(given.logprobs([token]), [token])[0]
         into = self.prompt if self.next_place < self._prompt_length else self.output
-        into.append(PlaceLogprobs(first, top, tuple(others)))
+        into.append(PlaceLogprobs(own, top, asked))
         self.next_place += 1
 
     def new(self) -> tuple[tuple[PlaceLogprobs, ...], tuple[PlaceLogprobs, ...]]:

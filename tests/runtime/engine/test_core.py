@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -145,24 +144,6 @@ def test_abort_at_any_stage_frees_everything(folder: Path, steps: int) -> None:
     assert not harness.core.has_work and len(harness.results) == 4
     harness.core.flush_cache()
     assert harness.memory.allocator.free_count == 100
-
-
-def test_scores_equal_a_whole_forward_pass(folder: Path) -> None:
-    from transformers import LlamaForCausalLM
-
-    ids = torch.randint(0, 256, (60,), generator=torch.Generator().manual_seed(0)).tolist()
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    with torch.inference_mode():
-        logprobs = torch.log_softmax(model(torch.tensor([ids])).logits[0], dim=-1)
-    expected = [float(logprobs[i - 1, ids[i]]) for i in range(1, 60)]
-    for first in (1, 30, 59, 60):
-        for budget in (7, 500):
-            harness = Harness(folder, budget=budget)
-            harness.run([greedy(ids[:40], 1, "warm")])
-            request = GenerateRequest(ids, SamplingParams(max_new_tokens=0), score_from=first, rid="s")
-            result = harness.run([request])["s"]
-            assert result.logprobs == pytest.approx(expected[first - 1 :], abs=1e-4)
-            assert result.finish is not None and result.token_ids == []
 
 
 def test_streams_join_to_the_whole(folder: Path) -> None:
