@@ -150,6 +150,7 @@ class Collector:
                 "completion_tokens": usage.completion_tokens,
                 "cached_tokens": usage.cached_tokens,
                 "forced_tokens": usage.forced_tokens,
+                "computed_tokens": usage.computed_tokens,
                 "finish_reason": self.finish.as_dict() if self.finish else None,
                 "e2e_latency": self.seconds,
                 **logprobs,

@@ -10,12 +10,20 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sgl_like.errors import ConfigError, EngineClosedError, PromptTooLongError, RequestAborted, RequestError
+from sgl_like.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    EngineClosedError,
+    PromptTooLongError,
+    RequestAborted,
+    RequestError,
+)
 from sgl_like.runtime.engine.engine import Engine
 from sgl_like.runtime.protocol import GenerateRequest, Output
 from sgl_like.runtime.sampling_params import SamplingParams
@@ -243,3 +251,17 @@ def test_leaving_the_interpreter_with_an_engine_at_work_is_clean(folder: Path) -
         [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, done.stderr) == (0, ""), done
+
+
+def test_a_deadline_counts_from_submission(engine: Engine) -> None:
+    ended: Future[Output] = Future()
+
+    def receive(output: Output) -> None:
+        if output.is_terminal:
+            ended.set_result(output)
+
+    params = SamplingParams(max_new_tokens=200, ignore_eos=True)
+    engine.submit(GenerateRequest([1], params, deadline=1e-9), receive)
+    output = ended.result(60)
+    assert isinstance(output.error, DeadlineExceeded) and "1e-09 s" in str(output.error)
+    engine.check_invariants()
