@@ -229,12 +229,17 @@ def _empty_blocks(rows: int, columns: int, together: int, dtype: torch.dtype) ->
 
 
 def _fill_blocks(blocks: Tensor, values: Tensor, first: int) -> None:
-    """Put rows ``[n, columns]`` into their blocks, from row `first` on, which begins a block."""
+    """Put rows ``[n, columns]`` into their blocks, from row `first` on, which begins a block.
+
+    All whole blocks are one copy: many small ones on several threads wait for each other where a machine is busy.
+    """
     together = blocks.shape[-1]
-    for at in range(0, len(values), BLOCK):
-        rows = values[at : at + BLOCK]
-        block = blocks[(first + at) // BLOCK].view(-1, BLOCK, together)
-        block[:, : len(rows)] = rows.reshape(len(rows), -1, together).transpose(0, 1)
+    flat = blocks[first // BLOCK :].view(-1, blocks.shape[1], BLOCK, together)
+    rows = values.reshape(len(values), -1, together)
+    whole = len(rows) // BLOCK
+    flat[:whole] = rows[: whole * BLOCK].view(whole, BLOCK, rows.shape[1], together).transpose(1, 2)
+    if len(rows) % BLOCK:
+        flat[whole, :, : len(rows) % BLOCK] = rows[whole * BLOCK :].transpose(0, 1)
 
 
 def _unblocked(blocks: Tensor, rows: Tensor) -> Tensor:
