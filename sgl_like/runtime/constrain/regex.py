@@ -115,6 +115,15 @@ class Converter:
 
         return self._guard(pattern, convert)
 
+    def occurrences(self, pattern: str) -> tuple[Node, Node]:
+        """What may follow from where a match begins, the match included: at the start of the text, and further in.
+        Raises as `regex_to_expr` does.
+        """
+        items, flags = self._parse(pattern)
+        at_start = self._guard(pattern, lambda: self._sequence(items, self._any, _YES, flags, False))
+        later = self._guard(pattern, lambda: self._sequence(items, self._any, _NO, flags, False))
+        return at_start, later
+
     def _parse(self, pattern: str) -> tuple[Any, int]:
         try:
             parsed = _parser.parse(pattern)

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sgl_like.errors import PromptTooLongError, RequestError
+from sgl_like.errors import ConstraintError, PromptTooLongError, RequestError
 from sgl_like.runtime.constrain.base import Matcher
 from sgl_like.runtime.constrain.compiler import GrammarCompiler
+from sgl_like.runtime.constrain.occurrences import OccurrenceSearch, Pattern
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from sgl_like.runtime.engine.choices import split_choices
 from sgl_like.runtime.engine.request import IntBuffer, Request
@@ -24,6 +25,9 @@ from sgl_like.runtime.sampling.edits import RowEdits, has_edits
 from sgl_like.runtime.sampling.sampler import RowSampler
 from sgl_like.runtime.sampling_params import SamplingParams
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
+
+MAX_PATTERNS = 64
+"""Compiled stop regexes that are kept for later requests."""
 
 
 class Intake:
@@ -43,6 +47,7 @@ class Intake:
         self._kv_slots = kv_slots
         self._compiler: GrammarCompiler | None = None
         self._token_table: TokenTable | None = None
+        self._patterns: dict[str, Pattern] = {}
         self._lock = threading.Lock()
 
     def admit_parts(self, source: GenerateRequest, sink: OutputSink) -> list[Request]:
@@ -69,8 +74,6 @@ class Intake:
         tokens = self._check_tokens(source.input_ids)
         if params.n > 1:
             raise RequestError(f"n={params.n}: one request is one output; Engine.generate makes n of them")
-        if params.stop_regex:
-            raise RequestError(f"stop_regex={list(params.stop_regex)} is not supported yet")
         self._check_ids("stop_token_ids", params.stop_token_ids)
         self._check_ids("logit_bias", [token for token, _ in params.logit_bias])
         matcher = self.matcher(params)
@@ -80,7 +83,7 @@ class Intake:
             max_tokens=self._check_length(len(tokens), params.max_new_tokens),
             sampler=RowSampler.of(params),
             detokenizer=self._tokenizer.detokenizer(
-                params.stop, params.no_stop_trim, params.skip_special_tokens
+                params.stop, params.no_stop_trim, params.skip_special_tokens, self._search(params.stop_regex)
             ),
             matcher=matcher,
             tokens=IntBuffer(tokens),
@@ -121,6 +124,24 @@ class Intake:
                 vocabulary = Vocabulary(padded, eos, tokenize=self._tokenizer.encode_plain)
                 self._compiler = GrammarCompiler(vocabulary)
             return self._compiler
+
+    def _search(self, sources: Sequence[str]) -> OccurrenceSearch | None:
+        """Raises ConstraintError: one of the regexes is bad."""
+        if not sources:
+            return None
+        patterns = []
+        for source in sources:
+            pattern = self._patterns.get(source)
+            if pattern is None:
+                try:
+                    pattern = Pattern(source)
+                except ConstraintError as error:
+                    raise type(error)(f"stop_regex: {error}") from None
+                if len(self._patterns) >= MAX_PATTERNS:
+                    self._patterns = {}
+                self._patterns[source] = pattern
+            patterns.append(pattern)
+        return OccurrenceSearch(patterns)
 
     def _edits(self, params: SamplingParams, prompt: NDArray[np.int64], constrained: bool) -> RowEdits | None:
         if not has_edits(params):

@@ -11,6 +11,18 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class TextSearch(Protocol):
+    """Looks for something in the text as it grows."""
+
+    @property
+    def held(self) -> int:
+        """Length of the end of the text that may become part of a match."""
+
+    def push(self, text: str) -> tuple[int, int, str] | None:
+        """Add text; the first match, if there is one now: where it starts and ends, and what it is called."""
 
 
 def utf8_decoder() -> codecs.IncrementalDecoder:
@@ -27,12 +39,14 @@ class Detokenizer:
         special_text: text of special tokens to show, by id (``skip_special_tokens=False``).
         stop: stop strings.
         keep_stop: leave the matched stop string at the end of the text.
+        search: finds what else ends the text.
     """
 
     token_bytes: Sequence[bytes | None]
     special_text: dict[int, str]
     stop: tuple[str, ...] = ()
     keep_stop: bool = False
+    search: TextSearch | None = None
     matched: str | None = None
     text: str = ""
     _released: int = 0
@@ -65,17 +79,25 @@ class Detokenizer:
         old = len(self.text)
         self.text += piece
         found = [
-            (at, stop) for stop in self.stop if (at := self.text.find(stop, max(0, old - len(stop) + 1))) >= 0
+            (at, at + len(stop), stop)
+            for stop in self.stop
+            if (at := self.text.find(stop, max(0, old - len(stop) + 1))) >= 0
         ]
+        search, self.search = self.search, None  # one that fails is not asked again
+        if search is not None:
+            match = search.push(piece)
+            if match is not None:
+                found.append(match)
+        self.search = search
         if not found:
             return False
-        at, self.matched = min(found)
-        self.text = self.text[: at + len(self.matched)] if self.keep_stop else self.text[:at]
+        start, end, self.matched = min(found)
+        self.text = self.text[: end if self.keep_stop else start]
         return True
 
     def _held_back(self) -> int:
-        """Length of the longest end of the text that is a proper beginning of a stop string."""
-        longest = 0
+        """Length of the longest end of the text that may become a stop string or part of another match."""
+        longest = self.search.held if self.search is not None else 0
         for stop in self.stop:
             for size in range(min(len(stop) - 1, len(self.text)), longest, -1):
                 if self.text.endswith(stop[:size]):

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as HubTokenizer
 
 from sgl_like.errors import ChatTemplateError, ModelLoadError
 from sgl_like.runtime.tokenizer.chat_template import ChatTemplate, Message
-from sgl_like.runtime.tokenizer.detokenizer import Detokenizer, utf8_decoder
+from sgl_like.runtime.tokenizer.detokenizer import Detokenizer, TextSearch, utf8_decoder
 from sgl_like.runtime.tokenizer.token_bytes import token_bytes
 
 
@@ -104,11 +104,15 @@ class Tokenizer:
         return detokenizer.text
 
     def detokenizer(
-        self, stop: tuple[str, ...] = (), keep_stop: bool = False, skip_special_tokens: bool = True
+        self,
+        stop: tuple[str, ...] = (),
+        keep_stop: bool = False,
+        skip_special_tokens: bool = True,
+        search: TextSearch | None = None,
     ) -> Detokenizer:
         """A fresh incremental detokenizer over this vocabulary."""
         special = {} if skip_special_tokens else self._special_text
-        return Detokenizer(self.token_bytes, special, stop, keep_stop, _decoder=utf8_decoder())
+        return Detokenizer(self.token_bytes, special, stop, keep_stop, search, _decoder=utf8_decoder())
 
     @cached_property
     def start_ids(self) -> list[int]:

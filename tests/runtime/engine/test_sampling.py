@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sgl_like.errors import RequestError
+from sgl_like.errors import ConstraintTooComplex, RequestError
+from sgl_like.runtime.constrain import occurrences
 from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.sampling_params import SamplingParams
 from tests.support.engine_harness import Harness, Result
@@ -142,9 +145,42 @@ def test_bad_words_never_occur(folder: Path) -> None:
         assert data not in text and b"e" not in text
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_stop_regex(folder: Path, keep: bool) -> None:
+    values = {"max_new_tokens": 60, "temperature": 1.5, "seed": 5, "regex": "[a-f0-9 ]{55}"}
+    free = run(folder, [5, 6], **values).text
+    pattern = r"[a-f]\d+[a-f ]"
+    assert len(free) == 55
+    match = next(m for end in range(len(free) + 1) if (m := re.search(pattern, free[:end])))
+    asked = request([5, 6], stop_regex=["zzz", pattern], no_stop_trim=keep, **values)
+    for stream in (False, True):
+        stopped = Harness(folder).run([replace(asked, stream=stream)])["r"]
+        assert stopped.finish is not None and stopped.finish.matched == pattern
+        assert stopped.text == free[: match.end() if keep else match.start()]
+
+
+def test_a_stop_regex_that_grows_too_large_ends_its_request_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = occurrences.Pattern.step
+
+    def limited(self: occurrences.Pattern, state: Any, character: bytes) -> Any:
+        if character == b"!":
+            raise ConstraintTooComplex("too large")
+        return step(self, state, character)
+
+    monkeypatch.setattr(occurrences.Pattern, "step", limited)
+    bad = request([5], "bad", stop_regex=["ax"], regex="[ab]{4}![ab]{9}")
+    results = Harness(folder).run([bad, request([7], "good")])
+    assert results["good"].error is None
+    assert isinstance(results["bad"].error, ConstraintTooComplex) and len(results["bad"].token_ids) >= 5
+
+
 @pytest.mark.parametrize(
     "values, message",
     [
+        ({"stop_regex": "("}, r"stop_regex: regex '\(': missing \), unterminated subpattern at position 0"),
+        ({"stop_regex": ["a", "b*"]}, r"stop_regex: regex 'b\*' matches the empty string"),
         ({"stop_token_ids": [10**6]}, "stop_token_ids: 1000000 is outside the vocabulary"),
         ({"logit_bias": {"99999": 1}}, "logit_bias: 99999 is outside the vocabulary"),
         ({"n": 2}, "n=2: one request is one output"),
