@@ -180,7 +180,7 @@ class HostTier:
                 self._written += 1
                 if self._bytes > self._limit or self._written >= RECOUNT:
                     self._make_room()
-            except OSError as error:
+            except Exception as error:  # the thread must not end: others wait for it
                 log.warning("a KV block was not kept: %s", error)
                 self._known.discard(name)
             finally:

@@ -82,22 +82,28 @@ class Scheduler:
     def _make_way(self) -> None:
         """Retract running requests for the sake of a waiting one of higher priority."""
         top = self.waiting.top_priority
-        while top is not None and self.running and min(r.priority for r in self.running) < top:
-            first = self.waiting.first()
-            if first is None or self._has_place(first):
-                return
-            self._retract(self._victim())
+        lower = [] if top is None else [r for r in self.running if r.priority < top]
+        first = self.waiting.first() if lower else None
+        if first is None:
+            return
+        tokens = first.tokens.view(0, first.match_limit)
+        wanted = len(first.tokens) - self._memory.tree.match_length(tokens, first.namespace)
+        others = [r for r in self.running if r not in lower]
+        freed = sum(len(r.slots) for r in lower)
+        if not self._has_place(wanted, others, self._memory.available + freed):
+            return  # it would be in vain
+        while lower and not self._has_place(wanted, self.running, self._memory.available):
+            victim = self._victim()
+            self._retract(victim)
+            lower.remove(victim)
 
-    def _has_place(self, request: Request) -> bool:
-        """Whether a waiting request could be admitted now, as far as can be told."""
-        if len(self.running) >= self._max_running:
-            return False
-        if sum(r.pending for r in self.running) >= self._max_tokens:
-            return False
-        cached = self._memory.tree.match_length(
-            request.tokens.view(0, request.match_limit), request.namespace
+    def _has_place(self, wanted: int, running: list[Request], available: int) -> bool:
+        """Whether a request of so many tokens could be admitted beside some running ones, as far as can be told."""
+        return (
+            len(running) < self._max_running
+            and sum(r.pending for r in running) < self._max_tokens
+            and available >= wanted + sum(map(_expected_growth, running))
         )
-        return self._memory.available >= len(request.tokens) - cached + self._expected_growth()
 
     def _plan_running(self) -> list[Row]:
         rows: list[Row] = []
@@ -133,7 +139,7 @@ class Scheduler:
         self.retracted_total += 1
 
     def _admit(self, rows: list[Row], budget: int) -> None:
-        growth = self._expected_growth()
+        growth = sum(map(_expected_growth, self.running))
         while budget > 0 and len(self.running) < self._max_running:
             request = self.waiting.first()
             if request is None:
@@ -161,9 +167,6 @@ class Scheduler:
         """Let others use what this row computes of a prompt."""
         if row.request.computed < row.request.prompt_length:
             self._memory.publish_ahead(row.request, row.new_tokens)
-
-    def _expected_growth(self) -> int:
-        return sum(map(_expected_growth, self.running))
 
 
 def _expected_growth(request: Request) -> int:

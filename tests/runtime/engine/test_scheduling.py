@@ -115,6 +115,18 @@ def test_larger_priority_makes_the_others_give_way(folder: Path, room: dict[str,
     assert results["low"].token_ids == alone(folder, low)
 
 
+def test_nobody_gives_way_in_vain(folder: Path) -> None:
+    harness = Harness(folder, budget=10, running=3)
+    harness.add(greedy([1] * 5, 30, "low"))
+    harness.step()
+    for rid in ("first", "second"):  # what the first computes of its prompt takes the whole budget
+        harness.add(greedy([ord(rid[0])] * 60, 2, rid, priority=1))
+    for _ in range(5):
+        harness.step()
+    assert harness.scheduler.retracted_total == 0
+    harness.run([])
+
+
 def test_a_deadline_ends_a_request_wherever_it_is(folder: Path) -> None:
     harness = Harness(folder, running=1, budget=10)
     stages = {"decoding": 2, "prefilling": 40, "waiting": 9, "in time": 2}
