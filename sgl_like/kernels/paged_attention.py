@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import carray  # type: ignore[attr-defined]
 
-from sgl_like.kernels import softmax_tile, tiles
+from sgl_like.kernels import exp_tiles, tiles
 from sgl_like.kernels.bits import exp, narrow
 from sgl_like.kernels.jit import REASSOCIATE, compiled
 from sgl_like.kernels.threads import TaskKernel, pointer, prefetch, take
@@ -173,11 +173,11 @@ def _attend(numbers):  # type: ignore[no-untyped-def]  # Numba reads a bare sign
                     factor = np.float32(1.0)
                 score, top = scores.ctypes.data + 4 * BLOCK * r, tops.ctypes.data + 4 * r
                 if half:
-                    total = softmax_tile.weigh_half(
+                    total = exp_tiles.weigh_half(
                         score, low, high, factor, top, weights.ctypes.data + 2 * BLOCK * r
                     )
                 else:
-                    total = softmax_tile.weigh_wide(score, low, high, factor, top, score)
+                    total = exp_tiles.weigh_wide(score, low, high, factor, top, score)
                 if tops[r] > old and norms[r] > 0:
                     kept = exp(old - tops[r])
                     norms[r] *= kept

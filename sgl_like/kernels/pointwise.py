@@ -13,9 +13,11 @@ import torch
 from numba import carray  # type: ignore[attr-defined]
 from torch import Tensor
 
+from sgl_like.kernels import exp_tiles
 from sgl_like.kernels.bits import exp, narrow, widen
 from sgl_like.kernels.jit import REASSOCIATE, compiled
 from sgl_like.kernels.threads import TaskKernel, pointer, run_tasks, take
+from sgl_like.kernels.tiles import LANES
 
 ALONE = 16
 """Tokens up to which one thread is faster than two."""
@@ -77,23 +79,29 @@ def _silu(x: Any) -> Any:
 
 def _silu_mul(numbers):  # type: ignore[no-untyped-def]
     args = carray(numbers, 16)
-    width = args[4]
+    width, half = args[4], args[5]
+    size = 2 if half else 4
+    whole = width // LANES * LANES
     while True:
         token = take(numbers)
         if token >= args[1]:
             break
-        if args[5]:
-            gate = carray(pointer(args[2] + 4 * token * width), width, np.uint16)
-            up = carray(pointer(args[2] + 4 * token * width + 2 * width), width, np.uint16)
-            y = carray(pointer(args[3] + 2 * token * width), width, np.uint16)
-            for i in range(width):
-                y[i] = narrow(_silu(widen(gate[i])) * widen(up[i]))
-        else:
-            wide_gate = carray(pointer(args[2] + 8 * token * width), width, np.float32)
-            wide_up = carray(pointer(args[2] + 8 * token * width + 4 * width), width, np.float32)
-            wide_y = carray(pointer(args[3] + 4 * token * width), width, np.float32)
-            for i in range(width):
-                wide_y[i] = _silu(wide_gate[i]) * wide_up[i]
+        gate, out = args[2] + 2 * token * width * size, args[3] + token * width * size
+        up = gate + width * size
+        for i in range(0, whole, LANES):
+            at = i * size
+            if half:
+                exp_tiles.gate_half(gate + at, up + at, out + at)
+            else:
+                exp_tiles.gate_wide(gate + at, up + at, out + at)
+        for i in range(whole, width):
+            at = i * size
+            if half:
+                a, b = carray(pointer(gate + at), 1, np.uint16), carray(pointer(up + at), 1, np.uint16)
+                carray(pointer(out + at), 1, np.uint16)[0] = narrow(_silu(widen(a[0])) * widen(b[0]))
+            else:
+                c, d = carray(pointer(gate + at), 1, np.float32), carray(pointer(up + at), 1, np.float32)
+                carray(pointer(out + at), 1, np.float32)[0] = _silu(c[0]) * d[0]
 
 
 def _store_heads(numbers):  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""One row of 64 scores to weights, in vector registers: the step of a running softmax."""
+"""What needs exponentials, in vector registers: the step of a running softmax, and the gate of SwiGLU."""
 
 from __future__ import annotations
 
@@ -100,3 +100,34 @@ are ``exp(score - top)`` there and 0 elsewhere. Returns their sum.
 """
 weigh_half = _weigh(half=True)
 """The same with weights written as bfloat16."""
+
+
+def _gate(half: bool) -> Any:
+    """``f(gate, up, out)``: ``silu(gate) * up`` for `LANES` numbers at these addresses."""
+
+    @_intrinsic
+    def function(typing_context: Any, gate: Any, up: Any, out: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x, factor = (_widened(builder, where, half) for where in args[:2])
+            positive = builder.fcmp_ordered(">=", x, _all(0.0))
+            small = exponential(builder, builder.select(positive, builder.fsub(_all(0.0), x), x))
+            share = builder.fdiv(builder.select(positive, _all(1.0), small), builder.fadd(_all(1.0), small))
+            value = builder.fmul(builder.fmul(x, share), factor)
+            if half:
+                value = tiles.narrowed(builder, value)
+            builder.store(value, builder.inttoptr(args[2], value.type.as_pointer())).align = 2
+            return context.get_dummy_value()
+
+        return types.void(types.uintp, types.uintp, types.uintp), generate
+
+    return function
+
+
+def _widened(builder: Value, where: Value, half: bool) -> Value:
+    if not half:
+        return tiles.load(builder, _FLOATS, where)
+    bits = builder.zext(tiles.load(builder, ir.VectorType(ir.IntType(16), LANES), where), _INTS)
+    return builder.bitcast(builder.shl(bits, ir.Constant(_INTS, [16] * LANES)), _FLOATS)
+
+
+gate_wide, gate_half = _gate(half=False), _gate(half=True)
