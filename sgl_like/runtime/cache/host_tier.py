@@ -77,6 +77,7 @@ class HostTier:
         for at, name in self._names(tokens, namespace):
             if at + self._block > start:
                 if not (self._folder / name).exists():
+                    self._known.discard(name)  # another process may have removed it
                     break
                 end = at + self._block
         return end

@@ -220,6 +220,15 @@ class PromptTree:
         if not node.queued:
             node.queued = True
             heapq.heappush(self._heap, (-node.depth, next(self._ties), node))
+            if len(self._heap) > 4 * len(self._ends) + 100:
+                self._clean()
+
+    def _clean(self) -> None:
+        """Drop heap entries on whose nodes nothing hangs any more; the others are no more than the requests."""
+        for _, _, node in self._heap:
+            node.queued = node.hanging > 0
+        self._heap = [entry for entry in self._heap if entry[2].queued]
+        heapq.heapify(self._heap)
 
     def _top(self) -> PromptNode | None:
         """The deepest cached node on which something hangs."""

@@ -220,3 +220,15 @@ def test_fingerprint_depends_on_config_weights_and_options(tmp_path: Path) -> No
     (tmp_path / "config.json").write_text("{ }")
     names.add(model_fingerprint(tmp_path, "float32"))
     assert len(names) == 4 and model_fingerprint(tmp_path, "float32") in names
+
+
+def test_what_another_process_has_removed_is_saved_again(tmp_path: Path) -> None:
+    there = tier(tmp_path)
+    tokens, slots = sequence(BLOCK)
+    for _ in range(2):
+        there.save(tokens, slots, 0, "")
+        there._to_write.join()
+        (block,) = files(tmp_path)
+        block.unlink()
+        assert there.find(tokens, 0, "") == 0
+    there.close()

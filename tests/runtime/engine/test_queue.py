@@ -242,3 +242,31 @@ def test_work_does_not_grow_with_the_number_waiting() -> None:
             worst[size] = [max(pair) for pair in zip(worst[size], counts, strict=True)]
     for few, many in zip(worst[100], worst[10_000], strict=True):
         assert many <= few + 60, worst
+
+
+def test_a_queue_that_is_never_empty_keeps_nothing_of_those_that_left() -> None:
+    allocator = SlotAllocator(40_000)
+    tree = RadixCache(allocator)
+    queue = WaitingQueue(tree, 1)
+    deep = list(range(500, 540))
+    known: list[int] = []
+    for order in range(3000):
+        prompt = [order % 7, order, order + 1]
+        for tokens in (deep, prompt):
+            ids = np.array(tokens, dtype=np.int32)
+            slots = allocator.allocate(len(ids) - tree.match_length(ids))
+            assert slots is not None
+            tree.insert(ids, np.concatenate((tree.match(ids).slots, slots)))
+        shallow, better = (
+            waiting_request([*prompt, 1], 2 * order),
+            waiting_request([*deep, order], 2 * order + 1),
+        )
+        queue.add(better)
+        queue.add(shallow)
+        queue.remove(shallow)
+        known.append(len(queue._levels[0].by_prefix._heap))
+        if order:
+            first = queue.first()
+            assert first is not None
+            queue.admitted(first)
+    assert max(known) < 200
