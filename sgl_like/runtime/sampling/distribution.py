@@ -5,7 +5,8 @@ from the sums of the blocks; tokens themselves are only looked at in blocks that
 
     top-k    the k-th greatest block maximum bounds the k-th token from below: k blocks have one at least as great
     min-p    a bound by definition
-    top-p    the tokens above the 32nd greatest block maximum, above the 256th and so on, until they reach the mass
+    top-p    the tokens above the 32nd greatest block maximum; if they do not reach the mass, those above a bound under
+             which so little mass is left that they must; only the ones that count are sorted
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from sgl_like.kernels.vocabulary import BLOCK, above, block_stats
 from sgl_like.runtime.sampling_params import SamplingParams
 
 FIRST_BLOCKS = 32
-"""Blocks whose tokens are looked at first for top-p; eight times as many each time they are not enough."""
+"""Blocks whose tokens are looked at first for top-p."""
+DEPTHS = 16
+"""Steps per factor e in which the weights of the tokens are counted if those are not enough."""
 
 Floats = NDArray[np.float32]
 
@@ -77,7 +80,7 @@ class Distribution:
             total = math.fsum(weights.tolist())
         elif params.top_p < 1:
             total = math.fsum(self._masses().tolist())
-            ids, weights = self._covering(params.top_p * total, least)
+            ids, weights = self._covering(params.top_p, total, least)
         else:
             total = math.fsum(self._masses().tolist())
             ids = self._best_first(above(self.row, self.tops, _slightly_less(least)))
@@ -111,21 +114,28 @@ class Distribution:
         ids = np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self.row)))
         return int(ids[_place(self._weights(ids), min(max(inside, 0.0), 1.0))])
 
-    def _covering(self, mass: float, least: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Tokens, likeliest first, that reach a mass or go down to the logit `least`; and their weights."""
-        blocks = FIRST_BLOCKS
-        while True:
-            bound = self._bound(blocks)
-            ids = self._best_first(above(self.row, self.tops, bound))
+    def _covering(
+        self, top_p: float, total: float, least: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Tokens, likeliest first, that reach the share `top_p` of the total weight or go down to the logit `least`;
+        and their weights.
+        """
+        mass = top_p * total * (1 + 1e-6)
+        bound = self._bound(FIRST_BLOCKS)
+        ids = above(self.row, self.tops, bound)
+        weights = self._weights(ids)
+        if bound > _slightly_less(least) and weights.sum() < mass:
+            # Of all tokens below this bound together, the weight is at most that of what top-p leaves out.
+            rest = max(total - mass, 0.0) / len(self.row)
+            bound = self.top + self.temperature * math.log(rest) if rest > 0 else -math.inf
+            ids = above(self.row, self.tops, _slightly_less(max(bound, least)))
             weights = self._weights(ids)
-            if (
-                bound <= _slightly_less(least)
-                or blocks >= len(self.tops)
-                or weights.sum() >= mass * (1 + 1e-6)
-            ):
-                break
-            blocks *= 8
-        return ids, weights
+            depth = np.minimum(-np.log(np.maximum(weights, 1e-300)) * DEPTHS, 1e6).astype(np.int64)
+            cumulative = np.cumsum(np.bincount(depth, weights))
+            enough = int(np.searchsorted(cumulative, mass))
+            ids = ids[depth <= enough]
+        ids = self._best_first(ids)
+        return ids, self._weights(ids)
 
     def _bound(self, count: int) -> float:
         """A logit which at least `count` tokens reach (or all, if there are not so many blocks)."""
@@ -146,9 +156,15 @@ class Distribution:
         return weights
 
     def _best_first(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Sorted by logit; ids come in order, and equals stay in it."""
+        """Those that are not banned, the greatest logit first, the lower id first of equals.
+
+        Sorts integers made of both, which is several times as fast as a stable sort of the logits.
+        """
         ids = ids[self.row[ids] > -np.inf]
-        return ids[np.argsort(-self.row[ids], kind="stable")]
+        bits = (self.row[ids] + np.float32(0)).view(np.int32)  # -0.0 becomes 0.0
+        rising = bits ^ (bits >> 31 & np.int32(0x7FFFFFFF))  # in the order of the numbers
+        keys = np.sort((~rising).astype(np.int64) << 32 | ids)
+        return keys & 0xFFFFFFFF
 
 
 def distributions(logits: Floats, temperatures: Sequence[float]) -> list[Distribution]:

@@ -123,3 +123,8 @@ def test_logprobs_and_likeliest(seed: int, vocab: int, count: int) -> None:
     assert one.logprobs(range(vocab)) == pytest.approx(expected.tolist(), abs=1e-5)
     order = [i for i in np.argsort(-row, kind="stable").tolist() if row[i] > -np.inf]
     assert one.likeliest(count).tolist() == order[:count]
+
+
+def test_equals_stay_in_the_order_of_ids() -> None:
+    row = np.array([0.0, -0.0, 1.0, -3.0, 1.0, -np.inf, 0.0, -3.0, -2.5], dtype=np.float32)
+    assert distribution(row, 1.0).likeliest(20).tolist() == [2, 4, 0, 1, 6, 8, 3, 7]
