@@ -24,6 +24,9 @@ from sgl_like.kernels import packed_linear
 from sgl_like.kernels.packed_linear import BLOCK, GROUP
 from sgl_like.kernels.threads import TaskKernel, run_tasks
 
+ROUNDED_INSIDE = 4
+"""Rows up to which each thread rounds x itself: less work than another call."""
+
 
 class Linear(Protocol):
     """A linear layer, its weights prepared once."""
@@ -89,19 +92,20 @@ class _Packed:
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[tokens, columns]`` to ``[tokens, rows]``."""
-        count, half = len(x), int(x.dtype == torch.bfloat16)
+        count, half = x.shape[0], int(x.dtype == torch.bfloat16)
         out = torch.empty(count, self._rows, dtype=x.dtype)
         x = x.contiguous()
         scales = totals = x
-        if self.rounds_x:
+        raw = self.rounds_x and count <= ROUNDED_INSIDE
+        if self.rounds_x and not raw:
             x, scales, totals = rounded(x, self._group)
-        elif not half:
+        elif not self.rounds_x and not half:
             x = x.to(torch.bfloat16)
         if count:
             run_tasks(
                 self.kernel, -(-self._rows // BLOCK), count, self._rows, self._columns, x.data_ptr(),
                 scales.data_ptr(), totals.data_ptr(), self._weight.data_ptr(), self._scales.data_ptr(),
-                self._bias.data_ptr(), out.data_ptr(), half,
+                self._bias.data_ptr(), out.data_ptr(), half, raw,
             )  # fmt: skip
         return out
 

@@ -37,6 +37,17 @@ def _round_row(x: Any, group: int, rounded: Any, totals: Any) -> Any:
     return top / np.float32(127.0)
 
 
+@compiled()
+def _round_one(x: int, half: int, row: int, group: int, rounded: Any, scales: Any, totals: Any) -> None:
+    rows, columns = rounded.shape
+    if half:
+        narrow_x = carray(pointer(x), (rows, columns), np.uint16)
+        scales[row] = _round_row(narrow_x[row], group, rounded[row], totals[row])
+    else:
+        wide_x = carray(pointer(x), (rows, columns), np.float32)
+        scales[row] = _round_row(wide_x[row], group, rounded[row], totals[row])
+
+
 def _round_rows(numbers):  # type: ignore[no-untyped-def]  # Numba reads a bare signature
     args = carray(numbers, 16)
     rows, columns, group = args[2], args[3], args[4]
@@ -47,12 +58,7 @@ def _round_rows(numbers):  # type: ignore[no-untyped-def]  # Numba reads a bare 
         row = take(numbers)
         if row >= args[1]:
             break
-        if args[9]:
-            x = carray(pointer(args[5]), (rows, columns), np.uint16)
-            scales[row] = _round_row(x[row], group, rounded[row], totals[row])
-        else:
-            wide = carray(pointer(args[5]), (rows, columns), np.float32)
-            scales[row] = _round_row(wide[row], group, rounded[row], totals[row])
+        _round_one(args[5], args[9], row, group, rounded, scales, totals)
 
 
 @compiled()
@@ -73,7 +79,12 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
     rows, width, columns = args[2], args[3], args[4]
     x, w, out, half = args[5], args[8], args[11], args[12]
     scales = carray(pointer(args[6]), rows, np.float32)
-    totals = carray(pointer(args[7]), rows, np.int32)
+    totals = carray(pointer(args[7]), (rows, 1), np.int32)
+    own = np.empty((rows * args[13], columns), dtype=np.int8)
+    if args[13]:  # x is not rounded yet: every thread does it
+        scales, totals = np.empty(rows, dtype=np.float32), np.empty((rows, 1), dtype=np.int32)
+        for row in range(rows):
+            _round_one(x, half, row, columns, own, scales, totals)
     factors = carray(pointer(args[9]), width, np.float32)
     bias = carray(pointer(args[10]), width, np.float32)
     sums = np.empty((MOST_ROWS, BLOCK), dtype=np.int32)
@@ -85,9 +96,10 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
         first = block * BLOCK
         end = min(first + BLOCK, width)
         here = w + first * columns
+        base = own.ctypes.data if args[13] else x  # here, or Numba would let go of `own` too early
         m = 0
         while m < rows:
-            at = x + m * columns
+            at = base + m * columns
             left = rows - m
             if left >= 6:
                 tiles.bytes_6(at, columns, here, steps, sums.ctypes.data)
@@ -103,7 +115,7 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
                 done = 1
             for i in range(done):
                 place = (m + i) * width + first
-                shift = np.int32(128 * totals[m + i])
+                shift = np.int32(128 * totals[m + i, 0])
                 if end - first < BLOCK:
                     _write_part(
                         out, half, place, sums[i], scales[m + i], shift, factors[first:end], bias[first:end]
@@ -132,12 +144,18 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
 def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
     args = carray(numbers, 16)
     rows, width, columns = args[2], args[3], args[4]
-    x, totals, w, out, half = args[5], args[7], args[8], args[11], args[12]
+    x, w, out, half = args[5], args[8], args[11], args[12]
+    groups = columns // GROUP
     scales = carray(pointer(args[6]), rows, np.float32)
+    totals = carray(pointer(args[7]), (rows, groups), np.int32)
+    own = np.empty((rows * args[13], columns), dtype=np.int8)
+    if args[13]:
+        scales, totals = np.empty(rows, dtype=np.float32), np.empty((rows, groups), dtype=np.int32)
+        for row in range(rows):
+            _round_one(x, half, row, GROUP, own, scales, totals)
     bias = carray(pointer(args[10]), width, np.float32)
     ones = np.ones(BLOCK, dtype=np.float32)
     sums = np.empty((MOST_ROWS, BLOCK), dtype=np.float32)
-    groups = columns // GROUP
     stride = 4 * groups
     while True:
         block = take(numbers)
@@ -146,9 +164,10 @@ def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
         first = block * BLOCK
         end = min(first + BLOCK, width)
         here, factors = w + first * columns // 2, args[9] + 2 * first * groups
+        base = own.ctypes.data if args[13] else x  # here, or Numba would let go of `own` too early
         m = 0
         while m < rows:
-            at, total, left = x + m * columns, totals + m * stride, rows - m
+            at, total, left = base + m * columns, totals.ctypes.data + m * stride, rows - m
             if left >= 4:
                 for part in range(2):  # fewer columns at a time: the registers do not hold more sums
                     tiles.nibbles_4(

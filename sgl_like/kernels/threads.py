@@ -93,7 +93,7 @@ def run_tasks(kernel: TaskKernel, count: int, *numbers: int, threads: int | None
         numbers: addresses and sizes for the kernel, from place `FIRST` on.
         threads: at most so many; ``None`` means torch's number.
     """
-    arguments = (ctypes.c_int64 * SLOTS)(0, count, *numbers)
+    arguments = _Arguments(0, count, *numbers)
     parallel = _openmp()
     wanted = min(torch.get_num_threads() if threads is None else threads, count)
     if parallel is None or wanted <= 1:
@@ -103,6 +103,7 @@ def run_tasks(kernel: TaskKernel, count: int, *numbers: int, threads: int | None
 
 
 _CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_Arguments = ctypes.c_int64 * SLOTS
 
 
 @cache
