@@ -10,7 +10,7 @@ from sgl_like.errors import ConfigError
 from sgl_like.runtime.engine.engine import Engine
 from tests.support.small_model import make_model
 
-PROMPTS = [list(range(1, 40)), [7] * 5, list(range(1, 30)) + [99, 98]]
+PROMPTS = [list(range(1, 40)), [7] * 5, [*range(1, 30), 99, 98]]
 GREEDY = {"max_new_tokens": 12, "temperature": 0.0, "ignore_eos": True}
 
 
