@@ -305,4 +305,5 @@ class Interpreter:
                 total.completion_tokens + usage.completion_tokens,
                 total.cached_tokens + usage.cached_tokens,
                 total.forced_tokens + usage.forced_tokens,
+                total.computed_tokens + usage.computed_tokens,
             )

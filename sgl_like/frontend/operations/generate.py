@@ -142,6 +142,7 @@ def usage_dict(usage: Usage) -> dict[str, Any]:
         "completion_tokens": usage.completion_tokens,
         "cached_tokens": usage.cached_tokens,
         "forced_tokens": usage.forced_tokens,
+        "computed_tokens": usage.computed_tokens,
     }
 
 

@@ -136,6 +136,7 @@ def test_select_through_an_engine(folder: Path) -> None:
         state = pick.run(backend=sgl.Runtime.from_engine(engine))
         meta = state.get_meta_info("c")
         assert meta is not None and sum(meta["choice_probs"].values()) == pytest.approx(1)
+        assert meta["computed_tokens"] == state.usage.computed_tokens <= meta["prompt_tokens"]
         assert meta["prompt_tokens"] == len("some prompt ") + len("yes, but") + len("no") + len("ever")
         engine.abort("unknown")
         engine.check_invariants()
