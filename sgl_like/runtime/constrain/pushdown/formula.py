@@ -50,6 +50,7 @@ def _constant(serial: int) -> Formula:
     return made
 
 
+_JOINED = And, Or
 TRUE, FALSE = _constant(0), _constant(1)
 
 
@@ -108,18 +109,23 @@ class Formulas:
         absorbing: Formula,
     ) -> Formula:
         kept: dict[Formula, None] = {}
+        opposites = []
         todo = list(parts)
         todo.reverse()
         while todo:
             part = todo.pop()
             if part is absorbing:
                 return absorbing
-            if isinstance(part, kind):
-                todo.extend(reversed(part.parts))
+            which = type(part)
+            if which is kind:
+                todo.extend(reversed(part.parts))  # type: ignore[attr-defined]
             elif part is not neutral:
                 kept[part] = None
-        if any(isinstance(part, Not) and part.part in kept for part in kept):
-            return absorbing
+                if which is Not:
+                    opposites.append(part.part)  # type: ignore[attr-defined]
+        for part in opposites:
+            if part in kept:
+                return absorbing
         if len(kept) < 2:
             return next(iter(kept), neutral)
         key = (kind, frozenset(part.serial for part in kept))
@@ -162,20 +168,26 @@ class Formulas:
         memo: dict[Formula, Formula] = {TRUE: TRUE, FALSE: FALSE}
 
         def go(each: Formula) -> Formula:
-            found = memo.get(each)
-            if found is not None:
-                return found
-            if isinstance(each, And):
-                made = self.all_of(go(part) for part in each.parts)
-            elif isinstance(each, Or):
-                made = self.any_of(go(part) for part in each.parts)
-            elif isinstance(each, Not):
-                made = self.negate(go(each.part))
-            else:
-                assert isinstance(each, Leaf)
+            if isinstance(each, Leaf):
                 made = change(each)
+            elif isinstance(each, Not):
+                made = self.negate(memo.get(each.part) or go(each.part))
+            else:
+                assert isinstance(each, _JOINED)
+                made = mapped(each)
             memo[each] = made
             return made
+
+        def mapped(each: And | Or) -> Formula:
+            kind, neutral, absorbing = (And, TRUE, FALSE) if isinstance(each, And) else (Or, FALSE, TRUE)
+            parts, same = [], True
+            for part in each.parts:
+                after = memo.get(part) or go(part)
+                if after is absorbing:
+                    return absorbing
+                same = same and after is part
+                parts.append(after)
+            return each if same else self._join(parts, kind, neutral, absorbing)
 
         return go(formula)
 
@@ -200,12 +212,12 @@ def leaves(formulas: Iterable[Formula]) -> Iterator[Leaf]:
         if formula in seen:
             continue
         seen.add(formula)
-        if isinstance(formula, And | Or):
-            todo.extend(reversed(formula.parts))
+        if isinstance(formula, Leaf):
+            yield formula
         elif isinstance(formula, Not):
             todo.append(formula.part)
-        elif isinstance(formula, Leaf):
-            yield formula
+        elif isinstance(formula, _JOINED):
+            todo.extend(reversed(formula.parts))
 
 
 def required_leaves(formula: Formula) -> set[Leaf]:
