@@ -35,6 +35,7 @@ from sgl_like.runtime.constrain.nodes import (
     Repeat,
     Rule,
     Strings,
+    has_multiple,
 )
 
 __all__ = [
@@ -44,7 +45,6 @@ __all__ = [
 
 _LONGEST_LITERAL = 256  # joining stops there: a stack of 10,000 closing brackets is not copied at every step
 _MOST_KEPT = 256
-_DIGITS = 0x3FF << 0x30
 
 
 class Pool:
@@ -344,7 +344,7 @@ class Pool:
             return found
         node = Both()
         node.positive, node.negative = positives, negatives
-        node.live = True if nullable or (not negatives and _has_multiple(positives)) else None
+        node.live = True if nullable or (not negatives and has_multiple(positives)) else None
         return self.add(key, node, nullable, shortest, longest)
 
     def multiple(self, divisor: Divisor, value: int = 0, left: int | None = None) -> Node:
@@ -390,15 +390,3 @@ class Pool:
         node = Corner()
         node.base, node.goal = base, goal
         return self.add(key, node, nullable, min_len)
-
-
-def _has_multiple(positives: tuple[Node, ...]) -> bool:
-    """Whether these are known to have a string in common: enough free digits (or more: zeros) for a `Multiple`."""
-    if len(positives) != 2 or not any(isinstance(node, Multiple) for node in positives):
-        return False
-    digits, multiple = sorted(positives, key=lambda node: isinstance(node, Multiple))
-    if not isinstance(digits, Repeat) or not isinstance(digits.item, Bytes) or digits.item.mask != _DIGITS:
-        return False
-    assert isinstance(multiple, Multiple)
-    has_point = multiple.left is not None or not multiple.divisor.places
-    return has_point and multiple.min_len <= digits.max_len

@@ -26,17 +26,20 @@ __all__ = ["alternatives", "clip", "is_of", "remaining", "split"]
 def clip(pool: Pool, node: Node, length: int) -> Node:
     """An expression with the same viable prefixes of up to `length` bytes, and the same for many counts.
 
-    ``x{0,9000}`` and ``x{0,8999}`` cannot be told apart by one token: both clip to ``x{0,length}``, so that they
-    share one mask. Exact because every repetition takes at least a byte. In a conjunction ``x{0,n}`` is dropped if
+    ``x{0,9000}`` and ``x{0,8999}`` cannot be told apart by one token: both clip to ``x*``, so that they share one
+    mask. Exact because every repetition takes at least `min_len` bytes. In a conjunction ``x{0,n}`` is dropped if
     ``x`` is one of `Pool.characters`, of which all else is known to consist, and whatever a token leaves to be read of
     the rest is known to fit.
     """
     if isinstance(node, Both):
         return _clip_both(pool, node, length)
     if isinstance(node, Repeat):
-        if node.item.nullable or max(node.low, node.high or 0) <= length:
+        if node.item.nullable:
             return node
-        return pool.repeat(node.item, min(node.low, length), node.high and min(node.high, length))
+        most = -(-length // node.item.min_len)  # of them begin in a token
+        if node.high is not None and node.high < most:
+            return node
+        return pool.repeat(node.item, min(node.low, most), None)
     if isinstance(node, Alt):
         items = [clip(pool, item, length) for item in node.items]
         return pool.alt(items)
@@ -97,7 +100,10 @@ def _clip_both(pool: Pool, node: Both, length: int) -> Node:
             if length + rest > body.high:
                 continue
         kept = others
-    return node if len(kept) == len(node.positive) else derive.conjoin(pool, kept, node.negative)
+    if len(kept) == len(node.positive):
+        return node
+    left = derive.conjoin(pool, kept, node.negative)
+    return left if isinstance(left, Both) else clip(pool, left, length)
 
 
 def is_of(pool: Pool, texts: Iterable[Node], character: Node) -> bool:

@@ -191,6 +191,7 @@ def _constant(serial: int, nullable: bool, min_len: int) -> Node:
     return node
 
 
+_DIGITS = 0x3FF << 0x30
 EMPTY = _constant(0, False, UNLIMITED)
 EPSILON = _constant(1, True, 0)
 
@@ -198,3 +199,15 @@ EPSILON = _constant(1, True, 0)
 Edges = tuple[
     tuple[int, Node], ...
 ]  # (bytes, derivative by each of them); byte sets are disjoint, none is EMPTY
+
+
+def has_multiple(positives: tuple[Node, ...]) -> bool:
+    """Whether these are known to have a string in common: enough free digits (or more: zeros) for a `Multiple`."""
+    if len(positives) != 2 or not any(isinstance(node, Multiple) for node in positives):
+        return False
+    digits, multiple = sorted(positives, key=lambda node: isinstance(node, Multiple))
+    if not isinstance(digits, Repeat) or not isinstance(digits.item, Bytes) or digits.item.mask != _DIGITS:
+        return False
+    assert isinstance(multiple, Multiple)
+    has_point = multiple.left is not None or not multiple.divisor.places
+    return has_point and multiple.min_len <= digits.max_len

@@ -94,7 +94,7 @@ def _find_groups(
 
 def close(tables: Tables, state: int) -> None:
     """Find out under what a state of an expression is closed, and those that most bytes of ASCII lead from it to."""
-    codes = tables.row(state, 0x61)[:128]
+    codes = np.array(_codes(tables, state, 0, 127))
     values, counts = np.unique(codes[codes & 7 == walk.GO_ONE], return_counts=True)
     for each in {state, *(values[counts >= _MANY] >> walk.KIND_BITS).tolist()}:
         if not tables.closed[each] and not tables.frame(each).native:
@@ -103,9 +103,8 @@ def close(tables: Tables, state: int) -> None:
 
 def closed_groups(tables: Tables, state: int) -> int:
     """The groups of bytes that lead a state of an expression back to it; 0 if they are few."""
-    codes = tables.row(state, 0x61)
-    back = codes == state << walk.KIND_BITS | walk.GO_ONE
-    away = np.bitwise_or.reduce(GROUPS[:128][~back[:128]]) if not back[:128].all() else np.uint64(0)
+    back = np.array(_codes(tables, state, 0, 127)) == state << walk.KIND_BITS | walk.GO_ONE
+    away = np.bitwise_or.reduce(GROUPS[:128][~back]) if not back.all() else np.uint64(0)
     closed = ((1 << _WITH_E2) - 1) & ~int(away)
     if closed.bit_count() < _FEWEST:
         return 0
@@ -117,22 +116,28 @@ def closed_groups(tables: Tables, state: int) -> int:
 
 
 def _comes_back(tables: Tables, state: int, begins: tuple[tuple[int, int, int], ...]) -> bool:
-    """Whether all characters that begin so lead back to the state."""
+    """Whether all characters that begin so lead back to the state, and not before they are whole."""
     todo, seen = [(state, 0)], {(state, 0)}
     for current, place in todo:  # grows while it runs
         if tables.frame(current).native:
             return False
         steps = _UTF8[place] if place else begins
-        codes = tables.row(current, steps[0][0])
         for first, last, after in steps:
-            for code in np.unique(codes[first : last + 1]).tolist():
-                if code & 7 != walk.GO_ONE or code < 0:
+            for code in set(_codes(tables, current, first, last)):
+                if code & 7 != walk.GO_ONE:
                     return False
                 step = code >> walk.KIND_BITS, after
-                if after == 0:
-                    if step[0] != state:
-                        return False
-                elif step not in seen:
+                if (after == 0) != (step[0] == state):
+                    return False
+                if after and step not in seen:
                     seen.add(step)
                     todo.append(step)
     return True
+
+
+def _codes(tables: Tables, state: int, first: int, last: int) -> list[int]:
+    """The codes of a state for the bytes from `first` to `last`, all of which it is asked for."""
+    codes: list[int] = tables.row(state, first)[first : last + 1].tolist()
+    while walk.UNKNOWN in codes:
+        codes = tables.row(state, first + codes.index(walk.UNKNOWN))[first : last + 1].tolist()
+    return codes

@@ -262,7 +262,7 @@ class Masks(Walker):
                 assert isinstance(frame, Scalar)
                 base, ends = self._narrowed(frame, under)
             else:
-                if isinstance(frame, Scalar) and not frame.watch:
+                if isinstance(frame, Scalar):
                     close(self.tables, state.number)
                 ends, natives = self._walk(state.number, walk.BARRIER, self._whole)
             return self._fragment(base, ends, natives)
@@ -288,9 +288,11 @@ class Masks(Walker):
     def _narrowed(self, frame: Scalar, under: Fragment) -> tuple[Words, tuple[End, ...]]:
         """The base and the ends of a frame beside those of a wider one: walked only where the two may differ."""
         tables, progress = self.tables, self.tables.progress
+        number = tables.state(frame).number
+        close(tables, number)
         progress[walk.SKIP] = walk.WALK_OPEN if frame.watch else walk.WALK_OPEN_NOTE_DEAD
         try:
-            ends, natives = self._walk(tables.state(frame).number, walk.BARRIER, self._whole)
+            ends, natives = self._walk(number, walk.BARRIER, self._whole)
         finally:
             progress[walk.SKIP] = walk.WALK_ALL
         dead = [each.parts.rows for each in natives if each.state == walk.DEAD]
@@ -303,11 +305,9 @@ class Masks(Walker):
     def _lessened(self, base: Words, gone: Ints) -> Words:
         """The base of the mask that is being found, when it must not have the tokens of some ranges of trie nodes."""
         trie = self.vocabulary.trie
-        ranges = [trie.tokens[trie.first[low] : trie.first[high]] for low, high in gone.tolist()]
-        tokens = np.concatenate(ranges or [NONE])
-        ones = np.uint32(1) << (tokens & 31).astype(np.uint32)
-        if not ((base | self._out)[tokens >> 5] & ones).any():
+        ranges = np.ascontiguousarray(trie.first[gone])
+        if not any(bits.has_tokens(trie.tokens, ranges, each) for each in (base, self._out)):
             return base
         self._out |= base
-        np.bitwise_and.at(self._out, tokens >> 5, ~ones)
+        bits.drop_tokens(trie.tokens, ranges, self._out)
         return self._nothing

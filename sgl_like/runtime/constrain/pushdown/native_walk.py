@@ -20,7 +20,17 @@ from sgl_like.runtime.constrain.pushdown.walk import (
     STATE,
     UNKNOWN,
     WHAT,
+    node_of,
 )
+
+
+@compiled("void(int32[:, ::1], int32[:, ::1], int32[::1], int64[::1])")
+def put_nodes(
+    old: NDArray[np.int32], nodes: NDArray[np.int32], index: NDArray[np.int32], progress: NDArray[np.int64]
+) -> None:
+    """Put stack nodes, int32 [n, 2] as (state, node below), into larger tables; see `walk.node_of`."""
+    for i in range(old.shape[0]):
+        node_of(nodes, index, progress, old[i, 0], old[i, 1])
 
 
 @compiled(
@@ -162,7 +172,8 @@ def apart(
 
 @compiled(
     "int64(int32[:, ::1], int32[::1], int64, uint8[::1], int64, int64, int64, int64[::1], uint8[::1], int32[::1],"
-    " int32[::1], int32[::1], int32[::1], int32[:, ::1], int32[:, ::1], int32[:, ::1], int32[:, ::1])"
+    " int32[::1], int32[::1], int32[::1], int32[:, ::1], int32[:, ::1], int32[:, ::1], int32[:, ::1], uint64,"
+    " uint64[::1])"
 )
 def count_walk(
     table: NDArray[np.int32],
@@ -182,6 +193,8 @@ def count_walk(
     path: NDArray[np.int32],
     found: NDArray[np.int32],
     exits: NDArray[np.int32],
+    closed: int,
+    groups: NDArray[np.uint64],
 ) -> int:
     """Walk parts of the trie with an item that is repeated; see `counted.Counted`.
 
@@ -203,6 +216,8 @@ def count_walk(
         path: int32 [longest + 2, 2], (state, items) before the byte at each depth.
         found: int32 [vocab, 2] takes (token, items that it needs).
         exits: int32 [n, 4] takes (trie node, node after, items, -1) where the last item has ended.
+        closed: the groups of bytes of which every character is known to be one item; see `closed`.
+        groups: uint64 [n], the groups of bytes in the subtree of each trie node.
 
     Returns:
         ALIVE when done, or NEED_STEP.
@@ -220,6 +235,18 @@ def count_walk(
             d = depth[node]
             state, items = int(path[d, 0]), int(path[d, 1])
             if state == loop:
+                if groups[node] & ~np.uint64(closed) == 0 and not 0x80 <= byte[node] < 0xC0:
+                    for each in range(node, end[node]):
+                        d = depth[each]
+                        items = path[d, 1] + (not 0x80 <= byte[each] < 0xC0)
+                        path[d + 1, 1] = items
+                        if items <= high:
+                            for i in range(first[each], first[each + 1]):
+                                count = progress[NATIVES]
+                                found[count, 0], found[count, 1] = tokens[i], items
+                                progress[NATIVES] = count + 1
+                    node = int(end[node])
+                    continue
                 if leaves[byte[node]]:
                     if items >= low:
                         count = progress[EXITS]

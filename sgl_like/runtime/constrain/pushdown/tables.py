@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgl_like.errors import ConstraintTooComplex
-from sgl_like.runtime.constrain.pushdown import walk
+from sgl_like.runtime.constrain.pushdown import native_walk, walk
 from sgl_like.runtime.constrain.pushdown.frame import Action, Frame, Go, Leave, Pop, Result
 
 Ints = NDArray[np.int32]
@@ -125,8 +125,7 @@ class Tables:
         self.nodes = np.zeros((2 * len(old), 2), dtype=np.int32)
         self.index = np.zeros(8 * len(old), dtype=np.int32)
         self.progress[walk.NODES] = 1
-        for state, below in old[1:count].tolist():
-            walk.node_of(self.nodes, self.index, self.progress, state, below)
+        native_walk.put_nodes(old[1:count], self.nodes, self.index, self.progress)
 
     def fill(self, number: int, byte: int) -> None:
         """Ask a frame what it does with a byte."""

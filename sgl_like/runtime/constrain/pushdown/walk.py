@@ -23,7 +23,7 @@ ALIVE, DEAD_END, NATIVE, EXIT_POP, EXIT_LEAVE, NEED_STEP, NEED_RESUME, NEED_NODE
 PART, NODE, EXITS, NATIVES, NODES, STATE, WHAT, BELOW, SKIP = range(9)
 PROGRESS = 9
 HAS_ROW, NO_ROW, SETTLED = range(3)  # what `native` says of a state
-WALK_ALL, WALK_OPEN, WALK_OPEN_NOTE_DEAD = range(3)  # what SKIP says: whether settled states are walked
+WALK_ALL, WALK_OPEN, WALK_OPEN_NOTE_DEAD = range(3)  # what SKIP says: whether all is walked and added
 
 
 @compiled("void(int32[:, ::1], int64, boolean[::1], int64)")
@@ -223,15 +223,15 @@ def walk(
     Args:
         table: int32 [rows, 256], codes.
         rows: int32 [states], the row of each state, or -1.
-        native: uint8 [states]: NO_ROW where the walk only notes where it got there; SETTLED where it does not go on
-            if SKIP says so.
+        native: uint8 [states]: NO_ROW where the walk only notes that; SETTLED where SKIP may make it stop.
         chains: int32 [chains, 4], how many and which states.
         nodes: int32 [nodes, 2], (state, node below).
         index: int32 [n], hash table of nodes, see `node_of`.
         resume_keys: ``state << 32 | result`` -> code, see `find`.
         resume_values: ditto.
         progress: int64 [PROGRESS].
-        closed: uint64 [states], the groups of bytes that are known to lead each state back to it; see `closed`.
+        closed: uint64 [states], the groups of bytes that are known to lead each state back to it; see `closed`. If
+            SKIP says so, the subtrees are not added.
         start: state before the first trie node of each part.
         below: stack node below it.
         byte: of the `Trie`, like the next four.
@@ -266,9 +266,9 @@ def walk(
                 groups[node] & ~closed[state]
                 == 0  # a subtree that stays in this state, from where a character begins
                 and not 0x80 <= byte[node] < 0xC0
-                and not progress[SKIP]
             ):
-                for i in range(first[node], first[end[node]]):
+                stop = first[node] if progress[SKIP] else first[end[node]]
+                for i in range(first[node], stop):
                     token = tokens[i]
                     out[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
                 node = int(end[node])

@@ -114,7 +114,8 @@ class Walker(ABC):
         tables = self.tables
         if parts is self._whole and frame.at is frame.loop:
             tokens, counts, exits = self._profile(frame)
-            bits.add_tokens(tokens[: np.searchsorted(counts, frame.high, side="right")], self._out)
+            if frame.high >= 0:
+                bits.add_tokens(tokens[: counts[min(frame.high, len(counts) - 1)]], self._out)
         else:
             found, exits = self._count(frame, parts, frame.high)
             bits.add_tokens(np.ascontiguousarray(found[:, 0]), self._out)
@@ -130,16 +131,15 @@ class Walker(ABC):
         return after.ends, after.natives
 
     def _profile(self, frame: Counted) -> tuple[Ints, Ints, Ints]:
-        """Tokens within a loop by the number of items that they need, these numbers, and where items end."""
+        """Tokens within a loop by the number of items that they need, how many need up to 0, 1, ... items, and where
+        items end.
+        """
         key = self.tables.state(frame.loop).number, self.tables.state(frame.after()).number
         known = self._profiles.get(key)
         if known is None:
+            closed.close(self.tables, key[0])
             found, exits = self._count(frame, self._whole, 1 << 30)
-            found = found[
-                np.argsort(found[:, 1].astype(np.int16), kind="stable")
-            ]  # tokens are short: radix sort
-            known = np.ascontiguousarray(found[:, 0]), np.ascontiguousarray(found[:, 1]), exits
-            self._profiles[key] = known
+            known = self._profiles[key] = *bits.by_need(found), exits
             self.nbytes += sum(each.nbytes for each in known)
         return known
 
@@ -152,7 +152,7 @@ class Walker(ABC):
         while True:
             status = native_walk.count_walk(
                 tables.table, tables.rows, loop, frame.leaves, at, 0, high + begun, progress, *self._trie, parts.rows,
-                self._path, self._found, self._exits,
+                self._path, self._found, self._exits, tables.closed[loop], self._groups,
             )  # fmt: skip
             if status == walk.ALIVE:
                 break

@@ -35,14 +35,48 @@ PATTERNS = [
     "\\n",
 ]
 
+COUNTED: list[dict[str, object]] = [
+    {"maxLength": 3},
+    {"minLength": 2, "maxLength": 5},
+    {"minLength": 4},
+    {"pattern": "^[^a]{1,4}$"},
+    {"pattern": "^[ae]{0,2}-[^é]{2,3}$"},
+    {"pattern": "^(é|e[a-z]){2,5}$"},
+    {"pattern": "^(..){1,2}$"},
+    {"pattern": "^([ae]+ ){0,40}[ae]$", "maxLength": 90},
+    {"pattern": "^.{0,60}e.{0,60}$"},
+    {"pattern": "^(?:é-?){0,30}(a.){20,}$"},
+    {"pattern": "^([ae]{2} ?){9}$", "maxLength": 24},
+]
+KEYS: list[dict[str, object]] = [
+    {"patternProperties": {each: {"type": "integer"}}, "additionalProperties": {"type": "string"}}
+    for each in PATTERNS[:6]
+] + [
+    {"patternProperties": {"e": {"type": "integer"}, "a.*0": {"minimum": 5}}, "additionalProperties": False},
+    {"properties": {"ae": {"type": "null"}, "é": {"const": 1}}, "additionalProperties": {"type": "string"}},
+    {"properties": {"ae": {"type": "null"}}, "required": ["ae"], "additionalProperties": {"const": 1}},
+    {"propertyNames": {"pattern": "^[^a]*$"}},
+]
+
 
 @pytest.mark.parametrize(
-    "schema", [{}, *({"pattern": each} for each in PATTERNS), {"not": {"const": "ae"}}], ids=str
+    "schema",
+    [
+        *({"type": "string", **each} for each in ({}, *({"pattern": each} for each in PATTERNS), *COUNTED)),
+        {"type": "string", "not": {"const": "ae"}},
+        *({"type": "object", **each} for each in KEYS),
+    ],
+    ids=str,
 )
-@given(st.lists(st.sampled_from([b"a", b"e", b" ", "é".encode(), b"\xf0\x9f"]), max_size=3))
+@given(
+    st.lists(
+        st.sampled_from([b"a", b"e", b" ", "é".encode(), b"\xf0\x9f", b"ae" * 6, b"e " * 20]), max_size=3
+    )
+)
 def test_masks_equal_trying_every_token(schema: dict[str, object], read: list[bytes]) -> None:
-    grammar = COMPILER.compile({"type": "string", **schema}, Style()).grammar()
-    stack = grammar.machine.read(grammar.start, b'"' + b"".join(read))
+    grammar = COMPILER.compile(schema, Style()).grammar()
+    start = b'"' if schema["type"] == "string" else b'{"'
+    stack = grammar.machine.read(grammar.start, start + b"".join(read))
     if stack is None:
         return
     mask = np.zeros(COMPILER.vocabulary.words, dtype=np.int32)
