@@ -52,33 +52,42 @@ def by_need(found: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int
     return listed, at[: largest + 1]
 
 
+@compiled("int64(uint64, int64, int32[::1], int64)")
+def list_bits(bits: np.uint64, first: int, listed: NDArray[np.int32], count: int) -> int:
+    """Append the tokens from `first` on whose bits are set to `listed`, which has `count`, while there is room.
+
+    Returns:
+        How many there would be.
+    """
+    while bits:
+        if count < listed.shape[0]:
+            low = bits & (~bits + np.uint64(1))
+            position = 0
+            for shift in (32, 16, 8, 4, 2, 1):
+                if low >> np.uint64(shift):
+                    position += shift
+                    low >>= np.uint64(shift)
+            listed[count] = first + position
+        count += 1
+        bits &= bits - np.uint64(1)
+    return count
+
+
 @compiled("int64(uint32[::1], uint32[::1], int32[::1])")
 def take_tokens(out: NDArray[np.uint32], base: NDArray[np.uint32], listed: NDArray[np.int32]) -> int:
-    """List the tokens of `out` that are not in `base`, and clear `out`; if there is no room for them, do neither.
+    """List the tokens of `out` that are not in `base`, and clear `out`; if there is not room for all, do not clear.
 
     Returns:
         How many there are.
     """
-    count = 0
-    for word in range(out.shape[0]):
-        more = np.int64(out[word]) & ~np.int64(base[word])
-        while more:
-            more &= more - 1
-            count += 1
-    if count > listed.shape[0]:
-        return count
-    at = 0
-    for word in range(out.shape[0]):
-        more = np.int64(out[word]) & ~np.int64(base[word])
-        out[word] = 0
-        while more:
-            low = more & -more
-            position = 0
-            for shift in (16, 8, 4, 2, 1):
-                if low >> shift:
-                    position += shift
-                    low >>= shift
-            listed[at] = word * 32 + position
-            at += 1
-            more &= more - 1
+    count, even = 0, out.shape[0] & ~1
+    wide, wide_base = out[:even].view(np.uint64), base[:even].view(np.uint64)
+    for i in range(wide.shape[0]):
+        more = wide[i] & ~wide_base[i]
+        if more:
+            count = list_bits(more, 64 * i, listed, count)
+    for word in range(even, out.shape[0]):
+        count = list_bits(np.uint64(out[word] & ~base[word]), 32 * word, listed, count)
+    if count <= listed.shape[0]:
+        out[:] = 0
     return count

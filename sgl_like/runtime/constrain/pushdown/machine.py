@@ -27,6 +27,7 @@ from sgl_like.runtime.constrain.pushdown.walker import Scratch
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 _STACK_BYTES = 1500
+_SHORT = 12  # bytes
 
 
 class Stack:
@@ -155,20 +156,17 @@ class Machine:
     def _read(self, state: int, below: int, data: bytes) -> tuple[int, int, int, int]:
         """(status, bytes read, state, stack node) of reading `data`; at an exit the result is in the state's place."""
         tables, progress = self.tables, self.tables.progress
-        array = np.frombuffer(bytearray(data), dtype=np.uint8)
-        progress[walk.NODE], progress[walk.PART], progress[walk.BELOW] = 0, state, below
-        while True:
-            status = walk.read(*tables.arrays, array, len(data))
-            if status == walk.ALIVE:
-                return status, len(data), int(progress[walk.PART]), int(progress[walk.BELOW])
-            if status >= walk.NEED_STEP:
-                tables.provide(status)
-                continue
-            read = int(progress[walk.NODE])
-            if status != walk.NATIVE:
-                return status, read, int(progress[walk.WHAT]), walk.BARRIER
-            below = int(progress[walk.BELOW])
-            frame = tables.frame(int(progress[walk.PART]))
+        state, read = self._read_known(state, data)
+        while read < len(data):
+            if tables.native.item(state) != walk.NO_ROW:
+                status = self._run(state, below, data, read)
+                read = progress.item(walk.NODE)
+                if status not in (walk.ALIVE, walk.NATIVE):
+                    return status, read, progress.item(walk.WHAT), walk.BARRIER
+                state, below = progress.item(walk.PART), progress.item(walk.BELOW)
+                if status == walk.ALIVE:
+                    break
+            frame = tables.frame(state)
             if isinstance(frame, Texts):
                 after = self._read_texts(frame, below, data[read:])
             elif isinstance(frame, Gate):
@@ -177,12 +175,35 @@ class Machine:
                 assert isinstance(frame, Counted)
                 after = self._read_counted(frame, below, data[read:])
             if isinstance(after, int):
-                return after, read, int(progress[walk.WHAT]), walk.BARRIER
-            progress[walk.NODE], progress[walk.PART], progress[walk.BELOW] = (
-                read + after[0],
-                after[1],
-                after[2],
-            )
+                return after, read, progress.item(walk.WHAT), walk.BARRIER
+            count, state, below = after
+            read += count
+        return walk.ALIVE, len(data), state, below
+
+    def _read_known(self, state: int, data: bytes) -> tuple[int, int]:
+        """(state, bytes read) as far as the frame on top goes on alone and that is known: for few bytes that is sooner
+        done than calling machine code.
+        """
+        rows, table, read = self.tables.rows, self.tables.table, 0
+        for byte in data[:_SHORT]:
+            row = rows.item(state)
+            code = table.item(row, byte) if row >= 0 else walk.UNKNOWN
+            if code & 7 != walk.GO_ONE:
+                break
+            state = code >> walk.KIND_BITS
+            read += 1
+        return state, read
+
+    def _run(self, state: int, below: int, data: bytes, read: int) -> int:
+        """`walk.read` from a byte on: its status."""
+        tables, progress = self.tables, self.tables.progress
+        array = np.frombuffer(bytearray(data), dtype=np.uint8)
+        progress[walk.NODE], progress[walk.PART], progress[walk.BELOW] = read, state, below
+        while True:
+            status = int(walk.read(*tables.arrays, array, len(data)))
+            if status < walk.NEED_STEP:
+                return status
+            tables.provide(status)
 
     def _read_texts(self, frame: Texts, below: int, data: bytes) -> tuple[int, int, int] | int:
         """(bytes read, state, stack node) after a native frame has read on, or the status of an end."""

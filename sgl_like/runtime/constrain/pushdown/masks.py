@@ -113,12 +113,9 @@ class Masks(Walker):
                 continue
             known = parts.followed.get(after)
             if known is None:
-                kept, self._out = self._out, np.zeros_like(self._out)
-                try:
+                with self._beside():
                     self._go_on(*after, parts, gated)
                     known = self._taken(self._nothing, len(self._listed))[1]
-                finally:
-                    self._out = kept
                 parts.followed[after] = known
                 self.nbytes += _FRAGMENT_BYTES
             bits.add_tokens(known, self._out)
@@ -205,8 +202,7 @@ class Masks(Walker):
         key = (state, local)
         found = parts.segments.get(key)
         if found is None:
-            kept, self._out = self._out, np.zeros_like(self._out)
-            try:
+            with self._beside():
                 frame = self.tables.frame(state)
                 if isinstance(frame, Counted):
                     assert local == walk.BARRIER
@@ -214,8 +210,6 @@ class Masks(Walker):
                 else:
                     ends, natives = self._walk(state, local, parts)
                 found = self._fragment(self._nothing, ends, natives)
-            finally:
-                self._out = kept
             parts.segments[key] = found
         return found
 
@@ -250,8 +244,7 @@ class Masks(Walker):
 
     def _find_inner(self, state: State) -> Fragment:
         base, frame, under = self._nothing, state.frame, self._under(state.frame)
-        kept, self._out = self._out, np.zeros_like(self._out)
-        try:
+        with self._beside():
             natives: tuple[Native, ...] = ()
             if under is not None:
                 base = under.base
@@ -266,8 +259,6 @@ class Masks(Walker):
                     close(self.tables, state.number)
                 ends, natives = self._walk(state.number, walk.BARRIER, self._whole)
             return self._fragment(base, ends, natives)
-        finally:
-            self._out = kept
 
     def _under(self, frame: Frame) -> Fragment | None:
         """What another frame does from which this one differs little, if there is one."""

@@ -117,23 +117,24 @@ class Object(Frame):
         env, shape, first = self.env, self.shape(), self.first
         env.pool.start_work()
         plain = self._plain() is not None
-        names = [name for name in first.names if not self.used & first.bits[name]]
-        barred = False
-        if not env.style.any_order:
-            names = list(first.names[self.place :])
-            needed = next((i for i, name in enumerate(names) if self._needs(name)), None)
-            if needed is not None:
-                barred = True  # nothing may come before it
-                del names[needed + 1 :]
-            names.reverse()
-        if env.searching:
-            allowed = set(names)  # the search sees which of them lead on
-        elif plain:
-            allowed = {name for name in names if shape.is_possible(name, shape.flags(name))}
+        names, barred = first.names, False
+        if env.style.any_order:
+            bits = first.before[-1] & ~self.used
         else:
-            allowed = {name for name in names if self.after(name, shape.flags(name), shape) is not None}
+            needed = self._needed()
+            barred = needed is not None  # then nothing may come before it
+            bits = first.before[-1 if needed is None else needed + 1] & ~first.before[self.place]
+            names = names[::-1]
+        if plain and shape is first and not env.searching:
+            bits = shape.possible_names(bits)
+        elif not env.searching:  # a search sees which of them lead on
+            asked = [name for name in names if bits & first.bits[name]]
+            if plain:
+                allowed = [name for name in asked if shape.is_possible(name, shape.flags(name))]
+            else:
+                allowed = [name for name in asked if self.after(name, shape.flags(name), shape) is not None]
+            bits = sum(first.bits[name] for name in allowed)
         other = None if barred else self._others(shape, plain)
-        bits = sum(first.bits[name] for name in allowed)
         if not bits and (other is None or not first.names):
             return other
         return Texts(first.table, 0, len(first.names), 0, bits, other)
@@ -154,9 +155,13 @@ class Object(Frame):
             shape.plain_other = (found,)
         return found
 
-    def _needs(self, name: str) -> bool:
+    def _needed(self) -> int | None:
+        """In schema order, the place of the next name without which the object cannot end, as far as is plain."""
         parts = self.must.parts if isinstance(self.must, And) else (self.must,)
-        return any(isinstance(leaf, InObject) and name in leaf.part.required for leaf in parts)
+        required = [leaf.part.required for leaf in parts if isinstance(leaf, InObject)]
+        names = self.first.names
+        wanted = (i for i in range(self.place, len(names)) if any(names[i] in each for each in required))
+        return next(wanted, None)
 
     def after(self, name: str | None, flags: dict[Watch, bool], shape: Shape) -> InValue | None:
         """The frame after a key of a known name, or of another with these flags; None if it leads nowhere."""

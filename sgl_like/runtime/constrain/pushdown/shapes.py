@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import accumulate, product
+from operator import or_
 
 from sgl_like.errors import ConstraintError, ConstraintTooComplex, UnsupportedSchemaError
 from sgl_like.runtime.constrain import derive
@@ -53,6 +54,8 @@ class Shape:
         self._flags: dict[str, dict[Watch, bool]] = {}
         self._children: dict[str | tuple[bool, ...], Formula] = {}
         self._possible: dict[str | tuple[bool, ...], bool] = {}
+        self._judged, self._good = 0, 0  # names, as bits: looked at, and those of which there may be a value
+        self.before = (0, *accumulate((self.bits[name] for name in self.names), or_))
         self.plain_other: tuple[Frame | None] | None = None
         self._others: dict[frozenset[tuple[bool, ...]], Frame | None] = {}
 
@@ -87,6 +90,16 @@ class Shape:
             if not self.env.searching:
                 self._possible[key] = found
         return found
+
+    def possible_names(self, bits: int) -> int:
+        """Those of some names of which there may be a value, as `bits`; not for a search."""
+        todo = bits & ~self._judged
+        if todo:
+            for name in reversed(self.names):
+                if self.bits[name] & todo and self.is_possible(name, self.flags(name)):
+                    self._good |= self.bits[name]
+            self._judged |= todo
+        return bits & self._good
 
     def combinations(self) -> list[tuple[bool, ...]]:
         """Verdicts that a key without a meaning of its own may bring: all, or of many only those with one true."""

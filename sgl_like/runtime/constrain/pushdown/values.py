@@ -222,9 +222,16 @@ class Start(Frame):
         return mask & KIND_MASKS[kind], action
 
     def steps(self, byte: int) -> list[tuple[int, Action | None]]:
-        """See `Frame.steps`."""
+        """See `Frame.steps`: here also of the bytes with which no value begins."""
         found = self.step(byte)
-        return [found] if found[0] == NO_START else [found, (NO_START, None)]
+        none = NO_START
+        for bracket, opened in zip(b"{[", self.containers, strict=True):
+            if opened is None:
+                none |= 1 << bracket
+        for kind, text in zip(SCALARS, self.scalars, strict=True):
+            if text is None:
+                none |= KIND_MASKS[kind]
+        return [(none, None), found] if not none >> byte & 1 else [(none, None)]
 
     def resume(self, result: Result) -> Become:
         """What comes before the value has ended."""

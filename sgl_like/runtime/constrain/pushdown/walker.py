@@ -6,6 +6,8 @@ import math
 import mmap
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -62,6 +64,7 @@ class Walker(ABC):
         self._groups = scratch.groups
         self._out = np.zeros(vocabulary.words, dtype=np.uint32)
         self._nothing = np.zeros(vocabulary.words, dtype=np.uint32)
+        self._spare: list[Words] = []  # zeros
         self._common: dict[int, list[Words]] = {}
         self._begin = np.array([0, -1, 0, 0], dtype=np.int64)  # PART, NODE, EXITS, NATIVES
         self._known_parts: dict[bytes, Parts] = {}
@@ -203,6 +206,16 @@ class Walker(ABC):
         return tuple(
             Native(*key, self._parts(np.array(rows, dtype=np.int32))) for key, rows in groups.items()
         )
+
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        """For finding something beside the mask that is being found; `_taken` ends it."""
+        kept, self._out = self._out, self._spare.pop() if self._spare else np.zeros_like(self._nothing)
+        try:
+            yield
+            self._spare.append(self._out)
+        finally:
+            self._out = kept
 
     def _add_base(self, base: Words) -> None:
         if base is not self._nothing:
