@@ -6,6 +6,8 @@ from collections.abc import Callable
 from itertools import product
 from typing import NamedTuple
 
+from sgl_like.errors import ConstraintError
+from sgl_like.runtime.constrain.expr import EMPTY
 from sgl_like.runtime.constrain.pushdown.formula import (
     FALSE,
     TRUE,
@@ -16,13 +18,14 @@ from sgl_like.runtime.constrain.pushdown.formula import (
     required_leaves,
 )
 from sgl_like.runtime.constrain.pushdown.leaves import Running, Verdict
-from sgl_like.runtime.constrain.pushdown.schema import NUMBER, OBJECT, OWN, STRING, Own
+from sgl_like.runtime.constrain.pushdown.schema import ARRAY, NUMBER, OBJECT, OWN, STRING, Own
 from sgl_like.runtime.constrain.pushdown.values import Env, Judge, Start, start
 
 _DEEPEST = 3
 _MOST_DECIDING = 3  # verdicts about a value of which all combinations are looked at, for what they lead to
 _LITERALS, _NUMBERS = frozenset(("null", "boolean")), frozenset(("number", "integer"))
 _CONSTANTS = frozenset(("enum", "const", "type"))
+_LISTS = frozenset(ARRAY) - {"items", "minItems", "maxItems"}
 # Of an object, so that it takes a closer look to say whether there can be one.
 _DEMANDING = frozenset(OBJECT) - {"properties", "required", "additionalProperties", "maxProperties"} | {
     "dependencies"
@@ -40,7 +43,9 @@ def possible(env: Env, formula: Formula, apart: bool = False) -> bool:
         if env.judge is None or (env.judge.busy and not apart):
             return True
         env.possible[formula] = True  # for those that are looked at meanwhile
-        found = env.possible[formula] = _is_simple(formula, _DEEPEST) or _is_alive(env, env.judge, formula)
+        found = env.possible[formula] = _is_simple(env, formula, _DEEPEST) or _is_alive(
+            env, env.judge, formula
+        )
     return found
 
 
@@ -59,12 +64,26 @@ def checked_start(env: Env, formula: Formula) -> Start:
     return made
 
 
-def _is_simple(formula: Formula, depth: int) -> bool:
+def _is_simple(env: Env, formula: Formula, depth: int) -> bool:
     """Whether it is plain to see that there is a value, `depth` levels down at most."""
     if isinstance(formula, Or):
-        return any(_is_simple(part, depth) for part in formula.parts)
+        return any(_is_simple(env, part, depth) for part in formula.parts)
+    return formula is TRUE or _is_plain(env, formula, depth) or _has_scalar(env, formula)
+
+
+def _has_scalar(env: Env, formula: Formula) -> bool:
+    """Whether a string or a number may satisfy `formula`; False if that takes too long to find out."""
+    env.pool.start_work()
+    try:
+        return any(env.scalars.of(formula, kind) is not EMPTY for kind in ("string", "number"))
+    except ConstraintError:
+        return False
+
+
+def _is_plain(env: Env, formula: Formula, depth: int) -> bool:
+    """Whether the keywords of one schema say that there is a value."""
     if not isinstance(formula, Own):
-        return formula is TRUE
+        return False
     schema = formula.schema
     raw, types = schema.raw, schema.types
     if "enum" in raw or "const" in raw:
@@ -80,6 +99,12 @@ def _is_simple(formula: Formula, depth: int) -> bool:
         return True
     if "array" in types and not raw.get("minItems") and "contains" not in raw:
         return True
+    if "array" in types and depth and _LISTS.isdisjoint(raw) and not isinstance(raw.get("items"), list):
+        least = raw["minItems"]
+        if least <= raw.get("maxItems", least) and (
+            "items" not in raw or _is_simple(env, schema.sub("items"), depth - 1)
+        ):
+            return True
     if "object" not in types or not raw.keys().isdisjoint(_DEMANDING) or depth == 0:
         return False
     names = raw.get("required", ())
@@ -87,7 +112,7 @@ def _is_simple(formula: Formula, depth: int) -> bool:
         return False
     for name in names:
         if name in raw.get("properties", ()):
-            if not _is_simple(schema.sub("properties", name), depth - 1):
+            if not _is_simple(env, schema.sub("properties", name), depth - 1):
                 return False
         elif raw.get("additionalProperties", True) not in (True, {}):
             return False

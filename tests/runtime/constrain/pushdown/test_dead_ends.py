@@ -54,6 +54,17 @@ REFUSED: list[tuple[Any, Style, bytes]] = [
     # Further down.
     ({"properties": {"a": {"type": "object", "required": ["b"], "properties": {
         "b": {"required": ["c"], "type": "object", "properties": {"c": False}}}}}}, ANY, b'{"a":'),
+    *(({"properties": {"a": {"type": "object", "required": ["b"], "properties": {"b": each}}}}, ANY, b'{"a":')
+      for each in (
+          {"type": "string", "minLength": 3, "maxLength": 2},
+          {"type": "string", "pattern": "^abc$", "maxLength": 2},
+          {"type": "integer", "minimum": 1.2, "maximum": 1.8},
+          {"type": "array", "minItems": 2, "maxItems": 1},
+          {"type": "array", "minItems": 1, "items": {"type": "string", "enum": [1]}},
+          {"type": "array", "minItems": 2, "items": {"const": 1}, "uniqueItems": True},
+          {"type": "array", "minItems": 2, "items": {"type": "array", "minItems": 1, "items": False}},
+          {"allOf": [{"type": "string"}, {"type": "number"}]},
+      )),
     ({"oneOf": [{"properties": {"a": {"type": "string"}}}, {"properties": {"a": {"const": "x"}}}]}, ANY, b'{"a":"x"'),
 ]  # fmt: skip
 
