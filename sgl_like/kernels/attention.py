@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sgl_like.kernels.paged_attention import MOST_QUERIES, attend
-from sgl_like.kernels.threads import address, run_tasks
+from sgl_like.kernels.threads import address, float_bits, run_tasks
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class AttentionRows:
     kv_slots: NDArray[np.int32]
 
     @cached_property
-    def plans(self) -> dict[int, NDArray[np.int32]]:
-        """Tasks of the CPU version, by their size; the same for all layers."""
+    def plans(self) -> dict[int, tuple[NDArray[np.int32], ...]]:
+        """Slots and tasks of the CPU version, by the tasks' size; the same for all layers."""
         return {}
 
 
@@ -87,18 +87,15 @@ def paged_attention(
     assert k_cache.is_contiguous() and v_cache.is_contiguous()
     out = torch.empty(q.shape, dtype=q.dtype)
     most = max(1, MOST_QUERIES // (heads // kv_heads))
-    tasks = rows.plans.get(most)
-    if tasks is None:
-        tasks = rows.plans[most] = _tasks(rows, most)
-    if not len(tasks):
-        return out
-    factors = np.array([scale, softcap or 0.0], dtype=np.float32)
-    slots = np.ascontiguousarray(rows.kv_slots)
-    run_tasks(
-        attend, len(tasks) * kv_heads, q.data_ptr(), k_cache.data_ptr(), v_cache.data_ptr(), out.data_ptr(),
-        address(slots), address(tasks), address(factors), heads, kv_heads, head_dim, q.stride(0), window or 0,
-        int(q.dtype == torch.bfloat16),
-    )  # fmt: skip
+    if most not in rows.plans:
+        rows.plans[most] = np.ascontiguousarray(rows.kv_slots), _tasks(rows, most)
+    slots, tasks = rows.plans[most]
+    if len(tasks):
+        run_tasks(
+            attend, len(tasks) * kv_heads, q.data_ptr(), k_cache.data_ptr(), v_cache.data_ptr(), out.data_ptr(),
+            address(slots), address(tasks), float_bits(scale) | float_bits(softcap or 0.0) << 32, heads, kv_heads,
+            head_dim, q.stride(0), window or 0, int(q.dtype == torch.bfloat16),
+        )  # fmt: skip
     return out
 
 

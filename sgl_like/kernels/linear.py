@@ -1,6 +1,6 @@
 """Linear layers: ``y = x W^T + b``, in whatever format the weights are kept.
 
-Contract: a `Linear` takes ``x: [tokens, columns]`` in the model's dtype and gives ``[tokens, rows]`` in the same.
+Contract: a `Linear` takes ``x: [tokens, columns]``, float32 or bfloat16, and gives ``[tokens, rows]`` in the same.
 
     float32     torch's matmul
     bfloat16    products of bfloat16, sums in float32
@@ -14,6 +14,7 @@ a row does not depend on the other rows. `reference` says what each computes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -64,7 +65,7 @@ class DenseLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[tokens, columns]`` to ``[tokens, rows]``."""
-        return functional.linear(x, self._weight, self._bias)
+        return functional.linear(x.to(self._weight.dtype), self._weight, self._bias).to(x.dtype)
 
     def weight_rows(self, ids: Tensor) -> Tensor:
         """Rows of the weights, ``[n, columns]``."""
@@ -90,6 +91,10 @@ class _Packed:
         """Memory of weights, scales and bias."""
         return self._weight.nbytes + self._scales.nbytes + self._bias.nbytes
 
+    @cached_property
+    def _places(self) -> tuple[int, int, int]:
+        return self._weight.data_ptr(), self._scales.data_ptr(), self._bias.data_ptr()
+
     def __call__(self, x: Tensor) -> Tensor:
         """``[tokens, columns]`` to ``[tokens, rows]``."""
         count, half = x.shape[0], int(x.dtype == torch.bfloat16)
@@ -104,8 +109,7 @@ class _Packed:
         if count:
             run_tasks(
                 self.kernel, -(-self._rows // BLOCK), count, self._rows, self._columns, x.data_ptr(),
-                scales.data_ptr(), totals.data_ptr(), self._weight.data_ptr(), self._scales.data_ptr(),
-                self._bias.data_ptr(), out.data_ptr(), half, raw,
+                scales.data_ptr(), totals.data_ptr(), *self._places, out.data_ptr(), half, raw,
             )  # fmt: skip
         return out
 

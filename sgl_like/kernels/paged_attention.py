@@ -14,7 +14,7 @@ import numpy as np
 from numba import carray  # type: ignore[attr-defined]
 
 from sgl_like.kernels import exp_tiles, tiles
-from sgl_like.kernels.bits import exp, narrow
+from sgl_like.kernels.bits import as_float, exp, narrow
 from sgl_like.kernels.jit import REASSOCIATE, compiled
 from sgl_like.kernels.threads import TaskKernel, pointer, prefetch, take
 
@@ -113,12 +113,15 @@ def _attend(numbers):  # type: ignore[no-untyped-def]  # Numba reads a bare sign
     q_stride, window, half = args[12], args[13], args[14]
     slots = carray(pointer(args[6]), 1 << 40, np.int32)
     tasks = carray(pointer(args[7]), (args[1] // kv_heads, 4), np.int32)
-    scale, softcap = carray(pointer(args[8]), 2, np.float32)
+    scale = as_float(np.uint32(args[8] & 0xFFFFFFFF))
+    softcap = as_float(np.uint32(args[8] >> 32))
     group = heads // kv_heads
     size = 2 if half else 4
     words = head_dim * size // 4
     per_step = 2 if half else 1  # keys, and numbers of a query
-    most = max(MOST_QUERIES, group)
+    most = 0
+    for task in tasks:
+        most = max(most, task[1] * group)
     columns = (head_dim + BLOCK - 1) // BLOCK
     queries = np.zeros((most, words), dtype=np.uint32)
     scores = np.zeros((most, BLOCK), dtype=np.float32)

@@ -14,7 +14,7 @@ from numba import carray  # type: ignore[attr-defined]
 from torch import Tensor
 
 from sgl_like.kernels import exp_tiles
-from sgl_like.kernels.bits import exp, narrow, widen
+from sgl_like.kernels.bits import as_float, exp, narrow, widen
 from sgl_like.kernels.jit import REASSOCIATE, compiled
 from sgl_like.kernels.threads import TaskKernel, pointer, run_tasks, take
 from sgl_like.kernels.tiles import LANES
@@ -46,7 +46,7 @@ def _inverse_root(x: Any, eps: Any) -> Any:
 def _rms_norm(numbers):  # type: ignore[no-untyped-def]  # Numba reads a bare signature
     args = carray(numbers, 16)
     size, half, half_weight = args[5], args[6], args[7]
-    eps = carray(pointer(args[8]), 1, np.float32)[0]
+    eps = as_float(np.uint32(args[8]))
     narrow_weight = carray(pointer(args[3]), size, np.uint16)
     wide_weight = carray(pointer(args[3]), size, np.float32)
     while True:

@@ -6,13 +6,12 @@ float32; the mean of squares is taken in float32, and so is the product with a f
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sgl_like.kernels import pointwise
 from sgl_like.kernels.pointwise import is_half
-from sgl_like.kernels.threads import address
+from sgl_like.kernels.threads import float_bits
 
 
 def reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -27,9 +26,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     x = x.contiguous()
     out = torch.empty_like(x)
     size = x.shape[-1]
-    factor = np.array([eps], dtype=np.float32)
     pointwise.run(
         pointwise.rms_norm, x.numel() // size, x.data_ptr(), weight.data_ptr(), out.data_ptr(), size,
-        is_half(x), is_half(weight), address(factor),
+        is_half(x), is_half(weight), float_bits(eps),
     )  # fmt: skip
     return out

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,11 @@ class TaskKernel:
         self._made = made  # keeps the code alive
         return int(made.address)
 
+    @cached_property
+    def alone(self) -> Callable[[Any], None]:
+        """Runs it on the caller's thread."""
+        return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address)
+
 
 def run_tasks(kernel: TaskKernel, count: int, *numbers: int, threads: int | None = None) -> None:
     """Run tasks ``0 .. count - 1``; returns when all are done.
@@ -97,12 +102,11 @@ def run_tasks(kernel: TaskKernel, count: int, *numbers: int, threads: int | None
     parallel = _openmp()
     wanted = min(torch.get_num_threads() if threads is None else threads, count)
     if parallel is None or wanted <= 1:
-        _CALL(kernel.address)(arguments)
+        kernel.alone(arguments)
     else:
         parallel(kernel.address, arguments, wanted, 0)
 
 
-_CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _Arguments = ctypes.c_int64 * SLOTS
 
 
@@ -127,4 +131,10 @@ def _openmp() -> Any:
 
 def address(array: np.ndarray[Any, Any]) -> int:
     """Where an array's numbers begin."""
-    return int(array.ctypes.data)
+    return int(array.__array_interface__["data"][0])
+
+
+@lru_cache(maxsize=256)
+def float_bits(value: float) -> int:
+    """A float32 as a number for a kernel, which reads it with `bits.as_float`."""
+    return int(np.float32(value).view(np.uint32))

@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -44,6 +45,8 @@ from sgl_like.runtime.models.load import (
 from sgl_like.runtime.protocol import GenerateRequest, Output, OutputSink
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
+T = TypeVar("T")
+
 
 class Engine:
     """A model, its KV cache and its scheduler, on a thread of their own.
@@ -62,8 +65,8 @@ class Engine:
         folder = find_model(model_path, with_weights=config.load_format != "dummy")
         shape = read_model_config(folder, config.context_length)
         self.tokenizer = Tokenizer(folder, shape.vocab_size)
-        model = load_model(
-            folder, config.dtype, config.load_format, config.context_length, config.quantization
+        model = _aside(
+            load_model, folder, config.dtype, config.load_format, config.context_length, config.quantization
         )
         self.model_path = str(folder)
         slot_bytes = KVPool.bytes_per_slot(shape.layers, shape.kv_heads, shape.head_dim, model.dtype)
@@ -73,7 +76,7 @@ class Engine:
         slots -= slots % config.page_size
         self._intake = Intake(self.tokenizer, shape.vocab_size, self.config.context_length, slots)
         self._weights_bytes, self._kv_bytes = held_bytes(model), slots * slot_bytes
-        self._loop = EngineLoop(self._make_core(model, slots, folder))
+        self._loop = EngineLoop(_aside(self._make_core, model, slots, folder))
         threads = config.threads or (1 if parameter_count(shape) < SMALL_MODEL else None)
         if threads is not None:  # torch counts threads per calling thread
             self._loop.post(lambda core: torch.set_num_threads(threads))
@@ -356,3 +359,13 @@ def _add_all(core: EngineCore, requests: Sequence[Request]) -> None:
 def _abort_all(core: EngineCore, rids: Sequence[str]) -> None:
     for rid in rids:
         core.abort(rid)
+
+
+def _aside(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function on a thread that ends then.
+
+    OpenMP counts the threads that torch starts for a caller, and while there are more than processors, it lets those of
+    the engine sleep between any two kernels. Those of a thread that has ended are gone.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(function, *arguments).result()

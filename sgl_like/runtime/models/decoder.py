@@ -68,6 +68,6 @@ class Decoder:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token: ``[n, hidden]`` to ``[n, vocab]`` float32."""
-        scores: Tensor = self._head(hidden).float()
+        scores = self._head(hidden.float())
         cap = self.config.final_softcap
         return scores if cap is None else scores.div_(cap).tanh_().mul_(cap)

@@ -30,6 +30,9 @@ Layer = Callable[[Tensor], Tensor]
 Angles = tuple[Tensor, Tensor]
 """Cosines and sines of the new tokens, ``[T, 1, turned]`` each."""
 
+TOKENS_AT_ONCE = 512
+"""Tokens that an MLP takes at a time."""
+
 GATED_ACTIVATIONS: dict[str, Layer] = {
     "silu": silu_mul,
     "gelu": partial(gelu_mul, tanh=False),
@@ -120,7 +123,7 @@ class GatedMLP:
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[T, hidden]`` to the same."""
-        return self.down(self.activation(self.gate_up(x)))
+        return _in_pieces(lambda part: self.down(self.activation(self.gate_up(part))), x)
 
 
 @dataclass(slots=True)
@@ -133,7 +136,14 @@ class MLP:
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[T, hidden]`` to the same."""
-        return self.down(self.activation(self.up(x)))
+        return _in_pieces(lambda part: self.down(self.activation(self.up(part))), x)
+
+
+def _in_pieces(layer: Layer, x: Tensor) -> Tensor:
+    """Apply a layer to `TOKENS_AT_ONCE` tokens after the other: what is between its matrices stays in the cache."""
+    if len(x) <= TOKENS_AT_ONCE:
+        return layer(x)
+    return torch.cat([layer(part) for part in x.split(TOKENS_AT_ONCE)])  # type: ignore[no-untyped-call]
 
 
 @dataclass(slots=True)
