@@ -47,12 +47,19 @@ def make_tokenizer(merges: list[tuple[str, str]] | None = None) -> Tokenizer:
     return tokenizer
 
 
-def make_model(folder: Path, seed: int = 0, scale: float = 0.5, **changes: Any) -> Path:
-    """Write a loadable model folder; `changes` go into its config."""
+def make_model(
+    folder: Path,
+    seed: int = 0,
+    scale: float = 0.5,
+    merges: list[tuple[str, str]] | None = None,
+    **changes: Any,
+) -> Path:
+    """Write a loadable model folder; `merges` go into its tokenizer, `changes` into its config."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(merges)
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = {**CONFIG, "vocab_size": tokenizer.get_vocab_size(), **changes}
+    end = tokenizer.token_to_id(SPECIAL[0])
+    config = {**CONFIG, "vocab_size": tokenizer.get_vocab_size(), "eos_token_id": end, **changes}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"chat_template": TEMPLATE, "eos_token": "<|end|>"})

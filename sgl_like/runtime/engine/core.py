@@ -210,11 +210,15 @@ class EngineCore:
         if not requests:
             return
         tokens = sample(logits, [request.sampler for request in requests])
-        for request, token in zip(requests, tokens, strict=True):
-            self.stats.sampled_tokens += 1
-            if request.scores is not None:
-                request.scores.add(token, given[request.rid])
+        for i, (request, sampled) in enumerate(zip(requests, tokens, strict=True)):
             try:
+                token = _leave_room(request, sampled, logits[i])
+                if token is None:
+                    request.finish = FinishReason("stop")
+                    continue
+                self.stats.sampled_tokens += 1
+                if request.scores is not None:
+                    request.scores.add(token, given[request.rid])
                 self._output.accept(request, token)
             except SglError as error:
                 self._end_with(request, error)
@@ -264,6 +268,19 @@ class EngineCore:
         del self._requests[request.rid]
         self.scheduler.remove(request, keep)
         self._output.fail(request, error, kind)
+
+
+def _leave_room(request: Request, token: int, logits: Tensor) -> int | None:
+    """`token`, or another one if a constrained output could not be completed after it; None: it is to end here."""
+    ending, matcher = request.ending, request.matcher
+    if ending is None or matcher is None:
+        return token
+
+    def redraw(banned: int) -> int | None:
+        logits[banned] = -torch.inf
+        return sample(logits[None], [request.sampler])[0] if logits.max() > -torch.inf else None
+
+    return ending.choose(matcher, token, request.tokens_left, redraw)
 
 
 def model_scores(requests: Sequence[Request], logits: Tensor) -> dict[str, Distribution]:

@@ -17,6 +17,7 @@ from sgl_like.runtime.constrain.compiler import GrammarCompiler
 from sgl_like.runtime.constrain.occurrences import OccurrenceSearch, Pattern
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from sgl_like.runtime.engine.choices import split_choices
+from sgl_like.runtime.engine.ending import Ending, Needs, check_budget, needs
 from sgl_like.runtime.engine.request import IntBuffer, Request
 from sgl_like.runtime.engine.scores import Scores
 from sgl_like.runtime.protocol import GenerateRequest, OutputSink
@@ -27,7 +28,7 @@ from sgl_like.runtime.sampling_params import SamplingParams
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
 MAX_PATTERNS = 64
-"""Compiled stop regexes that are kept for later requests."""
+"""Compiled stop regexes, and needs of constraints, that are kept for later requests."""
 
 
 class Intake:
@@ -48,6 +49,7 @@ class Intake:
         self._compiler: GrammarCompiler | None = None
         self._token_table: TokenTable | None = None
         self._patterns: dict[str, Pattern] = {}
+        self._needs: dict[tuple[str | None, ...], Needs] = {}
         self._lock = threading.Lock()
 
     def admit_parts(self, source: GenerateRequest, sink: OutputSink) -> list[Request]:
@@ -77,10 +79,11 @@ class Intake:
         self._check_ids("stop_token_ids", params.stop_token_ids)
         self._check_ids("logit_bias", [token for token, _ in params.logit_bias])
         matcher = self.matcher(params)
+        max_tokens = self._check_length(len(tokens), params.max_new_tokens)
         return Request(
             source=source,
             sink=sink,
-            max_tokens=self._check_length(len(tokens), params.max_new_tokens),
+            max_tokens=max_tokens,
             sampler=RowSampler.of(params),
             detokenizer=self._tokenizer.detokenizer(
                 params.stop, params.no_stop_trim, params.skip_special_tokens, self._search(params.stop_regex)
@@ -88,6 +91,7 @@ class Intake:
             matcher=matcher,
             tokens=IntBuffer(tokens),
             edits=self._edits(params, tokens, matcher is not None),
+            ending=None if matcher is None else self._ending(matcher, params, max_tokens - len(tokens)),
             scores=self._scores(source),
         )
 
@@ -124,6 +128,21 @@ class Intake:
                 vocabulary = Vocabulary(padded, eos, tokenize=self._tokenizer.encode_plain)
                 self._compiler = GrammarCompiler(vocabulary)
             return self._compiler
+
+    def _ending(self, matcher: Matcher, params: SamplingParams, room: int) -> Ending | None:
+        """Raises ConstraintError or PromptTooLongError: no output fits."""
+        if params.max_new_tokens == 0:
+            return None
+        sources = (params.regex, params.json_schema, params.ebnf, params.structural_tag)
+        key = (*sources, params.property_order, params.whitespace)
+        need = self._needs.get(key)
+        if need is None:
+            need = needs(matcher, self.compiler.vocabulary, params)
+            if len(self._needs) >= MAX_PATTERNS:
+                self._needs = {}
+            self._needs[key] = need
+        check_budget(need, params.max_new_tokens, room)
+        return Ending(self.compiler.vocabulary, need.watch)
 
     def _search(self, sources: Sequence[str]) -> OccurrenceSearch | None:
         """Raises ConstraintError: one of the regexes is bad."""

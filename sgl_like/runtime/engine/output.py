@@ -29,6 +29,7 @@ class OutputProcessor:
         """Before a request's first step: text that its constraint forces from the outset."""
         if request.matcher is not None and request.max_tokens > request.prompt_length:
             self._jump_forward(request, request.matcher)
+            self._end_if_done(request)
 
     def accept(self, request: Request, token: int) -> None:
         """Add a sampled token and whatever it forces; sets `request.finish` when that ends the request."""
@@ -39,10 +40,7 @@ class OutputProcessor:
         self._append(request, token)
         if request.finish is None and matcher is not None:
             self._jump_forward(request, matcher)
-            if request.finish is None and matcher.is_complete and _nothing_left(matcher, self._eos):
-                request.finish = FinishReason("stop")
-        if request.finish is None and len(request.tokens) >= request.max_tokens:
-            request.finish = FinishReason("length")
+        self._end_if_done(request)
 
     def send(self, request: Request) -> None:
         """Give the client what is new, if it streams or this is the end."""
@@ -79,8 +77,22 @@ class OutputProcessor:
         new = tuple(request.tokens.view(request.prompt_length)[request.sent_tokens :].tolist())
         self._emit(request, Output(request.rid, text, new, request.finish, error, request.usage))
 
+    def _end_if_done(self, request: Request) -> None:
+        """End an output to which its constraint has nothing to add, or that has used up its tokens."""
+        if request.finish is not None:
+            return
+        matcher, used_up = request.matcher, request.tokens_left <= 0
+        complete = matcher is not None and matcher.is_complete
+        if matcher is not None and complete and _nothing_left(matcher, self._eos):
+            request.finish = FinishReason("stop")
+        elif used_up:  # a structural tag is complete wherever its text is free
+            free = request.source.params.structural_tag is not None
+            request.finish = FinishReason("stop" if complete and not free else "length")
+
     def _append(self, request: Request, token: int) -> None:
         request.tokens.extend((token,))
+        if request.ending is not None:
+            request.ending.took(token)
         if request.edits is not None:
             request.edits.observe(token)
         params = request.source.params
@@ -95,8 +107,11 @@ class OutputProcessor:
         if not request.source.params.jump_forward:
             return
         for token in matcher.forced_tokens():
-            if request.finish is not None or len(request.tokens) >= request.max_tokens:
+            left = request.tokens_left
+            if request.finish is not None or left <= 0:
                 return
+            if request.ending is not None and not request.ending.fits(matcher, token, left):
+                return  # in fewer tokens it may
             if not matcher.accept_token(token):
                 return
             request.forced_tokens += 1

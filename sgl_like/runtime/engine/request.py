@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sgl_like.runtime.cache.radix_cache import Node
 from sgl_like.runtime.constrain.base import Matcher
+from sgl_like.runtime.engine.ending import Ending
 from sgl_like.runtime.engine.scores import Scores
 from sgl_like.runtime.protocol import FinishReason, GenerateRequest, OutputSink, Usage
 from sgl_like.runtime.sampling.edits import RowEdits
@@ -65,6 +66,7 @@ class Request:
     matcher: Matcher | None
     tokens: IntBuffer
     edits: RowEdits | None = None
+    ending: Ending | None = None  # if it has a matcher
     ranked: int | None = None  # leading tokens that decide on its rank, if not all
     order: int = 0  # arrival, given by the scheduler
     deadline: float | None = None  # time.monotonic() at which it has to have ended
@@ -103,6 +105,11 @@ class Request:
     def pending(self) -> int:
         """Tokens that wait to be computed."""
         return len(self.tokens) - self.computed
+
+    @property
+    def tokens_left(self) -> int:
+        """How many may still come."""
+        return self.max_tokens - len(self.tokens)
 
     @property
     def match_limit(self) -> int:

@@ -166,11 +166,6 @@ def test_jump_forward_forces_without_changing_greedy_output() -> None:
     assert steps > 0
 
 
-def test_output_cut_by_max_tokens_says_so(folder: Path) -> None:
-    result = Harness(folder).run([request("r", json_schema=PERSON, max_new_tokens=5)])["r"]
-    assert result.finish is not None and result.finish.type == "length" and len(result.token_ids) == 5
-
-
 def test_a_constraint_that_fails_on_the_way_ends_only_its_request(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

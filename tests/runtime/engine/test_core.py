@@ -34,7 +34,8 @@ def workload(rng: random.Random, count: int) -> list[GenerateRequest]:
             rng.randrange(256) for _ in range(rng.randrange(1, 20))
         ]
         regex = rng.choice([None, None, None, "[a-f]{3,9}", "(abc|abd)+x"])
-        out.append(greedy(prompt, rng.randrange(1, 24), str(i), regex=regex, jump_forward=False))
+        least = 4 if regex else 1  # tokens that an output of these needs
+        out.append(greedy(prompt, rng.randrange(least, 24), str(i), regex=regex, jump_forward=False))
     return out
 
 

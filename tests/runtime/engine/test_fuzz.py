@@ -21,6 +21,7 @@ SCHEMA = {"type": "object", "properties": {"ab": {"type": "integer"}, "c": {"enu
 CONSTRAINTS: tuple[dict[str, Any], ...] = (
     {}, {}, {}, {}, {"regex": "[a-f]{3,9}"}, {"regex": "(abc|abd)+x"}, {"json_schema": SCHEMA},
 )  # fmt: skip
+LEAST = 4  # tokens that each of them needs at least
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,9 @@ def prototypes(count: int = 250) -> list[GenerateRequest]:
     out = []
     for _ in range(count):
         prompt = rng.choice(stems)[: rng.randrange(41)] + rng.choices(range(256), k=rng.randrange(1, 20))
-        values = {"max_new_tokens": rng.randrange(1, 24), "temperature": 0.0, **rng.choice(CONSTRAINTS)}
+        constraint = rng.choice(CONSTRAINTS)
+        least = LEAST if constraint else 1
+        values = {"max_new_tokens": rng.randrange(least, 24), "temperature": 0.0, **constraint}
         out.append(GenerateRequest(prompt, SamplingParams.from_dict(values)))
     return out
 
