@@ -17,6 +17,8 @@ from sgl_like.kernels.threads import TaskKernel, pointer, take
 
 BLOCK, GROUP = tiles.BLOCK, tiles.GROUP
 MOST_ROWS = 6
+FAR = 2
+"""Which block after this one is asked for: with two threads, this one's next."""
 
 
 @compiled(fastmath=REASSOCIATE)
@@ -88,7 +90,7 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
     factors = carray(pointer(args[9]), width, np.float32)
     bias = carray(pointer(args[10]), width, np.float32)
     sums = np.empty((MOST_ROWS, BLOCK), dtype=np.int32)
-    steps = columns // 4
+    steps, size = columns // 4, BLOCK * columns
     while True:
         block = take(numbers)
         if block >= args[1]:
@@ -99,19 +101,20 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
         base = own.ctypes.data if args[13] else x  # here, or Numba would let go of `own` too early
         m = 0
         while m < rows:
+            ahead = FAR * size if m else 0  # once the block is in the cache, the next ones are asked for
             at = base + m * columns
             left = rows - m
             if left >= 6:
-                tiles.bytes_6(at, columns, here, steps, sums.ctypes.data)
+                tiles.bytes_6(at, columns, here, steps, sums.ctypes.data, ahead)
                 done = 6
             elif left >= 4:
-                tiles.bytes_4(at, columns, here, steps, sums.ctypes.data)
+                tiles.bytes_4(at, columns, here, steps, sums.ctypes.data, ahead)
                 done = 4
             elif left >= 2:
-                tiles.bytes_2(at, columns, here, steps, sums.ctypes.data)
+                tiles.bytes_2(at, columns, here, steps, sums.ctypes.data, ahead)
                 done = 2
             else:
-                tiles.bytes_1(at, columns, here, steps, sums.ctypes.data)
+                tiles.bytes_1(at, columns, here, steps, sums.ctypes.data, ahead)
                 done = 1
             for i in range(done):
                 place = (m + i) * width + first
@@ -156,7 +159,7 @@ def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
     bias = carray(pointer(args[10]), width, np.float32)
     ones = np.ones(BLOCK, dtype=np.float32)
     sums = np.empty((MOST_ROWS, BLOCK), dtype=np.float32)
-    stride = 4 * groups
+    stride, size = 4 * groups, BLOCK * columns // 2
     while True:
         block = take(numbers)
         if block >= args[1]:
@@ -167,19 +170,20 @@ def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
         base = own.ctypes.data if args[13] else x  # here, or Numba would let go of `own` too early
         m = 0
         while m < rows:
+            ahead = FAR * size if m else 0  # once the block is in the cache, the next ones are asked for
             at, total, left = base + m * columns, totals.ctypes.data + m * stride, rows - m
             if left >= 4:
                 for part in range(2):  # fewer columns at a time: the registers do not hold more sums
                     tiles.nibbles_4(
                         at, columns, total, stride, here + 128 * part, factors + 64 * part, groups,
-                        sums.ctypes.data + 128 * part,
+                        sums.ctypes.data + 128 * part, ahead,
                     )  # fmt: skip
                 done = 4
             elif left >= 2:
-                tiles.nibbles_2(at, columns, total, stride, here, factors, groups, sums.ctypes.data)
+                tiles.nibbles_2(at, columns, total, stride, here, factors, groups, sums.ctypes.data, ahead)
                 done = 2
             else:
-                tiles.nibbles_1(at, columns, total, stride, here, factors, groups, sums.ctypes.data)
+                tiles.nibbles_1(at, columns, total, stride, here, factors, groups, sums.ctypes.data, ahead)
                 done = 1
             for i in range(done):
                 place = (m + i) * width + first
@@ -212,7 +216,7 @@ def _bfloats_linear(numbers):  # type: ignore[no-untyped-def]
     bias = carray(pointer(args[10]), width, np.float32)
     ones = np.ones(BLOCK, dtype=np.float32)
     sums = np.empty((MOST_ROWS, BLOCK), dtype=np.float32)
-    steps, stride = columns // 2, 2 * columns
+    steps, stride, size = columns // 2, 2 * columns, 2 * BLOCK * columns
     while True:
         block = take(numbers)
         if block >= args[1]:
@@ -222,19 +226,20 @@ def _bfloats_linear(numbers):  # type: ignore[no-untyped-def]
         here = w + 2 * first * columns
         m = 0
         while m < rows:
+            ahead = FAR * size if m else 0  # once the block is in the cache, the next ones are asked for
             at = x + m * stride
             left = rows - m
             if left >= 6:
-                tiles.bfloats_6(at, stride, here, steps, sums.ctypes.data)
+                tiles.bfloats_6(at, stride, here, steps, sums.ctypes.data, ahead)
                 done = 6
             elif left >= 4:
-                tiles.bfloats_4(at, stride, here, steps, sums.ctypes.data)
+                tiles.bfloats_4(at, stride, here, steps, sums.ctypes.data, ahead)
                 done = 4
             elif left >= 2:
-                tiles.bfloats_2(at, stride, here, steps, sums.ctypes.data)
+                tiles.bfloats_2(at, stride, here, steps, sums.ctypes.data, ahead)
                 done = 2
             else:
-                tiles.bfloats_1(at, stride, here, steps, sums.ctypes.data)
+                tiles.bfloats_1(at, stride, here, steps, sums.ctypes.data, ahead)
                 done = 1
             for i in range(done):
                 place = (m + i) * width + first

@@ -31,27 +31,27 @@ def _products(half: int, x: int, stride: int, rows: int, w: int, steps: int, out
         at, to, left = x + m * stride, out + m * 4 * BLOCK, rows - m
         if left >= 6:
             if half:
-                tiles.bfloats_6(at, stride, w, steps, to)
+                tiles.bfloats_6(at, stride, w, steps, to, 0)
             else:
-                tiles.floats_6(at, stride, w, steps, to)
+                tiles.floats_6(at, stride, w, steps, to, 0)
             m += 6
         elif left >= 4:
             if half:
-                tiles.bfloats_4(at, stride, w, steps, to)
+                tiles.bfloats_4(at, stride, w, steps, to, 0)
             else:
-                tiles.floats_4(at, stride, w, steps, to)
+                tiles.floats_4(at, stride, w, steps, to, 0)
             m += 4
         elif left >= 2:
             if half:
-                tiles.bfloats_2(at, stride, w, steps, to)
+                tiles.bfloats_2(at, stride, w, steps, to, 0)
             else:
-                tiles.floats_2(at, stride, w, steps, to)
+                tiles.floats_2(at, stride, w, steps, to, 0)
             m += 2
         else:
             if half:
-                tiles.bfloats_1(at, stride, w, steps, to)
+                tiles.bfloats_1(at, stride, w, steps, to, 0)
             else:
-                tiles.floats_1(at, stride, w, steps, to)
+                tiles.floats_1(at, stride, w, steps, to, 0)
             m += 1
 
 

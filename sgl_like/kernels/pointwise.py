@@ -19,7 +19,7 @@ from sgl_like.kernels.jit import REASSOCIATE, compiled
 from sgl_like.kernels.threads import TaskKernel, pointer, run_tasks, take
 from sgl_like.kernels.tiles import LANES
 
-ALONE = 16
+ALONE = 3
 """Tokens up to which one thread is faster than two."""
 
 

@@ -21,6 +21,8 @@ import torch
 from llvmlite import ir
 from numba import extending, types
 
+from sgl_like.kernels import tiles
+
 _intrinsic: Callable[[Callable[..., Any]], Any] = extending.intrinsic
 
 SLOTS = 16
@@ -53,11 +55,7 @@ def prefetch(typing_context: Any, number: Any) -> Any:
     """In a kernel: have the memory at an address brought near."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word, place = ir.IntType(32), ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [place, word, word, word])
-        function = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
-        hints = [ir.Constant(word, n) for n in (0, 2, 1)]  # read, second-level cache, data
-        builder.call(function, [builder.inttoptr(args[0], place), *hints])
+        tiles.bring(builder, args[0])
         return context.get_dummy_value()
 
     return types.void(types.int64), generate

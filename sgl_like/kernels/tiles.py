@@ -126,6 +126,14 @@ def load(builder: Value, kind: Value, where: Value, offset: int = 0) -> Value:
     return value
 
 
+def bring(builder: Value, where: Value) -> None:
+    """Have the memory at an address brought near."""
+    kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+    function = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
+    hints = [ir.Constant(_I32, n) for n in (0, 2, 1)]  # read, second-level cache, data
+    builder.call(function, [builder.inttoptr(where, _I8.as_pointer()), *hints])
+
+
 def repeated(builder: Value, number: Value) -> Value:
     """A number, 16 times."""
     kind = ir.VectorType(number.type, LANES)
@@ -172,17 +180,23 @@ def _store(builder: Value, sums: list[Value], out: Value, columns: int) -> None:
 
 
 def tile(rows: int, multiply: Multiply, kind: Value) -> Any:
-    """``f(x, stride of x in bytes, w block, steps, out)`` for `rows` rows of x: writes ``[rows, 64]`` sums."""
+    """``f(x, stride of x in bytes, w block, steps, out, ahead)`` for `rows` rows of x: writes ``[rows, 64]`` sums.
+
+    The memory `ahead` bytes behind the weights is asked for meanwhile.
+    """
     parts = BLOCK // LANES
 
     @_intrinsic
-    def function(typing_context: Any, x: Any, stride: Any, w: Any, steps: Any, out: Any) -> Any:
+    def function(typing_context: Any, x: Any, stride: Any, w: Any, steps: Any, out: Any, ahead: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, stride, w, steps, out = args
+            x, stride, w, steps, out, ahead = args
 
             def step(at: Value, sums: list[Value]) -> list[Value]:
                 block = builder.add(w, builder.mul(at, ir.Constant(_I64, 64 * parts)))
                 weights = [load(builder, _BYTES, block, 64 * n) for n in range(parts)]
+                later = builder.add(block, ahead)
+                for n in range(parts):
+                    bring(builder, builder.add(later, ir.Constant(_I64, 64 * n)))
                 here = builder.add(x, builder.mul(at, ir.Constant(_I64, 4)))
                 new = []
                 for row in range(rows):
@@ -196,13 +210,14 @@ def tile(rows: int, multiply: Multiply, kind: Value) -> Any:
             _store(builder, _loop(builder, steps, [zero] * (rows * parts), step), out, BLOCK)
             return context.get_dummy_value()
 
-        return types.void(types.uintp, types.intp, types.uintp, types.intp, types.uintp), generate
+        pointer, size = types.uintp, types.intp
+        return types.void(pointer, size, pointer, size, pointer, size), generate
 
     return function
 
 
 def grouped_tile(rows: int, parts: int) -> Any:
-    """``f(x, stride of x, group sums of x, their stride, w, scales, groups, out)`` for 4-bit weights.
+    """``f(x, stride of x, group sums of x, their stride, w, scales, groups, out, ahead)`` for 4-bit weights.
 
     A tile of `rows` rows by ``16 * parts`` columns. In a group of 32 weights of a column, byte ``j * 4 + t`` has
     weights ``8 j + t`` and, in its upper half, ``8 j + 4 + t``, each 8 too large. `scales` are
@@ -212,10 +227,10 @@ def grouped_tile(rows: int, parts: int) -> Any:
     @_intrinsic
     def function(
         typing_context: Any, x: Any, stride: Any, totals: Any, totals_stride: Any, w: Any, scales: Any,
-        groups: Any, out: Any,
+        groups: Any, out: Any, ahead: Any,
     ) -> Any:  # fmt: skip
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, stride, totals, totals_stride, w, scales, groups, out = args
+            x, stride, totals, totals_stride, w, scales, groups, out, ahead = args
             low, four = ir.Constant(_BYTES, [15] * 64), ir.Constant(_BYTES, [4] * 64)
             eight, sixteen = ir.Constant(_I32, 8), ir.Constant(_INTS, [16] * LANES)
             half_words = ir.VectorType(_I16, LANES)
@@ -223,9 +238,12 @@ def grouped_tile(rows: int, parts: int) -> Any:
             def group(at: Value, sums: list[Value]) -> list[Value]:
                 block = builder.add(w, builder.mul(at, ir.Constant(_I64, BLOCK * GROUP // 2)))
                 here = builder.add(x, builder.mul(at, ir.Constant(_I64, GROUP)))
+                later = builder.add(block, ahead)
                 whole = [ir.Constant(_INTS, [0] * LANES)] * (rows * parts)
                 for j in range(GROUP // 8):
                     packed = [load(builder, _BYTES, block, (j * 4 + n) * 64) for n in range(parts)]
+                    for n in range(parts):
+                        bring(builder, builder.add(later, ir.Constant(_I64, (j * 4 + n) * 64)))
                     for upper in range(2):
                         weights = [builder.lshr(p, four) if upper else builder.and_(p, low) for p in packed]
                         for row in range(rows):
@@ -256,7 +274,7 @@ def grouped_tile(rows: int, parts: int) -> Any:
             return context.get_dummy_value()
 
         pointer, size = types.uintp, types.intp
-        return types.void(pointer, size, pointer, size, pointer, pointer, size, pointer), generate
+        return types.void(pointer, size, pointer, size, pointer, pointer, size, pointer, size), generate
 
     return function
 
