@@ -165,6 +165,9 @@ class Engine:
         top_logprobs_num: int | list[int] | None = None,
         token_ids_logprob: list[int] | list[list[int]] | None = None,
         return_text_in_logprobs: bool | None = None,
+        priority: int = 0,
+        deadline: float | None = None,
+        namespace: str = "",
     ) -> Any:
         """Generate for one prompt or several.
 
@@ -183,6 +186,9 @@ class Engine:
             token_ids_logprob: report these tokens at each place (``"output_token_ids_logprobs"``,
                 ``"input_token_ids_logprobs"``).
             return_text_in_logprobs: with the tokens' texts.
+            priority: see `GenerateRequest`, as for the next two.
+            deadline: in seconds from now.
+            namespace: whose cached prefixes may be used.
 
         Returns:
             ``{"text", "output_ids", "meta_info"}``; a list of them for several prompts, or if the parameters' ``n`` is
@@ -200,7 +206,10 @@ class Engine:
             "token_ids_logprob": token_ids_logprob,
             "return_text_in_logprobs": return_text_in_logprobs,
         }
-        call = read_call(self.tokenizer, prompt, input_ids, sampling_params, stream, logprobs)
+        call = read_call(
+            self.tokenizer, prompt, input_ids, sampling_params, logprobs,
+            {"stream": stream, "priority": priority, "deadline": deadline, "namespace": namespace},
+        )  # fmt: skip
         events: SimpleQueue[tuple[int, Output]] = SimpleQueue()
         collectors = self._start(call.requests, lambda i, output: events.put((i, output)))
         chunks = self._chunks(collectors, call.many, events)
@@ -223,6 +232,9 @@ class Engine:
         top_logprobs_num: int | list[int] | None = None,
         token_ids_logprob: list[int] | list[list[int]] | None = None,
         return_text_in_logprobs: bool | None = None,
+        priority: int = 0,
+        deadline: float | None = None,
+        namespace: str = "",
     ) -> Any:
         """`generate` for asyncio; with `stream` the result is an asynchronous iterator. Cancelling ends the
         requests.
@@ -234,7 +246,10 @@ class Engine:
             "token_ids_logprob": token_ids_logprob,
             "return_text_in_logprobs": return_text_in_logprobs,
         }
-        call = read_call(self.tokenizer, prompt, input_ids, sampling_params, stream, logprobs)
+        call = read_call(
+            self.tokenizer, prompt, input_ids, sampling_params, logprobs,
+            {"stream": stream, "priority": priority, "deadline": deadline, "namespace": namespace},
+        )  # fmt: skip
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[tuple[int, Output]] = asyncio.Queue()
 

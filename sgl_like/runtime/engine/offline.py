@@ -30,10 +30,12 @@ def read_call(
     prompt: str | Sequence[str] | None,
     input_ids: Sequence[Any] | None,
     sampling_params: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
-    stream: bool,
     logprobs: Given,
+    options: Mapping[str, Any],
 ) -> Call:
     """Turn the arguments into requests: for each prompt as many as its parameters' ``n``, one after the other.
+
+    `options` are fields of all requests.
 
     Raises:
         RequestError: they contradict each other, or a parameter is wrong.
@@ -56,7 +58,7 @@ def read_call(
     if len(copies) > 1:
         raise RequestError(f"n must be the same for all prompts of a call, not {sorted(copies)}")
     requests = [
-        GenerateRequest(tokens, each.for_copy(index), wanted, stream=stream)
+        GenerateRequest(tokens, each.for_copy(index), wanted, **options)
         for tokens, each, wanted in zip(ids, params, _logprobs(logprobs, len(ids), many), strict=True)
         for index in range(each.n)
     ]

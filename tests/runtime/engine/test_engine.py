@@ -265,3 +265,21 @@ def test_a_deadline_counts_from_submission(engine: Engine) -> None:
     output = ended.result(60)
     assert isinstance(output.error, DeadlineExceeded) and "1e-09 s" in str(output.error)
     engine.check_invariants()
+
+
+def test_priority_deadline_and_namespace_reach_the_engine(folder: Path) -> None:
+    params = {"max_new_tokens": 200, "temperature": 0, "ignore_eos": True}
+    with Engine(folder) as engine:
+        prompt = list(range(1, 60))
+        engine.generate(input_ids=prompt, sampling_params={"max_new_tokens": 1})
+        cached = [
+            engine.generate(
+                input_ids=prompt, sampling_params={"max_new_tokens": 1}, namespace=name, priority=3
+            )
+            for name in ("", "other")
+        ]
+        assert [each["meta_info"]["cached_tokens"] for each in cached] == [58, 0]
+        with pytest.raises(DeadlineExceeded):
+            engine.generate(input_ids=prompt, sampling_params=params, deadline=1e-6)
+        with pytest.raises(RequestError, match="priority must be an integer"):
+            engine.generate(input_ids=prompt, priority="high")  # type: ignore[arg-type]
