@@ -9,7 +9,7 @@ from typing import Any
 from llvmlite import ir
 from numba import extending, types
 
-from sgl_like.kernels import tiles
+from sgl_like.kernels import row_tiles, tiles
 from sgl_like.kernels.tiles import BLOCK, LANES, Value
 
 _intrinsic: Callable[[Callable[..., Any]], Any] = extending.intrinsic
@@ -108,26 +108,17 @@ def _gate(half: bool) -> Any:
     @_intrinsic
     def function(typing_context: Any, gate: Any, up: Any, out: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, factor = (_widened(builder, where, half) for where in args[:2])
+            x, factor = (row_tiles.read(builder, where, half) for where in args[:2])
             positive = builder.fcmp_ordered(">=", x, _all(0.0))
             small = exponential(builder, builder.select(positive, builder.fsub(_all(0.0), x), x))
             share = builder.fdiv(builder.select(positive, _all(1.0), small), builder.fadd(_all(1.0), small))
             value = builder.fmul(builder.fmul(x, share), factor)
-            if half:
-                value = tiles.narrowed(builder, value)
-            builder.store(value, builder.inttoptr(args[2], value.type.as_pointer())).align = 2
+            row_tiles.write(builder, value, args[2], half)
             return context.get_dummy_value()
 
         return types.void(types.uintp, types.uintp, types.uintp), generate
 
     return function
-
-
-def _widened(builder: Value, where: Value, half: bool) -> Value:
-    if not half:
-        return tiles.load(builder, _FLOATS, where)
-    bits = builder.zext(tiles.load(builder, ir.VectorType(ir.IntType(16), LANES), where), _INTS)
-    return builder.bitcast(builder.shl(bits, ir.Constant(_INTS, [16] * LANES)), _FLOATS)
 
 
 gate_wide, gate_half = _gate(half=False), _gate(half=True)

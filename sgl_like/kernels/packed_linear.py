@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numba import carray  # type: ignore[attr-defined]
 
-from sgl_like.kernels import tiles
-from sgl_like.kernels.bits import as_bits, as_float, narrow, widen
-from sgl_like.kernels.jit import REASSOCIATE, compiled
+from sgl_like.kernels import row_tiles, tiles
+from sgl_like.kernels.bits import as_bits, as_float, narrow
+from sgl_like.kernels.jit import compiled
+from sgl_like.kernels.row_tiles import number_at
 from sgl_like.kernels.threads import TaskKernel, pointer, take
 
 BLOCK, GROUP = tiles.BLOCK, tiles.GROUP
@@ -21,33 +22,37 @@ FAR = 2
 """Which block after this one is asked for: with two threads, this one's next."""
 
 
-@compiled(fastmath=REASSOCIATE)
-def _round_row(x: Any, group: int, rounded: Any, totals: Any) -> Any:
-    """A row as int8 times the scale that is returned; `totals` are the sums of its groups."""
-    bits = np.uint32(0)  # of the largest number: positive numbers are ordered as their bits are
-    for value in x:
-        bits = max(bits, as_bits(widen(value)) & np.uint32(0x7FFFFFFF))
-    top = as_float(bits)
-    inverse = np.float32(127.0) / top if top > 0 else np.float32(0.0)
-    for k in range(len(x)):
-        rounded[k] = np.int8(np.int32(np.rint(widen(x[k]) * inverse)))
-    for g in range(len(totals)):
-        total = 0
-        for value in rounded[g * group : (g + 1) * group]:
-            total += value
-        totals[g] = total
-    return top / np.float32(127.0)
-
-
 @compiled()
 def _round_one(x: int, half: int, row: int, group: int, rounded: Any, scales: Any, totals: Any) -> None:
-    rows, columns = rounded.shape
-    if half:
-        narrow_x = carray(pointer(x), (rows, columns), np.uint16)
-        scales[row] = _round_row(narrow_x[row], group, rounded[row], totals[row])
-    else:
-        wide_x = carray(pointer(x), (rows, columns), np.float32)
-        scales[row] = _round_row(wide_x[row], group, rounded[row], totals[row])
+    """Round a row of x, at an address: int8 numbers, their scale, and the sums of groups of them."""
+    columns = rounded.shape[1]
+    vectors = columns // tiles.LANES
+    whole = vectors * tiles.LANES
+    start = x + row * columns * (2 if half else 4)
+    bits = np.uint32(0)  # of the largest number: positive numbers are ordered as their bits are
+    if vectors:
+        if half:
+            bits = row_tiles.largest_bits_half(start, vectors)
+        if not half:
+            bits = row_tiles.largest_bits_wide(start, vectors)
+    for i in range(whole, columns):
+        bits = max(bits, as_bits(number_at(start, half, i)) & np.uint32(0x7FFFFFFF))
+    top = as_float(bits)
+    scales[row] = top / np.float32(127.0)
+    inverse = np.float32(127.0) / top if top > 0 else np.float32(0.0)
+    values = rounded[row]
+    if vectors:
+        if half:
+            row_tiles.rounded_half(start, inverse, values.ctypes.data, vectors)
+        else:
+            row_tiles.rounded_wide(start, inverse, values.ctypes.data, vectors)
+    for i in range(whole, columns):
+        values[i] = np.int8(np.int32(np.rint(number_at(start, half, i) * inverse)))
+    for g in range(columns // group):
+        total = 0
+        for value in values[g * group : (g + 1) * group]:
+            total += value
+        totals[row, g] = total
 
 
 def _round_rows(numbers):  # type: ignore[no-untyped-def]  # Numba reads a bare signature

@@ -13,9 +13,10 @@ import torch
 from numba import carray  # type: ignore[attr-defined]
 from torch import Tensor
 
-from sgl_like.kernels import exp_tiles
+from sgl_like.kernels import exp_tiles, row_tiles
 from sgl_like.kernels.bits import as_float, exp, narrow, widen
 from sgl_like.kernels.jit import REASSOCIATE, compiled
+from sgl_like.kernels.row_tiles import number_at
 from sgl_like.kernels.threads import TaskKernel, pointer, run_tasks, take
 from sgl_like.kernels.tiles import LANES
 
@@ -34,41 +35,40 @@ def is_half(tensor: Tensor) -> int:
     return int(tensor.dtype == torch.bfloat16)
 
 
-@compiled(fastmath=REASSOCIATE)
-def _inverse_root(x: Any, eps: Any) -> Any:
-    total = np.float32(0.0)
-    for value in x:
-        wide = widen(value)
-        total += wide * wide
-    return np.float32(1.0) / np.sqrt(total / np.float32(len(x)) + eps)
-
-
 def _rms_norm(numbers):  # type: ignore[no-untyped-def]  # Numba reads a bare signature
     args = carray(numbers, 16)
-    size, half, half_weight = args[5], args[6], args[7]
+    weight, columns, half, half_weight = args[3], args[5], args[6], args[7]
     eps = as_float(np.uint32(args[8]))
-    narrow_weight = carray(pointer(args[3]), size, np.uint16)
-    wide_weight = carray(pointer(args[3]), size, np.float32)
+    size = 2 if half else 4
+    vectors = columns // LANES
+    whole = vectors * LANES
     while True:
         token = take(numbers)
         if token >= args[1]:
             break
-        if half:
-            x = carray(pointer(args[2] + 2 * token * size), size, np.uint16)
-            y = carray(pointer(args[4] + 2 * token * size), size, np.uint16)
-            factor = _inverse_root(x, eps)
-            if half_weight:
-                for i in range(size):
-                    y[i] = narrow(widen(x[i]) * factor * widen(narrow_weight[i]))
+        x, y = args[2] + token * columns * size, args[4] + token * columns * size
+        total = np.float32(0.0)
+        if vectors:
+            if half:
+                total += row_tiles.sum_of_squares_half(x, vectors)
             else:
-                for i in range(size):
-                    y[i] = narrow(widen(x[i]) * factor * wide_weight[i])
-        else:
-            wide_x = carray(pointer(args[2] + 4 * token * size), size, np.float32)
-            wide_y = carray(pointer(args[4] + 4 * token * size), size, np.float32)
-            factor = _inverse_root(wide_x, eps)
-            for i in range(size):
-                wide_y[i] = wide_x[i] * factor * wide_weight[i]
+                total += row_tiles.sum_of_squares_wide(x, vectors)
+        for i in range(whole, columns):
+            total += number_at(x, half, i) * number_at(x, half, i)
+        factor = np.float32(1.0) / np.sqrt(total / np.float32(columns) + eps)
+        if vectors:
+            if not half:
+                row_tiles.scaled_wide(x, weight, factor, y, vectors)
+            elif half_weight:
+                row_tiles.scaled_half_by_half(x, weight, factor, y, vectors)
+            else:
+                row_tiles.scaled_half(x, weight, factor, y, vectors)
+        for i in range(whole, columns):
+            value = number_at(x, half, i) * factor * number_at(weight, half_weight, i)
+            if half:
+                carray(pointer(y + 2 * i), 1, np.uint16)[0] = narrow(value)
+            else:
+                carray(pointer(y + 4 * i), 1, np.float32)[0] = value
 
 
 @compiled(fastmath=REASSOCIATE)

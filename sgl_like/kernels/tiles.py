@@ -147,14 +147,14 @@ def _x_bytes(builder: Value, x: Value, stride: Value, row: int, offset: int = 0)
     return builder.bitcast(repeated(builder, load(builder, _I32, where, offset)), _BYTES)
 
 
-def _loop(
+def loop(
     builder: Value, count: Value, sums: list[Value], body: Callable[[Value, list[Value]], list[Value]]
 ) -> list[Value]:
     """LLVM code that runs `body` (number of the round, sums so far -> new sums) `count` times, at least once."""
     entry = builder.block
-    loop, done = builder.append_basic_block("loop"), builder.append_basic_block("done")
-    builder.branch(loop)
-    builder.position_at_end(loop)
+    again, done = builder.append_basic_block("loop"), builder.append_basic_block("done")
+    builder.branch(again)
+    builder.position_at_end(again)
     at = builder.phi(_I64)
     at.add_incoming(ir.Constant(_I64, 0), entry)
     current = [builder.phi(value.type) for value in sums]
@@ -165,7 +165,7 @@ def _loop(
     at.add_incoming(following, builder.block)
     for phi, value in zip(current, new, strict=True):
         phi.add_incoming(value, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
+    builder.cbranch(builder.icmp_signed("<", following, count), again, done)
     builder.position_at_end(done)
     return new
 
@@ -207,7 +207,7 @@ def tile(rows: int, multiply: Multiply, kind: Value) -> Any:
                 return new
 
             zero = ir.Constant(kind, [0] * LANES)
-            _store(builder, _loop(builder, steps, [zero] * (rows * parts), step), out, BLOCK)
+            _store(builder, loop(builder, steps, [zero] * (rows * parts), step), out, BLOCK)
             return context.get_dummy_value()
 
         pointer, size = types.uintp, types.intp
@@ -270,7 +270,7 @@ def grouped_tile(rows: int, parts: int) -> Any:
                 return new
 
             zero = ir.Constant(_FLOATS, [0.0] * LANES)
-            _store(builder, _loop(builder, groups, [zero] * (rows * parts), group), out, LANES * parts)
+            _store(builder, loop(builder, groups, [zero] * (rows * parts), group), out, LANES * parts)
             return context.get_dummy_value()
 
         pointer, size = types.uintp, types.intp
