@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sgl_like.errors import ModelLoadError
 from sgl_like.kernels.linear import Linear, make_linear
+from sgl_like.runtime.constrain.memory import trim
 
 INDEX_FILE = "model.safetensors.index.json"
 MAPPED_AT_ONCE = 16 * 2**20
@@ -88,7 +89,10 @@ class WeightSource:
             if biases is not None:
                 self._reader.read_into(f"{name}.bias", biases[at : at + size])
             at += size
-        return make_linear(weight, biases, "int8" if sensitive and self._quantization else self._quantization)
+        made = make_linear(weight, biases, "int8" if sensitive and self._quantization else self._quantization)
+        del weight, biases
+        trim()  # else holes where they were add up to more than the weights
+        return made
 
 
 class SafetensorsReader:
