@@ -70,7 +70,7 @@ def hit_rate(prompts: list[list[int]], slots: int, policy: str, page: int, new: 
     cached = 0
     while rows := scheduler.plan():
         memory.settle(computed=True)
-        for request, count in rows:
+        for request, count, _ in rows:
             request.computed += count
             if request.computed - count < request.prompt_length:
                 memory.publish(request)

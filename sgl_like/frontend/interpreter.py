@@ -306,4 +306,6 @@ class Interpreter:
                 total.cached_tokens + usage.cached_tokens,
                 total.forced_tokens + usage.forced_tokens,
                 total.computed_tokens + usage.computed_tokens,
+                total.draft_tokens + usage.draft_tokens,
+                total.accepted_tokens + usage.accepted_tokens,
             )

@@ -36,6 +36,9 @@ class EngineConfig:
             in files and reloaded by this or a later engine with the same model and dtype. ``None`` for no such tier.
         cache_dir_bytes: what the files in `cache_dir` may take together; the longest unused go first.
         schedule_policy: ``"lpm"`` (longest cached prefix first) or ``"fcfs"`` (first come, first served).
+        speculation: ``"ngram"``: passes of few rows also compute tokens that are likely to come next because they
+            followed the same tokens before; outputs stay the same. ``"off"``.
+        speculation_tokens: most of them for one request.
         threads: torch's threads in the engine; ``None`` means one for a small model, where a second gains
             a tenth on an idle machine and loses more on a busy one, else torch's choice.
 
@@ -56,16 +59,25 @@ class EngineConfig:
     cache_dir: str | Path | None = None
     cache_dir_bytes: int = 8 * GIB
     schedule_policy: str = "lpm"
+    speculation: str = "ngram"
+    speculation_tokens: int = 5
     threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.quantization not in (None, "int8", "int4"):
             raise ConfigError(f"quantization must be 'int8', 'int4' or None, not {self.quantization!r}")
-        for name in ("max_running_requests", "max_batch_tokens", "max_queued_requests", "cache_dir_bytes"):
+        for name in (
+            "max_running_requests",
+            "max_batch_tokens",
+            "max_queued_requests",
+            "cache_dir_bytes",
+            "speculation_tokens",
+        ):
             _positive(name, getattr(self, name))
         for name in ("kv_cache_memory", "context_length", "threads"):
             if getattr(self, name) is not None:
                 _positive(name, getattr(self, name))
+        _one_of("speculation", self.speculation, ("off", "ngram"))
         _one_of("page_size", self.page_size, (1, 16, 64))
         _one_of("schedule_policy", self.schedule_policy, ("lpm", "fcfs"))
 

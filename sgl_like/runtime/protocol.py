@@ -95,7 +95,8 @@ class Usage:
     """Token counts of one request.
 
     ``completion_tokens = sampled + forced``. `computed_tokens` is what went through the model for this request, those
-    tokens that were computed again after it had to give up its KV counted again.
+    tokens that were computed again after it had to give up its KV counted again, and those of drafts. Of `draft_tokens`
+    (see `runtime/engine/speculation.py`) `accepted_tokens` became part of the output.
     """
 
     prompt_tokens: int = 0
@@ -103,6 +104,8 @@ class Usage:
     cached_tokens: int = 0
     forced_tokens: int = 0
     computed_tokens: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

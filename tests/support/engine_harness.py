@@ -15,6 +15,7 @@ from sgl_like.runtime.engine.memory import KVMemory
 from sgl_like.runtime.engine.output import OutputProcessor
 from sgl_like.runtime.engine.runner import ModelRunner
 from sgl_like.runtime.engine.scheduler import Scheduler
+from sgl_like.runtime.engine.speculation import SIZES, Speculation
 from sgl_like.runtime.logprobs import PlaceLogprobs
 from sgl_like.runtime.models.load import Model, load_model
 from sgl_like.runtime.protocol import FinishReason, GenerateRequest, Output, Usage
@@ -56,6 +57,8 @@ class Harness:
         page_size: int = 1,
         policy: str = "lpm",
         host: Path | None = None,
+        speculation: int = 0,
+        sizes: Sequence[int] = SIZES,
     ) -> None:
         model, self.tokenizer = load(folder)
         shape = model.config
@@ -68,7 +71,12 @@ class Harness:
         self.scheduler = Scheduler(self.memory, running, budget, policy)
         output = OutputProcessor(self.tokenizer.eos_token_ids)
         self.core = EngineCore(
-            ModelRunner(model, pool), self.memory, self.scheduler, output, clock=lambda: self.now
+            ModelRunner(model, pool),
+            self.memory,
+            self.scheduler,
+            output,
+            Speculation(self.memory, speculation, sizes) if speculation else None,
+            clock=lambda: self.now,
         )
         self.intake = Intake(self.tokenizer, shape.vocab_size, shape.max_position, self.memory.size)
         self.results: dict[str, Result] = {}

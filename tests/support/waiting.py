@@ -37,7 +37,7 @@ def run_without_model(memory: KVMemory, scheduler: Scheduler) -> int:
     cached = 0
     while rows := scheduler.plan():
         memory.settle(computed=True)
-        for request, count in rows:
+        for request, count, _ in rows:
             request.computed += count
             if request.computed - count < request.prompt_length:
                 memory.publish(request)

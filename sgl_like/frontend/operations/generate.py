@@ -143,6 +143,8 @@ def usage_dict(usage: Usage) -> dict[str, Any]:
         "cached_tokens": usage.cached_tokens,
         "forced_tokens": usage.forced_tokens,
         "computed_tokens": usage.computed_tokens,
+        "draft_tokens": usage.draft_tokens,
+        "accepted_tokens": usage.accepted_tokens,
     }
 
 

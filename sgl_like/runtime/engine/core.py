@@ -25,6 +25,7 @@ from sgl_like.runtime.engine.output import OutputProcessor
 from sgl_like.runtime.engine.request import Request
 from sgl_like.runtime.engine.runner import ModelRunner
 from sgl_like.runtime.engine.scheduler import Row, Scheduler
+from sgl_like.runtime.engine.speculation import Speculation, next_place
 from sgl_like.runtime.protocol import FinishReason
 from sgl_like.runtime.sampling.distribution import Distribution, model_distributions
 from sgl_like.runtime.sampling.edits import Edit, apply_edits, ban, ban_in_mask
@@ -41,6 +42,8 @@ class EngineStats:
     computed_tokens: int = 0
     sampled_tokens: int = 0
     forced_tokens: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
     cached_tokens: int = 0
     prompt_tokens: int = 0
     finished_requests: int = 0
@@ -54,6 +57,7 @@ class EngineCore:
         memory: KV slots.
         scheduler: queue and plans; shares `memory`.
         output: what follows sampling.
+        speculation: adds drafts to steps; None: there are none.
         clock: the time in seconds that deadlines are compared with.
     """
 
@@ -63,6 +67,7 @@ class EngineCore:
         memory: KVMemory,
         scheduler: Scheduler,
         output: OutputProcessor,
+        speculation: Speculation | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.memory = memory
@@ -70,6 +75,7 @@ class EngineCore:
         self.stats = EngineStats()
         self._runner = runner
         self._output = output
+        self._speculation = speculation
         self._requests: dict[str, Request] = {}
         self._clock = clock
         self._deadlines: list[tuple[float, str]] = []  # heap; entries of ended requests are passed over
@@ -126,11 +132,13 @@ class EngineCore:
         if not rows:
             return
         try:
+            if self._speculation is not None:
+                rows = self._speculation.extend(rows)
             with torch.inference_mode():
                 self._run(rows)
         except Exception as error:
             log.exception("a step with %d requests failed", len(rows))
-            for request, _ in rows:
+            for request in (row.request for row in rows):
                 if request.rid in self._requests:
                     self._end_with(
                         request, EngineError(f"the engine failed in this step: {error}"), keep=False
@@ -158,17 +166,18 @@ class EngineCore:
         self.memory.settle(computed=True)
         self._runner.score(hidden, rows)
         ready = [i for i, row in enumerate(rows) if row.new_tokens == row.request.pending]
-        for request, count in rows:
+        for row in rows:
+            request, count = row.request, row.new_tokens
             request.computed += count
-            request.computed_tokens += count
-            self.stats.computed_tokens += count
+            request.computed_tokens += row.size
+            self.stats.computed_tokens += row.size
             if request.computed - count < request.prompt_length:
                 self.memory.publish(request)
         self.stats.steps += 1
         sampling = [i for i in ready if self._goes_on(rows[i].request)]
         if sampling:
             logits = self._runner.last_logits(hidden, rows, sampling)
-            self._sample([rows[i].request for i in sampling], logits)
+            self._sample_drafts([rows[i] for i in sampling], logits)
         for i in ready:
             request = rows[i].request
             if request.rid not in self._requests:
@@ -202,6 +211,27 @@ class EngineCore:
             return True
         request.finish = FinishReason("length")
         return False
+
+    def _sample_drafts(self, rows: list[Row], logits: Tensor) -> None:
+        """Sample each row's next token, and on as long as it is the one that its draft has there."""
+        if not any(row.draft for row in rows):
+            self._sample([row.request for row in rows], logits)
+            return
+        assert self._speculation is not None
+        ends = np.cumsum([1 + len(row.draft) for row in rows]).tolist()
+        firsts = {row.request.rid: end - 1 - len(row.draft) for row, end in zip(rows, ends, strict=True)}
+        going = [(row, 0) for row in rows]
+        while going:
+            wanted = [firsts[row.request.rid] + place for row, place in going]
+            self._sample([row.request for row, _ in going], logits[wanted])
+            alive = [
+                row for row, _ in going if row.request.rid in self._requests and row.request.finish is None
+            ]
+            going = [(row, place) for row in alive if (place := next_place(row)) is not None]
+        for row in rows:
+            if row.draft and row.request.rid in self._requests:
+                self.stats.draft_tokens += len(row.draft)
+                self.stats.accepted_tokens += self._speculation.settle(row)
 
     def _sample(self, requests: list[Request], logits: Tensor) -> None:
         given = model_scores(requests, logits)

@@ -34,6 +34,7 @@ from sgl_like.runtime.engine.pins import Pin, PinRequest
 from sgl_like.runtime.engine.request import Request
 from sgl_like.runtime.engine.runner import ModelRunner
 from sgl_like.runtime.engine.scheduler import Scheduler
+from sgl_like.runtime.engine.speculation import Speculation
 from sgl_like.runtime.models.load import (
     SMALL_MODEL,
     Model,
@@ -101,9 +102,11 @@ class Engine:
         scheduler = Scheduler(
             memory, config.max_running_requests, config.max_batch_tokens, config.schedule_policy
         )
-        return EngineCore(
-            ModelRunner(model, pool), memory, scheduler, OutputProcessor(self.tokenizer.eos_token_ids)
+        speculation = (
+            Speculation(memory, config.speculation_tokens) if config.speculation == "ngram" else None
         )
+        output = OutputProcessor(self.tokenizer.eos_token_ids)
+        return EngineCore(ModelRunner(model, pool), memory, scheduler, output, speculation)
 
     def __enter__(self) -> Engine:
         return self

@@ -21,6 +21,8 @@ def read_stats(core: EngineCore) -> dict[str, int]:
         "computed_tokens": stats.computed_tokens,
         "sampled_tokens": stats.sampled_tokens,
         "forced_tokens": stats.forced_tokens,
+        "draft_tokens": stats.draft_tokens,
+        "accepted_tokens": stats.accepted_tokens,
         "cached_tokens": stats.cached_tokens,
         "prompt_tokens": stats.prompt_tokens,
         "finished_requests": stats.finished_requests,

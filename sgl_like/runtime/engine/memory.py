@@ -82,6 +82,13 @@ class KVMemory:
         request.slots.extend(slots)
         return True
 
+    def trim(self, request: Request) -> None:
+        """Give back slots beyond the last computed token's page: those of rejected drafts."""
+        end = self._pages(request.computed, up=True)
+        if end < len(request.slots):
+            self.allocator.release(request.slots.view(end).copy())
+            request.slots.cut(end)
+
     def load(self, request: Request) -> None:
         """Extend a request's cached prefix by what the second tier has of it, if that is half a block or more."""
         if self.host is None:

@@ -153,6 +153,8 @@ class Collector:
                 "cached_tokens": usage.cached_tokens,
                 "forced_tokens": usage.forced_tokens,
                 "computed_tokens": usage.computed_tokens,
+                "draft_tokens": usage.draft_tokens,
+                "accepted_tokens": usage.accepted_tokens,
                 "finish_reason": self.finish.as_dict() if self.finish else None,
                 "e2e_latency": self.seconds,
                 **logprobs,

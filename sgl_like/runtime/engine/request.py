@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sgl_like.runtime.cache.radix_cache import Node
 from sgl_like.runtime.constrain.base import Matcher
+from sgl_like.runtime.engine.drafts import DraftLength
 from sgl_like.runtime.engine.ending import Ending
 from sgl_like.runtime.engine.scores import Scores
 from sgl_like.runtime.protocol import FinishReason, GenerateRequest, OutputSink, Usage
@@ -77,6 +78,9 @@ class Request:
     cached_tokens: int | None = None  # of the prompt, found at the first admission
     computed_tokens: int = 0  # all that went through the model, again after a retraction
     forced_tokens: int = 0
+    drafting: DraftLength | None = None
+    draft_tokens: int = 0  # computed in the hope that they come next
+    accepted_tokens: int = 0  # of them, those that did
     sent_tokens: int = 0
     scores: Scores | None = None
     finish: FinishReason | None = None
@@ -139,4 +143,6 @@ class Request:
             cached_tokens=min(self.cached_tokens or 0, self.prompt_length),
             forced_tokens=self.forced_tokens,
             computed_tokens=self.computed_tokens,
+            draft_tokens=self.draft_tokens,
+            accepted_tokens=self.accepted_tokens,
         )

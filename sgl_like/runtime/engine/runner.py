@@ -11,7 +11,6 @@ from torch import Tensor
 
 from sgl_like.kernels.attention import AttentionRows
 from sgl_like.runtime.cache.kv_pool import KVPool
-from sgl_like.runtime.engine.request import Request
 from sgl_like.runtime.engine.scheduler import Row
 from sgl_like.runtime.forward_batch import ForwardBatch
 from sgl_like.runtime.models.load import Model
@@ -38,9 +37,12 @@ class ModelRunner:
         return self._model.forward(make_batch(rows), self._pool)
 
     def last_logits(self, hidden: Tensor, rows: Sequence[Row], wanted: Sequence[int]) -> Tensor:
-        """Logits after the last token of the rows numbered `wanted`: ``[len(wanted), vocab]`` float32."""
-        ends = np.cumsum([row.new_tokens for row in rows]) - 1
-        return self._model.logits(hidden[torch.from_numpy(ends[list(wanted)])])
+        """Logits after the last token of the rows numbered `wanted`, each followed by those after the tokens of its
+        draft: ``[len(wanted) + draft tokens, vocab]`` float32.
+        """
+        ends = np.cumsum([row.size for row in rows])
+        places = [np.arange(ends[i] - 1 - len(rows[i].draft), ends[i]) for i in wanted]
+        return self._model.logits(hidden[torch.from_numpy(np.concatenate(places))])
 
     def score(self, hidden: Tensor, rows: Sequence[Row]) -> None:
         """Add the log-probabilities that requests want and this step makes known: those of prompt and forced tokens.
@@ -48,7 +50,8 @@ class ModelRunner:
         The token at place p is scored by the hidden state at p - 1.
         """
         start = 0
-        for request, count in rows:
+        for row in rows:
+            request, count = row.request, row.new_tokens
             if request.scores is not None:
                 first = start - request.computed  # where in `hidden` place 0 would be
                 end = min(request.computed + count, len(request.tokens) - 1)
@@ -61,16 +64,20 @@ class ModelRunner:
                 if request.scores.after_prompt and request.computed + count == len(request.tokens):
                     logits = self._model.logits(hidden[start + count - 1 : start + count])
                     request.scores.add(None, model_distributions(logits)[0])
-            start += count
+            start += row.size
 
 
 def make_batch(rows: Sequence[Row]) -> ForwardBatch:
     """The tensors of one step; slots for all tokens are allocated already."""
-    tokens = np.concatenate([_new(request, count, request.tokens.view()) for request, count in rows])
-    slots = np.concatenate([_new(request, count, request.slots.view()) for request, count in rows])
-    positions = np.concatenate([np.arange(r.computed, r.computed + n, dtype=np.int64) for r, n in rows])
-    counts = [row.new_tokens for row in rows]
-    lengths = [request.computed + count for request, count in rows]
+    tokens = np.concatenate([_new_tokens(row) for row in rows])
+    starts, counts = [row.request.computed for row in rows], [row.size for row in rows]
+    lengths = [start + count for start, count in zip(starts, counts, strict=True)]
+    slots = np.concatenate(
+        [row.request.slots.view(*span) for row, *span in zip(rows, starts, lengths, strict=True)]
+    )
+    positions = np.concatenate(
+        [np.arange(*span, dtype=np.int64) for span in zip(starts, lengths, strict=True)]
+    )
     return ForwardBatch(
         input_ids=torch.from_numpy(tokens.astype(np.int64)),
         positions=torch.from_numpy(positions),
@@ -79,14 +86,16 @@ def make_batch(rows: Sequence[Row]) -> ForwardBatch:
             q_start=_starts(counts),
             kv_start=_starts(lengths),
             kv_slots=np.concatenate(
-                [request.slots.view(0, n) for (request, _), n in zip(rows, lengths, strict=True)]
+                [row.request.slots.view(0, n) for row, n in zip(rows, lengths, strict=True)]
             ),
         ),
     )
 
 
-def _new(request: Request, count: int, values: NDArray[np.int32]) -> NDArray[np.int32]:
-    return values[request.computed : request.computed + count]
+def _new_tokens(row: Row) -> NDArray[np.int32]:
+    request = row.request
+    tokens = request.tokens.view(request.computed, request.computed + row.new_tokens)
+    return np.concatenate((tokens, np.array(row.draft, dtype=np.int32))) if row.draft else tokens
 
 
 def _starts(counts: Sequence[int]) -> NDArray[np.int32]:

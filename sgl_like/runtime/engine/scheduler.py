@@ -30,10 +30,16 @@ EXPECTED_GROWTH = 0.25
 
 
 class Row(NamedTuple):
-    """Some pending tokens of a request, to be computed in this step."""
+    """Some pending tokens of a request, to be computed in this step; after all of them a draft of what may follow."""
 
     request: Request
     new_tokens: int
+    draft: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Tokens that go through the model."""
+        return self.new_tokens + len(self.draft)
 
 
 class Scheduler:
