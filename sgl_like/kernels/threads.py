@@ -22,6 +22,7 @@ from llvmlite import ir
 from numba import extending, types
 
 from sgl_like.kernels import tiles
+from sgl_like.kernels.jit import mark
 
 _intrinsic: Callable[[Callable[..., Any]], Any] = extending.intrinsic
 
@@ -74,6 +75,7 @@ class TaskKernel:
     def address(self) -> int:
         """Where the code is."""
         signature = types.void(_NUMBERS)
+        mark(self._function)
         try:
             made: Any = numba.cfunc(signature, cache=True)(self._function)
         except (OSError, RuntimeError):  # nowhere to keep it
