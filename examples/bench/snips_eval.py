@@ -93,10 +93,11 @@ def outputs(
         meta = state.get_meta_info("json")
         for name in usage:
             usage[name] += meta[name]
-        yield _valid(state["json"])
+        yield valid_output(state["json"])
 
 
-def _valid(text: str) -> dict[str, Any] | None:
+def valid_output(text: str) -> dict[str, Any] | None:
+    """The object that an output is, or ``None`` if it is not valid."""
     try:
         value = json.loads(text)
     except ValueError:

@@ -111,7 +111,43 @@ def test_snips_eval(tmp_path: Path) -> None:
     assert all(0 <= last[name] <= 1 for name in ("intent", "slot_f1", "exact"))
 
 
-@pytest.mark.parametrize("name", ["extract.py", "bench/snips_eval.py"])
+def test_programs_bench() -> None:
+    """With the embedded model and small sizes."""
+    chosen = ["--programs", "few-shot select", "JSON extraction", "--features", "all on", "no jump-forward"]
+    printed = run("examples/bench/programs_bench.py", "--small", "--repeats", "1", *chosen).splitlines()
+    lines = [json.loads(line) for line in printed if line.startswith("{")]
+    assert [(line["program"], line["forced_tokens"] > 0) for line in lines] == [
+        ("few-shot select", False),
+        ("few-shot select", False),
+        ("JSON extraction", True),
+        ("JSON extraction", False),
+    ]
+    assert all(line["cached_tokens"] > 0 for line in lines)
+
+
+def test_engine_overhead() -> None:
+    """Every part of a step is timed, and says so."""
+    printed = run("examples/bench/engine_overhead.py", "--rows", "2", "--context", "16", "--steps", "4")
+    rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| ")]
+    times = {name.strip("| "): float(ms) for name, ms, *_ in rows[1:]}
+    assert len(times) == 12
+    assert all(ms > 0 for name, ms in times.items() if name not in ("cache: publish, settle", "masks"))
+
+
+def test_quantization_eval(tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text(
+        json.dumps({"text": "play some jazz", "intent": "PlayMusic", "slots": {"genre": "jazz"}}) + "\n"
+    )
+    printed = run("examples/bench/quantization_eval.py", "--data", str(data), "--weights", "float32", "int8")
+    rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows] == ["| weights", "| float32", "| int8"]
+    for row in rows[1:]:
+        assert float(row[2]) < 2  # perplexity: the prompt is the one that the model was trained with
+        assert float(row[4]) == 1
+
+
+@pytest.mark.parametrize("name", ["extract.py", "bench/snips_eval.py", "bench/programs.py"])
 def test_examples_import_only_the_public_package(name: str) -> None:
     text = (ROOT / "examples" / name).read_text("utf-8")
     assert not re.search(r"(from|import) sgl_like\.", text)
