@@ -15,6 +15,7 @@ from sgl_like.kernels.bits import as_bits, as_float, narrow
 from sgl_like.kernels.jit import compiled
 from sgl_like.kernels.row_tiles import number_at
 from sgl_like.kernels.threads import TaskKernel, pointer, take
+from sgl_like.kernels.tile_rows import BYTES, HALVES, tile_rows
 
 BLOCK, GROUP = tiles.BLOCK, tiles.GROUP
 MOST_ROWS = 6
@@ -73,12 +74,23 @@ def _write_part(
     out: int, half: int, at: int, sums: Any, scale: Any, shift: Any, factors: Any, bias: Any
 ) -> None:
     """What `tiles.finish_*` do, for a block that has fewer columns than `BLOCK`."""
-    for i in range(len(factors)):
+    for i in range(len(bias)):
         value = np.float32(sums[i] - shift) * (scale * factors[i]) + bias[i]
         if half:
             carray(pointer(out + 2 * (at + i)), 1, np.uint16)[0] = narrow(value)
         else:
             carray(pointer(out + 4 * (at + i)), 1, np.float32)[0] = value
+
+
+@compiled()
+def _finish(sums: Any, scale: Any, bias: Any, half: int, out: int, place: int) -> None:
+    """Float32 sums of a row and a block to the output, from a place on."""
+    if len(bias) < BLOCK:
+        _write_part(out, half, place, sums, scale, np.float32(0.0), np.ones(BLOCK, dtype=np.float32), bias)
+    elif half:
+        tiles.finish_floats_half(sums.ctypes.data, scale, bias.ctypes.data, out + 2 * place)
+    else:
+        tiles.finish_floats_wide(sums.ctypes.data, scale, bias.ctypes.data, out + 4 * place)
 
 
 def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
@@ -108,19 +120,7 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
         while m < rows:
             ahead = FAR * size if m else 0  # once the block is in the cache, the next ones are asked for
             at = base + m * columns
-            left = rows - m
-            if left >= 6:
-                tiles.bytes_6(at, columns, here, steps, sums.ctypes.data, ahead)
-                done = 6
-            elif left >= 4:
-                tiles.bytes_4(at, columns, here, steps, sums.ctypes.data, ahead)
-                done = 4
-            elif left >= 2:
-                tiles.bytes_2(at, columns, here, steps, sums.ctypes.data, ahead)
-                done = 2
-            else:
-                tiles.bytes_1(at, columns, here, steps, sums.ctypes.data, ahead)
-                done = 1
+            done = tile_rows(BYTES, at, columns, here, steps, sums.ctypes.data, ahead, rows - m)
             for i in range(done):
                 place = (m + i) * width + first
                 shift = np.int32(128 * totals[m + i, 0])
@@ -162,7 +162,6 @@ def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
         for row in range(rows):
             _round_one(x, half, row, GROUP, own, scales, totals)
     bias = carray(pointer(args[10]), width, np.float32)
-    ones = np.ones(BLOCK, dtype=np.float32)
     sums = np.empty((MOST_ROWS, BLOCK), dtype=np.float32)
     stride, size = 4 * groups, BLOCK * columns // 2
     while True:
@@ -191,26 +190,7 @@ def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
                 tiles.nibbles_1(at, columns, total, stride, here, factors, groups, sums.ctypes.data, ahead)
                 done = 1
             for i in range(done):
-                place = (m + i) * width + first
-                if end - first < BLOCK:
-                    _write_part(
-                        out,
-                        half,
-                        place,
-                        sums[i],
-                        scales[m + i],
-                        np.float32(0.0),
-                        ones[: end - first],
-                        bias[first:end],
-                    )
-                elif half:
-                    tiles.finish_floats_half(
-                        sums[i].ctypes.data, scales[m + i], args[10] + 4 * first, out + 2 * place
-                    )
-                else:
-                    tiles.finish_floats_wide(
-                        sums[i].ctypes.data, scales[m + i], args[10] + 4 * first, out + 4 * place
-                    )
+                _finish(sums[i], scales[m + i], bias[first:end], half, out, (m + i) * width + first)
             m += done
 
 
@@ -219,7 +199,6 @@ def _bfloats_linear(numbers):  # type: ignore[no-untyped-def]
     rows, width, columns = args[2], args[3], args[4]
     x, w, out, half = args[5], args[8], args[11], args[12]
     bias = carray(pointer(args[10]), width, np.float32)
-    ones = np.ones(BLOCK, dtype=np.float32)
     sums = np.empty((MOST_ROWS, BLOCK), dtype=np.float32)
     steps, stride, size = columns // 2, 2 * columns, 2 * BLOCK * columns
     while True:
@@ -233,40 +212,9 @@ def _bfloats_linear(numbers):  # type: ignore[no-untyped-def]
         while m < rows:
             ahead = FAR * size if m else 0  # once the block is in the cache, the next ones are asked for
             at = x + m * stride
-            left = rows - m
-            if left >= 6:
-                tiles.bfloats_6(at, stride, here, steps, sums.ctypes.data, ahead)
-                done = 6
-            elif left >= 4:
-                tiles.bfloats_4(at, stride, here, steps, sums.ctypes.data, ahead)
-                done = 4
-            elif left >= 2:
-                tiles.bfloats_2(at, stride, here, steps, sums.ctypes.data, ahead)
-                done = 2
-            else:
-                tiles.bfloats_1(at, stride, here, steps, sums.ctypes.data, ahead)
-                done = 1
+            done = tile_rows(HALVES, at, stride, here, steps, sums.ctypes.data, ahead, rows - m)
             for i in range(done):
-                place = (m + i) * width + first
-                if end - first < BLOCK:
-                    _write_part(
-                        out,
-                        half,
-                        place,
-                        sums[i],
-                        np.float32(1.0),
-                        np.float32(0.0),
-                        ones[: end - first],
-                        bias[first:end],
-                    )
-                elif half:
-                    tiles.finish_floats_half(
-                        sums[i].ctypes.data, np.float32(1.0), args[10] + 4 * first, out + 2 * place
-                    )
-                else:
-                    tiles.finish_floats_wide(
-                        sums[i].ctypes.data, np.float32(1.0), args[10] + 4 * first, out + 4 * place
-                    )
+                _finish(sums[i], np.float32(1.0), bias[first:end], half, out, (m + i) * width + first)
             m += done
 
 

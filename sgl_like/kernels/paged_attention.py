@@ -17,6 +17,7 @@ from sgl_like.kernels import exp_tiles, tiles
 from sgl_like.kernels.bits import as_float, exp, narrow
 from sgl_like.kernels.jit import REASSOCIATE, compiled
 from sgl_like.kernels.threads import TaskKernel, pointer, prefetch, take
+from sgl_like.kernels.tile_rows import FLOATS, HALVES, tile_rows
 
 BLOCK = tiles.BLOCK
 MOST_QUERIES = 96
@@ -26,33 +27,9 @@ MOST_QUERIES = 96
 @compiled()
 def _products(half: int, x: int, stride: int, rows: int, w: int, steps: int, out: int) -> None:
     """Products of rows of x with a block of columns, to ``out: [rows, 64]`` float32."""
-    m = 0
+    m, kind = 0, HALVES if half else FLOATS
     while m < rows:
-        at, to, left = x + m * stride, out + m * 4 * BLOCK, rows - m
-        if left >= 6:
-            if half:
-                tiles.bfloats_6(at, stride, w, steps, to, 0)
-            else:
-                tiles.floats_6(at, stride, w, steps, to, 0)
-            m += 6
-        elif left >= 4:
-            if half:
-                tiles.bfloats_4(at, stride, w, steps, to, 0)
-            else:
-                tiles.floats_4(at, stride, w, steps, to, 0)
-            m += 4
-        elif left >= 2:
-            if half:
-                tiles.bfloats_2(at, stride, w, steps, to, 0)
-            else:
-                tiles.floats_2(at, stride, w, steps, to, 0)
-            m += 2
-        else:
-            if half:
-                tiles.bfloats_1(at, stride, w, steps, to, 0)
-            else:
-                tiles.floats_1(at, stride, w, steps, to, 0)
-            m += 1
+        m += tile_rows(kind, x + m * stride, stride, w, steps, out + m * 4 * BLOCK, 0, rows - m)
 
 
 @compiled()
