@@ -89,6 +89,7 @@ def decode_steps(
 ) -> list[dict[str, float]]:
     """The parts of the steps in which all rows decoded one token."""
     settings: dict[str, Any] = {"threads": options.threads, "max_running_requests": options.rows}
+    settings["speculation"] = "off"  # every step is one token of every row
     if folder is not None:
         settings |= {"dtype": "bfloat16", "quantization": None if weights == "bf16" else weights}
         settings["kv_cache_memory"] = 2**30

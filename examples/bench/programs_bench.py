@@ -121,7 +121,8 @@ def run_ours(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Time one program on one engine; its line, and the calls that it made."""
     size = SMALL if options.small else FULL
-    settings: dict[str, Any] = {"max_running_requests": ROWS, **FEATURES[feature]}
+    # random weights repeat themselves, so drafts would be right too often
+    settings: dict[str, Any] = {"max_running_requests": ROWS, "speculation": "off", **FEATURES[feature]}
     if model is not None:
         settings |= {"dtype": "bfloat16", "threads": 2}
         settings["quantization"] = None if options.weights == "bf16" else options.weights
