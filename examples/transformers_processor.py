@@ -92,7 +92,7 @@ def make_compiler(folder: Path, vocab_size: int) -> GrammarCompiler:
     """
     tokenizer = Tokenizer(folder, vocab_size)
     return GrammarCompiler(
-        Vocabulary(tokenizer.token_bytes, tokenizer.eos_token_ids, tokenize=tokenizer.encode_plain)
+        Vocabulary(tokenizer.token_bytes, tokenizer.eos_token_ids, tokenize=tokenizer.encode_continuation)
     )
 
 

@@ -125,7 +125,7 @@ class Intake:
                 known = list(self._tokenizer.token_bytes)[: self._vocab_size]
                 padded = known + [None] * (self._vocab_size - len(known))
                 eos = [t for t in self._tokenizer.eos_token_ids if t < self._vocab_size]
-                vocabulary = Vocabulary(padded, eos, tokenize=self._tokenizer.encode_plain)
+                vocabulary = Vocabulary(padded, eos, tokenize=self._tokenizer.encode_continuation)
                 self._compiler = GrammarCompiler(vocabulary)
             return self._compiler
 

@@ -67,6 +67,21 @@ class Tokenizer:
         ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
         return ids
 
+    def encode_continuation(self, text: str) -> list[int]:
+        """Ids of a text that comes after other text. SentencePiece's tokenizers put a blank before a text, which is
+        wrong inside one: there the text is encoded after a line break, whose ids are left out again. Empty if a line
+        break and the text's beginning are one token.
+        """
+        if not self._puts_blank_first:
+            return self.encode_plain(text)
+        start, ids = self.encode_plain("\n"), self.encode_plain("\n" + text)
+        return ids[len(start) :] if ids[: len(start)] == start else []
+
+    @cached_property
+    def _puts_blank_first(self) -> bool:
+        first = self.encode_plain("a")[:1]
+        return bool(first) and (self.token_bytes[first[0]] or b"").startswith(b" ")
+
     def encode_segments(self, segments: Sequence[tuple[str, bool]]) -> list[int]:
         """Ids of the concatenated texts. Special tokens are recognised only in segments marked as trusted,
         and ordinary text is tokenised across segment borders, as if written in one piece.

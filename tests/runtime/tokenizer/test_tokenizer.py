@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as HubTokenizer
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from sgl_like.errors import ChatTemplateError, ModelLoadError
+from sgl_like.runtime.constrain.compiler import GrammarCompiler
+from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from sgl_like.runtime.models.load import EMBEDDED_MODEL
 from sgl_like.runtime.tokenizer.chat_template import ChatTemplate
 from sgl_like.runtime.tokenizer.token_bytes import token_bytes
@@ -141,3 +145,31 @@ def test_end_of_sequence_ids_come_from_all_files(tmp_path: Path) -> None:
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 9]}))
     assert set(Tokenizer(tmp_path).eos_token_ids) >= {7, 9}
+
+
+@pytest.mark.parametrize("style", ["pre-tokenizer", "normalizer"])
+def test_a_continuation_begins_without_a_blank(tmp_path: Path, style: str) -> None:
+    """SentencePiece's tokenizers in both forms that they have; forced text of constraints is cut by this."""
+    vocab = {piece: i for i, piece in enumerate(["<unk>", "▁", *"namexy", "na", "me", "name", "▁name"])}
+    for byte in range(256):
+        vocab[f"<0x{byte:02X}>"] = len(vocab)
+    merges = [("n", "a"), ("m", "e"), ("na", "me"), ("▁", "name")]
+    model = models.BPE(vocab=vocab, merges=merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True)
+    theirs = HubTokenizer(model)
+    if style == "normalizer":
+        blanks = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        theirs.normalizer = normalizers.Sequence(blanks)
+    else:
+        theirs.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    theirs.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer(tmp_path)
+    for text in ("name", "x name", "", " name", "namex\n", "é"):
+        ids = tokenizer.encode_continuation(text)
+        assert b"".join(tokenizer.token_bytes[i] or b"" for i in ids) == text.encode()
+    assert tokenizer.encode_plain("name") == [vocab["▁name"]]
+    vocabulary = Vocabulary(tokenizer.token_bytes, [0], tokenize=tokenizer.encode_continuation)
+    matcher = GrammarCompiler(vocabulary).compile_regex("name[xy]name[xy]").matcher()
+    assert matcher.forced_tokens() == [vocab["name"]]
+    assert matcher.accept_token(vocab["name"]) and matcher.accept_token(vocab["x"])
+    assert matcher.forced_tokens() == [vocab["name"]]
