@@ -79,7 +79,12 @@ def run_ours(folder: Path, name: str, work: dict[str, Workload], repeats: int) -
 
     quantization = None if name == "bf16" else name
     with Engine(
-        folder, dtype="bfloat16", quantization=quantization, threads=2, kv_cache_memory=2**30
+        folder,
+        dtype="bfloat16",
+        quantization=quantization,
+        threads=2,
+        kv_cache_memory=2**30,
+        speculation="off",
     ) as engine:
 
         def generate(prompts: list[list[int]], new: int) -> None:
