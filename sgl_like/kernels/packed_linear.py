@@ -176,19 +176,19 @@ def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
         while m < rows:
             ahead = FAR * size if m else 0  # once the block is in the cache, the next ones are asked for
             at, total, left = base + m * columns, totals.ctypes.data + m * stride, rows - m
-            if left >= 4:
+            if left >= 3:
                 for part in range(2):  # fewer columns at a time: the registers do not hold more sums
-                    tiles.nibbles_4(
-                        at, columns, total, stride, here + 128 * part, factors + 64 * part, groups,
-                        sums.ctypes.data + 128 * part, ahead,
-                    )  # fmt: skip
-                done = 4
-            elif left >= 2:
+                    block_at, scale_at = here + 128 * part, factors + 64 * part
+                    to = sums.ctypes.data + 128 * part
+                    if left == 3:
+                        tiles.nibbles_3(at, columns, total, stride, block_at, scale_at, groups, to, ahead)
+                    else:
+                        tiles.nibbles_4(at, columns, total, stride, block_at, scale_at, groups, to, ahead)
+            elif left == 2:
                 tiles.nibbles_2(at, columns, total, stride, here, factors, groups, sums.ctypes.data, ahead)
-                done = 2
             else:
                 tiles.nibbles_1(at, columns, total, stride, here, factors, groups, sums.ctypes.data, ahead)
-                done = 1
+            done = min(left, 4)
             for i in range(done):
                 _finish(sums[i], scales[m + i], bias[first:end], half, out, (m + i) * width + first)
             m += done

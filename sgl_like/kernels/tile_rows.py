@@ -10,36 +10,61 @@ BYTES, HALVES, FLOATS = 0, 1, 2
 
 
 @compiled()
-def tile_rows(kind: int, x: int, stride: int, w: int, steps: int, out: int, ahead: int, left: int) -> int:
-    """`tiles.tile` for up to 6 of the `left` rows; returns how many they were."""
+def _bytes(x: int, stride: int, w: int, steps: int, out: int, ahead: int, left: int) -> int:
     if left >= 6:
-        if kind == BYTES:
-            tiles.bytes_6(x, stride, w, steps, out, ahead)
-        elif kind == HALVES:
-            tiles.bfloats_6(x, stride, w, steps, out, ahead)
-        else:
-            tiles.floats_6(x, stride, w, steps, out, ahead)
-        return 6
-    if left >= 4:
-        if kind == BYTES:
-            tiles.bytes_4(x, stride, w, steps, out, ahead)
-        elif kind == HALVES:
-            tiles.bfloats_4(x, stride, w, steps, out, ahead)
-        else:
-            tiles.floats_4(x, stride, w, steps, out, ahead)
-        return 4
-    if left >= 2:
-        if kind == BYTES:
-            tiles.bytes_2(x, stride, w, steps, out, ahead)
-        elif kind == HALVES:
-            tiles.bfloats_2(x, stride, w, steps, out, ahead)
-        else:
-            tiles.floats_2(x, stride, w, steps, out, ahead)
-        return 2
-    if kind == BYTES:
+        tiles.bytes_6(x, stride, w, steps, out, ahead)
+    elif left == 5:
+        tiles.bytes_5(x, stride, w, steps, out, ahead)
+    elif left == 4:
+        tiles.bytes_4(x, stride, w, steps, out, ahead)
+    elif left == 3:
+        tiles.bytes_3(x, stride, w, steps, out, ahead)
+    elif left == 2:
+        tiles.bytes_2(x, stride, w, steps, out, ahead)
+    else:
         tiles.bytes_1(x, stride, w, steps, out, ahead)
-    elif kind == HALVES:
+    return min(left, 6)
+
+
+@compiled()
+def _bfloats(x: int, stride: int, w: int, steps: int, out: int, ahead: int, left: int) -> int:
+    if left >= 6:
+        tiles.bfloats_6(x, stride, w, steps, out, ahead)
+    elif left == 5:
+        tiles.bfloats_5(x, stride, w, steps, out, ahead)
+    elif left == 4:
+        tiles.bfloats_4(x, stride, w, steps, out, ahead)
+    elif left == 3:
+        tiles.bfloats_3(x, stride, w, steps, out, ahead)
+    elif left == 2:
+        tiles.bfloats_2(x, stride, w, steps, out, ahead)
+    else:
         tiles.bfloats_1(x, stride, w, steps, out, ahead)
+    return min(left, 6)
+
+
+@compiled()
+def _floats(x: int, stride: int, w: int, steps: int, out: int, ahead: int, left: int) -> int:
+    if left >= 6:
+        tiles.floats_6(x, stride, w, steps, out, ahead)
+    elif left == 5:
+        tiles.floats_5(x, stride, w, steps, out, ahead)
+    elif left == 4:
+        tiles.floats_4(x, stride, w, steps, out, ahead)
+    elif left == 3:
+        tiles.floats_3(x, stride, w, steps, out, ahead)
+    elif left == 2:
+        tiles.floats_2(x, stride, w, steps, out, ahead)
     else:
         tiles.floats_1(x, stride, w, steps, out, ahead)
-    return 1
+    return min(left, 6)
+
+
+@compiled()
+def tile_rows(kind: int, x: int, stride: int, w: int, steps: int, out: int, ahead: int, left: int) -> int:
+    """`tiles.tile` for up to 6 of the `left` rows; returns how many they were."""
+    if kind == BYTES:
+        return _bytes(x, stride, w, steps, out, ahead, left)
+    if kind == HALVES:
+        return _bfloats(x, stride, w, steps, out, ahead, left)
+    return _floats(x, stride, w, steps, out, ahead, left)

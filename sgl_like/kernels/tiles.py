@@ -352,7 +352,15 @@ def transpose(typing_context: Any, rows: Any, offset: Any, out: Any, stride: Any
 
 finish_ints_half, finish_ints_wide = finish(True, True), finish(True, False)
 finish_floats_half, finish_floats_wide = finish(False, True), finish(False, False)
-bytes_1, bytes_2, bytes_4, bytes_6 = (tile(rows, _multiply_bytes, _INTS) for rows in (1, 2, 4, 6))
-bfloats_1, bfloats_2, bfloats_4, bfloats_6 = (tile(rows, _multiply_bfloats, _FLOATS) for rows in (1, 2, 4, 6))
-nibbles_1, nibbles_2, nibbles_4 = (grouped_tile(rows, parts) for rows, parts in ((1, 4), (2, 4), (4, 2)))
-floats_1, floats_2, floats_4, floats_6 = (tile(rows, _multiply_floats, _FLOATS) for rows in (1, 2, 4, 6))
+bytes_1, bytes_2, bytes_3, bytes_4, bytes_5, bytes_6 = (
+    tile(rows, _multiply_bytes, _INTS) for rows in range(1, 7)
+)
+bfloats_1, bfloats_2, bfloats_3, bfloats_4, bfloats_5, bfloats_6 = (
+    tile(rows, _multiply_bfloats, _FLOATS) for rows in range(1, 7)
+)
+floats_1, floats_2, floats_3, floats_4, floats_5, floats_6 = (
+    tile(rows, _multiply_floats, _FLOATS) for rows in range(1, 7)
+)
+nibbles_1, nibbles_2, nibbles_3, nibbles_4 = (
+    grouped_tile(rows, parts) for rows, parts in ((1, 4), (2, 4), (3, 2), (4, 2))
+)
