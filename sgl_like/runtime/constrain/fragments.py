@@ -87,7 +87,7 @@ def split(pool: Pool, node: Node) -> tuple[Node, Node]:
 def _clip_both(pool: Pool, node: Both, length: int) -> Node:
     kept = list(node.positive)
     for each in node.positive:
-        body = each.head if isinstance(each, Concat) else each
+        body = each.head if isinstance(each, Concat) and _is_quote(each.tail) else each
         if not isinstance(body, Repeat) or body.item not in pool.characters or len(kept) == 1:
             continue
         others = [other for other in kept if other is not each]
@@ -104,6 +104,11 @@ def _clip_both(pool: Pool, node: Both, length: int) -> Node:
         return node
     left = derive.conjoin(pool, kept, node.negative)
     return left if isinstance(left, Both) else clip(pool, left, length)
+
+
+def _is_quote(node: Node) -> bool:
+    """Whether it is what ends a JSON string, and not the rest of a pattern."""
+    return isinstance(node, Strings) and tuple(node.strings) == (b'"',)
 
 
 def is_of(pool: Pool, texts: Iterable[Node], character: Node) -> bool:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sgl_like.runtime.constrain import derive
 from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.expr import EMPTY, Both, Node, Pool
+from sgl_like.runtime.constrain.fragments import clip
 from sgl_like.runtime.constrain.json_strings import Strings
 from sgl_like.runtime.constrain.lengths import meet
 from sgl_like.runtime.constrain.pushdown.compile import JsonCompiler
@@ -34,7 +35,11 @@ lengths = st.tuples(st.integers(0, 4), st.none() | st.integers(0, 4))
 
 
 def text_of(node: Node, text: str) -> bool:
-    return derive.matches(POOL, node, json.dumps(text, ensure_ascii=False).encode())
+    return derive.matches(POOL, node, json_of(text))
+
+
+def json_of(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False).encode()
 
 
 POOL = Pool(Limits())
@@ -128,3 +133,20 @@ def test_a_token_leaves_room_for_what_has_to_come(longest: int) -> None:
         allowed = [token for token in range(len(tokens)) if mask[0] >> token & 1]
         assert allowed == [token for token in range(len(tokens)) if machine.step(stack, token) is not None]
         stack = machine.step(stack, 1) or machine.step(stack, 2)
+
+
+@pytest.mark.parametrize("pattern", ["b", "a.*b", "[ab]$", "^a.*é"])
+def test_a_conjunction_that_is_clipped_keeps_its_patterns(pattern: str) -> None:
+    """A pattern may begin like a text of any length, ``.*``, and is more than that."""
+    POOL.start_work()
+    ((_, wanted),), ((_, unwanted),) = (  # what comes after the quote
+        derive.edges(POOL, STRINGS.from_schema({"pattern": each}, "")) for each in (pattern, "한")
+    )
+    length = POOL.concat(POOL.repeat(POOL.characters[0], 2, 4), POOL.strings([b'"']))
+    for positive in ([wanted, length], [length, wanted]):
+        node = derive.conjoin(POOL, positive, [unwanted])
+        assert isinstance(node, Both)
+        for size in (1, 3, 50):
+            clipped = clip(POOL, node, size)
+            read = [text for text in TEXTS if derive.matches(POOL, clipped, json_of(text)[1:])]
+            assert all(re.search(pattern, text) for text in read)
