@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from sgl_like.runtime.engine.offline import read_call
 from sgl_like.runtime.protocol import GenerateRequest
-from sgl_like.runtime.sampling_params import SamplingParams
 from tests.support.engine_harness import Harness, Result
 from tests.support.small_model import make_model
 
@@ -30,35 +30,40 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @cache
-def prototypes(count: int = 250) -> list[GenerateRequest]:
-    """Requests that share prefixes of one another, of all lengths, free and constrained."""
+def prototypes(count: int = 250) -> list[tuple[list[int], dict[str, Any]]]:
+    """Prompts that share prefixes of one another, of all lengths, with parameters, free and constrained."""
     rng = random.Random(0)
     stems = [rng.choices(range(256), k=40) for _ in range(6)]
-    out = []
+    out: list[tuple[list[int], dict[str, Any]]] = []
     for _ in range(count):
         prompt = rng.choice(stems)[: rng.randrange(41)] + rng.choices(range(256), k=rng.randrange(1, 20))
         constraint = rng.choice(CONSTRAINTS)
         least = LEAST if constraint else 1
-        values = {"max_new_tokens": rng.randrange(least, 24), "temperature": 0.0, **constraint}
-        out.append(GenerateRequest(prompt, SamplingParams.from_dict(values)))
+        out.append((prompt, {"max_new_tokens": rng.randrange(least, 24), "temperature": 0.0, **constraint}))
     return out
+
+
+def requests_for(harness: Harness, which: int, n: int = 1) -> list[GenerateRequest]:
+    """What `Engine.generate` makes of a prototype asked for `n` times."""
+    prompt, params = prototypes()[which]
+    return read_call(harness.tokenizer, None, prompt, {**params, "n": n}, {}, {}).requests
 
 
 @cache
 def alone(folder: Path, which: int) -> Result:
     """What a request gives in an engine of its own."""
-    request = prototypes()[which]
-    return Harness(folder, slots=200, budget=1000).run([request])[request.rid]
+    harness = Harness(folder, slots=200, budget=1000)
+    (request,) = requests_for(harness, which)
+    return harness.run([request])[request.rid]
 
 
-def some_requests(rng: random.Random, count: int) -> dict[str, int]:
-    """Request ids, with the prototype of each; some are asked for several times at once (n > 1)."""
-    out: dict[str, int] = {}
+def some_requests(rng: random.Random, harness: Harness, count: int) -> list[tuple[int, GenerateRequest]]:
+    """Requests, each with its prototype; some prototypes are asked for with n > 1."""
+    out: list[tuple[int, GenerateRequest]] = []
     while len(out) < count:
-        which = rng.randrange(len(prototypes()))
-        for _ in range(rng.choice([1, 1, 1, 1, 2, 5])):
-            out[f"{len(out)}"] = which
-    return dict(list(out.items())[:count])
+        which, n = rng.randrange(len(prototypes())), rng.choice([1, 1, 1, 1, 2, 5])
+        out += [(which, request) for request in requests_for(harness, which, n)]
+    return out[:count]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -74,16 +79,14 @@ def test_random_requests_under_pressure(folder: Path, tmp_path: Path, seed: int)
         policy=rng.choice(["lpm", "lpm", "fcfs"]),
         host=tmp_path if seed % 3 == 0 else None,
     )
-    waiting = list(some_requests(rng, REQUESTS // 10).items())
-    which = dict(waiting)
+    waiting = some_requests(rng, harness, REQUESTS // 10)
+    which = {request.rid: prototype for prototype, request in waiting}
     cancelled: set[str] = set()
     while waiting or harness.core.has_work:
-        for rid, prototype in (
-            waiting.pop(0) for _ in range(min(len(waiting), rng.choice([0, 0, 1, 4, 20])))
-        ):
+        arriving = rng.choice([0, 0, 1, 4, 20])
+        for _, request in waiting[:arriving]:
             request = replace(
-                prototypes()[prototype],
-                rid=rid,
+                request,
                 priority=rng.choice([0, 0, 0, 1, 2]),
                 namespace=rng.choice(["", "", "", "tenant"]),
                 stream=rng.random() < 0.3,
@@ -91,7 +94,8 @@ def test_random_requests_under_pressure(folder: Path, tmp_path: Path, seed: int)
             )
             harness.add(request)
             if request.deadline is not None:
-                cancelled.add(rid)
+                cancelled.add(request.rid)
+        del waiting[:arriving]
         for rid in list(harness.core._requests):
             if rng.random() < 0.0008:
                 harness.core.abort(rid)
