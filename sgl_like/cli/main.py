@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import monotonic
@@ -36,6 +37,7 @@ from sgl_like.cli.journal import Journal
 from sgl_like.cli.model import check_model, model_digest
 from sgl_like.cli.report import Report, print_summary, print_table, say
 from sgl_like.cli.rows import Format, Row, Source
+from sgl_like.cli.run import Conversation, chat, printable
 from sgl_like.cli.schema import check_schema, load_schema
 from sgl_like.errors import DataError, EngineError, SglError
 
@@ -76,6 +78,13 @@ class Dtype(StrEnum):
     bfloat16 = "bfloat16"
 
 
+class Quantization(StrEnum):
+    """Values of `--quantization`."""
+
+    int8 = "int8"
+    int4 = "int4"
+
+
 _Model = Annotated[
     str | None,
     typer.Option(
@@ -83,6 +92,7 @@ _Model = Annotated[
     ),
 ]
 _Dtype = Annotated[Dtype, typer.Option(help="Type of the weights.")]
+_Quantization = Annotated[Quantization | None, typer.Option(help="Smaller, faster weights.")]
 _Concurrency = Annotated[
     int,
     typer.Option("--concurrency", "--batch-size", min=1, help="Rows in flight. Does not change the output."),
@@ -195,6 +205,58 @@ def demo(
         raise typer.Exit(1)
 
 
+@app.command()
+def run(
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="[PROMPT]", help="Default: standard input, or a conversation.")
+    ] = None,
+    model: _Model = None,
+    dtype: _Dtype = Dtype.auto,
+    quantization: _Quantization = None,
+    system: Annotated[str, typer.Option(help="System message.")] = "",
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Continue the prompt as it is, without a chat template.")
+    ] = False,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 512,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.7,
+    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
+    regex: Annotated[str | None, typer.Option(help="The whole answer matches this.")] = None,
+    schema: Annotated[
+        str | None, typer.Option(metavar="FILE|MODULE:CLASS", help="The answer is JSON valid under this.")
+    ] = None,
+) -> None:
+    """Ask a model: one PROMPT, or, in a terminal without one, a conversation (Ctrl-D ends it)."""
+    console = Console(stderr=True)
+    with _one_line_errors(console):
+        if regex is not None and schema is not None:
+            raise DataError("--regex and --schema cannot be given together")
+        params: dict[str, Any] = {
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "seed": seed,
+            "regex": regex,
+        }
+        if schema is not None:
+            params["json_schema"] = load_schema(schema)
+        check_model(model)
+        talking = prompt is None and sys.stdin.isatty()
+        if prompt is None and not talking:
+            prompt = sys.stdin.read().rstrip("\n")
+        if not talking and not prompt:
+            raise DataError("the prompt is empty")
+        options = {"dtype": dtype.value, "quantization": quantization and quantization.value}
+        with sgl_like.Runtime(model_path=model, **options) as runtime:
+            conversation = Conversation(runtime, params, system, plain)
+            if talking:
+                chat(conversation, partial(input, "> "), _write, partial(say, console))
+                return
+            for piece in conversation.ask(prompt or ""):
+                _write(printable(piece))
+            _write("\n")
+            if conversation.cut:
+                say(console, f"the answer was cut at {max_tokens} tokens; raise --max-tokens")
+
+
 def main() -> None:
     """Entry point of the `sgl-like` script."""
     app()
@@ -236,6 +298,11 @@ def _run(
             say(console, f"stopped with {where}; give the command again to continue")
         raise
     print_summary(console, totals, resumed=resumed, load_s=load_s)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 @contextmanager
