@@ -17,6 +17,10 @@ __all__ = ["Expr", "ExprList", "Gen", "Node", "RoleBegin", "RoleEnd", "Select", 
 class Expr:
     """Anything that can be added to a state, besides a plain string."""
 
+    def _nodes(self) -> tuple[Node, ...]:
+        """The nodes that this stands for, in order."""
+        raise NotImplementedError
+
     def __add__(self, other: Expr | str) -> ExprList:
         if not isinstance(other, (Expr, str)):
             return NotImplemented
@@ -48,6 +52,9 @@ class Node(Expr):
         """Short description such as ``gen('person')``."""
         raise NotImplementedError
 
+    def _nodes(self) -> tuple[Node, ...]:
+        return (self,)
+
     def __repr__(self) -> str:
         return self.label
 
@@ -57,6 +64,9 @@ class ExprList(Expr):
     """Nodes, one after the other."""
 
     nodes: tuple[Node, ...]
+
+    def _nodes(self) -> tuple[Node, ...]:
+        return self.nodes
 
     def __repr__(self) -> str:
         return " + ".join(node.label for node in self.nodes)
@@ -133,10 +143,8 @@ def flatten(expr: Expr | str) -> tuple[Node, ...]:
     """
     if isinstance(expr, str):
         return (Text(expr),) if expr else ()
-    if isinstance(expr, ExprList):
-        return expr.nodes
-    if isinstance(expr, Node):
-        return (expr,)
+    if isinstance(expr, Expr):
+        return expr._nodes()
     raise TypeError(
         f"a string or an expression such as sgl.gen(...) is needed, not {type(expr).__name__}: {expr!r}"
     )

@@ -85,7 +85,7 @@ class Interpreter:
         """
         with self.watch.changing():
             role = role_after(self.role, nodes, self.context.program)
-            self._enqueue(operations_for(nodes, self._gen_places()))
+            self._enqueue(self._operations(nodes))
             self.role = role
 
     def enqueue(self, operation: Operation) -> None:
@@ -100,7 +100,7 @@ class Interpreter:
     def fork(self, size: int) -> list[Interpreter]:
         """Children that start when the operations queued so far are done."""
         with self.watch.changing():
-            children = [Interpreter(self.context, self, number) for number in range(size)]
+            children = [type(self)(self.context, self, number) for number in range(size)]
             self._places += 1
             self._enqueue([Fork(children)])
             self.children.extend(children)
@@ -273,6 +273,10 @@ class Interpreter:
             if not self._busy:
                 self._busy = True
                 self.context.backend.executor.post(self._advance)
+
+    def _operations(self, nodes: Sequence[Node]) -> list[Operation]:
+        """What is done for `nodes`. A trace does something else here."""
+        return operations_for(nodes, self._gen_places())
 
     def _gen_places(self) -> Iterator[tuple[int, ...]]:
         while True:

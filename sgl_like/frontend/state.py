@@ -97,7 +97,7 @@ class ProgramState:
         """
         if size < 1:
             raise ValueError(f"a fork needs at least 1 copy, not {size}")
-        return ProgramStateGroup([ProgramState(child) for child in self._interpreter.fork(size)], self)
+        return ProgramStateGroup([type(self)(child) for child in self._interpreter.fork(size)], self)
 
     @contextlib.contextmanager
     def copy(self) -> Iterator[ProgramState]:
