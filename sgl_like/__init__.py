@@ -110,6 +110,8 @@ if TYPE_CHECKING:
     from sgl_like.frontend.backend.runtime import Runtime as Runtime
     from sgl_like.frontend.choices import token_length_normalized as token_length_normalized
     from sgl_like.frontend.function import function as function
+    from sgl_like.frontend.media import image as image
+    from sgl_like.frontend.media import video as video
     from sgl_like.frontend.state import ProgramState as ProgramState
     from sgl_like.runtime.engine.engine import Engine as Engine
     from sgl_like.runtime.sampling_params import SamplingParams as SamplingParams
@@ -128,6 +130,7 @@ _NAMES_OF = {
     "sgl_like.frontend.backend.runtime": ("Runtime",),
     "sgl_like.frontend.choices": ("token_length_normalized",),
     "sgl_like.frontend.function": ("function",),
+    "sgl_like.frontend.media": ("image", "video"),
     "sgl_like.frontend.state": ("ProgramState",),
     "sgl_like.runtime.engine.engine": ("Engine",),
     "sgl_like.runtime.sampling_params": ("SamplingParams",),

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from sgl_like.errors import ProgramError
 from sgl_like.frontend.expr import Gen, Node, RoleBegin, RoleEnd, Select, Text
+from sgl_like.frontend.media import Image
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.operations.generate import Generate
+from sgl_like.frontend.operations.picture import AppendPictures
 from sgl_like.frontend.operations.select import Select as SelectOperation
 from sgl_like.frontend.operations.text import AppendText, CloseRole, OpenRole
 from sgl_like.frontend.variables import Variable
@@ -24,6 +26,8 @@ def _operation(node: Node, places: Iterator[tuple[int, ...]]) -> Operation:
     match node:
         case Text():
             return AppendText(node.label, node.text)
+        case Image():
+            return AppendPictures(node.label, node.pictures)
         case Gen():
             return Generate(node.label, Variable(node.name), node.params, next(places))
         case Select():

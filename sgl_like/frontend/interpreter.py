@@ -58,6 +58,7 @@ class Interpreter:
         self.watch = Watch()
         self.prompt = Prompt()
         self.chunks: list[str] = []  # the whole text as it arrived
+        self.scopes: list[Variable] = []  # open ones; they get all text
         self.variables: dict[str | None, Variable] = dict(parent.variables) if parent else {}
         self.error: ProgramError | None = None
         self.usage = Usage()
@@ -154,8 +155,8 @@ class Interpreter:
         if text:
             with self.watch.changing():
                 self.chunks.append(text)
-                if variable is not None:
-                    variable.chunks.append(text)
+                for each in (*self.scopes, *(() if variable is None else (variable,))):
+                    each.chunks.append(text)
 
     def give(
         self, variable: Variable, value: Any, meta: dict[str, Any] | None = None, usage: Usage | None = None

@@ -11,22 +11,23 @@ Only the executor's thread touches a prompt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sgl_like.frontend.backend.base import Backend, Segment
+from sgl_like.frontend.backend.base import Backend, Picture, Segment
 
 __all__ = ["OpenRole", "Piece", "Prompt"]
 
 
 class Piece(NamedTuple):
-    """Some text of a prompt; `ids` if its tokens are fixed, because they were sampled."""
+    """Some text of a prompt; `ids` if its tokens are fixed, because they were sampled. Or a picture at its place."""
 
     text: str
     trusted: bool
     ids: tuple[int, ...] | None = None
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Prompt:
         self.pieces: list[Piece] = []
         self.ids: list[int] = []
         self.encoded = 0  # self.ids stand for self.pieces[:encoded]
-        self.messages: list[dict[str, str]] = []
+        self.messages: list[dict[str, Any]] = []
         self.role: OpenRole | None = None
         self._copied: _CopyPoint | None = None
 
@@ -81,6 +82,10 @@ class Prompt:
         """Text of the program. Outside a role it is raw prompt text, which may hold special tokens."""
         self.pieces.append(Piece(text, trusted=self.role is None))
 
+    def append_picture(self, picture: Picture, text: str) -> None:
+        """A picture, shown as `text` where there is only text."""
+        self.pieces.append(Piece(text, trusted=False, picture=picture))
+
     def append_pieces(self, pieces: Iterable[Piece]) -> None:
         """Pieces of another prompt; what was sampled there keeps its ids."""
         self.pieces.extend(pieces)
@@ -94,7 +99,7 @@ class Prompt:
         """End the open message; returns the markup added."""
         assert self.role is not None, "submission checks that a role is open"
         role, self.role = self.role, None
-        content = "".join(piece.text for piece in self.pieces[role.start :])
+        content = _content(self.pieces[role.start :])
         self.pieces.append(Piece(role.suffix, trusted=True))
         self.messages.append({"role": role.role, "content": content})
         return role.suffix
@@ -137,7 +142,7 @@ class Prompt:
         self.ids = list(ids)
         self.encoded = len(self.pieces)
 
-    def grown(self) -> tuple[list[Piece], list[dict[str, str]]]:
+    def grown(self) -> tuple[list[Piece], list[dict[str, Any]]]:
         """Pieces and messages that this copy has got since it was copied."""
         assert self._copied is not None, "only forks are asked"
         return self.pieces[self._copied.pieces :], self.messages[self._copied.messages :]
@@ -148,4 +153,17 @@ class Prompt:
 
 
 def _segments(pieces: Iterable[Piece]) -> list[Segment]:
-    return [Segment(piece.text, piece.trusted) for piece in pieces if piece.text]
+    return [Segment(piece.text, piece.trusted, piece.picture) for piece in pieces if piece.text]
+
+
+def _content(pieces: Sequence[Piece]) -> str | list[dict[str, Any]]:
+    """Content of a message in OpenAI's format: its text, or with pictures a list of parts in their order."""
+    if all(piece.picture is None for piece in pieces):
+        return "".join(piece.text for piece in pieces)
+    parts: list[dict[str, Any]] = []
+    for picture, group in groupby(pieces, key=lambda piece: piece.picture):
+        if picture is None:
+            parts.append({"type": "text", "text": "".join(piece.text for piece in group)})
+        else:
+            parts += [{"type": "image_url", "image_url": {"url": picture.data_url}} for _ in group]
+    return parts

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
+from sgl_like.errors import ProgramError
 from sgl_like.frontend.interpreter import Interpreter
 from sgl_like.frontend.variables import UnknownVariableError, Variable
 
@@ -53,9 +53,18 @@ class Reader:
         """
         self._of.watch.wait_for(lambda: self._decided(name))
         variable = self._find(name)
+        self.check(variable)
+        return variable
+
+    def check(self, variable: Variable) -> None:
+        """Raise what keeps the variable from its value, if anything does."""
         if variable.error is not None:
             raise variable.error.with_traceback(None)
-        return variable
+        if not variable.done:
+            self.raise_error()
+            program, name = self._of.context.program, variable.name
+            what = f"var_scope({name!r}) is still open; its value is there when its block ends"
+            raise ProgramError(f"{program}: {what}", program=program, variable=name)
 
     def text_iter(self, name: str | None) -> Iterator[str]:
         """Text as it arrives: of the variable, or of the whole state for ``None``. See `ProgramState.text_iter`."""
@@ -98,7 +107,15 @@ class Reader:
     def _decided(self, name: str | None) -> bool:
         """Whether it is known what reading the variable gives."""
         variable = self._of.variables.get(name)
-        return self._known(name) if variable is None else variable.done
+        return self._known(name) if variable is None else self._final(variable)
+
+    def _final(self, variable: Variable) -> bool:
+        """Whether the variable will not change while this reader waits: an open scope waits for the body, which must
+        not wait for itself.
+        """
+        return variable.done or (
+            variable.open and (self._of.error is not None or not self._body_runs_elsewhere())
+        )
 
     def _find(self, name: str | None) -> Variable:
         variable = self._of.variables.get(name)
@@ -136,13 +153,14 @@ class _Cursor:
 
     def check(self) -> None:
         """Raise the error that ended the text, if one did."""
-        error: Any = self._reader._of.error if self._variable is None else self._variable.error
-        if error is not None:
-            raise error.with_traceback(None)
+        if self._variable is None:
+            self._reader.raise_error()
+        else:
+            self._reader.check(self._variable)
 
     @property
     def _chunks(self) -> list[str]:
         return self._reader._of.chunks if self._variable is None else self._variable.chunks
 
     def _ended(self) -> bool:
-        return self._reader._settled() if self._variable is None else self._variable.done
+        return self._reader._settled() if self._variable is None else self._reader._final(self._variable)

@@ -11,7 +11,9 @@ from sgl_like.frontend.api import role_message
 from sgl_like.frontend.expr import Expr, RoleBegin, RoleEnd, flatten
 from sgl_like.frontend.forks import ProgramStateGroup
 from sgl_like.frontend.interpreter import Interpreter
+from sgl_like.frontend.operations.scope import BeginScope, EndScope
 from sgl_like.frontend.reading import Reader
+from sgl_like.frontend.variables import Variable
 from sgl_like.runtime.protocol import Usage
 
 __all__ = ["ProgramState"]
@@ -89,6 +91,20 @@ class ProgramState:
             if self._interpreter.role == role:  # unless the program has ended it by sgl.user_end()
                 self._interpreter.submit([RoleEnd(role)])
 
+    @contextlib.contextmanager
+    def var_scope(self, name: str) -> Iterator[ProgramState]:
+        """``with s.var_scope("x"): ...``: ``s["x"]`` is all the text that is added in the block, markup included.
+
+        Readers elsewhere wait for the end of the block; ``s["x"]`` in the block itself is a ProgramError. A fork made
+        in the block has a text of its own, part of the value only if it is joined by ``concate_and_append``.
+        """
+        variable = Variable(name)
+        self._interpreter.enqueue(BeginScope(variable))
+        try:
+            yield self
+        finally:
+            self._interpreter.enqueue(EndScope(variable))
+
     def fork(self, size: int = 1) -> ProgramStateGroup:
         """`size` copies of this state as it is after what has been added so far. They run side by side.
 
@@ -154,8 +170,9 @@ class ProgramState:
         self._reader.checked()
         return "".join(self._interpreter.chunks)
 
-    def messages(self) -> list[dict[str, str]]:
-        """The completed messages, in OpenAI's format. Blocks until everything added is done.
+    def messages(self) -> list[dict[str, Any]]:
+        """The completed messages, in OpenAI's format (with images a content is a list of parts). Blocks until
+        everything added is done.
 
         Raises:
             ProgramError: something failed.

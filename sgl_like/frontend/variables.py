@@ -32,6 +32,7 @@ class Variable:
         self.meta: dict[str, Any] | None = None
         self.error: ProgramError | None = None
         self.done = False
+        self.open = False  # the program has begun it (`var_scope`), and not yet ended it
 
     @classmethod
     def of(cls, name: str | None, value: Any) -> Variable:

@@ -94,7 +94,7 @@ class FakeBackend(Backend):
         if start and self._bos:
             ids.append(self._id(self._bos, special=True))
         plain = ""
-        for text, trusted in segments:
+        for text, trusted, _ in segments:
             for part in SPECIAL.split(text) if trusted else [text]:
                 if trusted and SPECIAL.fullmatch(part):
                     ids += self._words(plain)

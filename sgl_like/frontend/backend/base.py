@@ -7,27 +7,47 @@ is never asked to wait: `submit` and `score` return at once. It does not know pr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from sgl_like.frontend.executor import Executor
 from sgl_like.runtime.protocol import Output
 
-__all__ = ["Backend", "Handle", "Segment", "Sink"]
+__all__ = ["Backend", "Handle", "Picture", "Segment", "Sink"]
 
 Sink = Callable[[Output], None]
 """Gets every event of a request, on the backend's own thread; it is quick and does not raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as a file: its bytes, and what kind of file it is, e.g. ``"image/png"``."""
+
+    data: bytes
+    mime: str
+
+    def __repr__(self) -> str:
+        return f"Picture({self.mime}, {len(self.data)} bytes)"
+
+    @property
+    def data_url(self) -> str:
+        """As a ``data:`` URL (RFC 2397), as OpenAI's ``image_url`` takes it."""
+        return f"data:{self.mime};base64,{b64encode(self.data).decode()}"
 
 
 class Segment(NamedTuple):
     """A piece of prompt text.
 
     `trusted` text (what a chat template adds, raw prompt text outside any role) may contain special tokens; in
-    other text (the content of a role, model output) the same characters are just characters.
+    other text (the content of a role, model output) the same characters are just characters. With a `picture` the
+    segment stands for that, and `text` only for its place; only backends with `supports_images` ever get one.
     """
 
     text: str
     trusted: bool
+    picture: Picture | None = None
 
 
 class Handle(Protocol):
@@ -52,6 +72,11 @@ class Backend(ABC):
     @abstractmethod
     def supported_params(self) -> frozenset[str]:
         """Sampling parameters that `submit` understands; others set by a program are an error before the call."""
+
+    @property
+    def supports_images(self) -> bool:
+        """Whether prompts may have images; with others an image is an error before the call."""
+        return False
 
     @abstractmethod
     def encode(self, segments: Sequence[Segment], *, start: bool = False) -> list[int]:

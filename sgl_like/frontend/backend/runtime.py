@@ -56,7 +56,7 @@ class Runtime(Backend):
 
     def encode(self, segments: Sequence[Segment], *, start: bool = False) -> list[int]:
         """Token ids of the joined text; see `Backend.encode`."""
-        ids = self.engine.tokenizer.encode_segments(segments)
+        ids = self.engine.tokenizer.encode_segments([(text, trusted) for text, trusted, _ in segments])
         first = self.engine.tokenizer.start_ids if start else []
         return ids if ids[: len(first)] == first else [*first, *ids]
 
