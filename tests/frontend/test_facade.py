@@ -18,6 +18,7 @@ EXPECTED = {
     "function", "gen", "select", "system", "user", "assistant", "system_begin", "system_end", "user_begin",
     "user_end", "assistant_begin", "assistant_end", "Runtime", "Engine", "SamplingParams", "set_default_backend",
     "flush_cache", "ProgramState", "token_length_normalized", "__version__",
+    "image", "video",
 }  # fmt: skip
 
 
