@@ -115,6 +115,7 @@ class Output:
     On the terminal event `choice_logprobs` has the natural logarithms of the probabilities of the tokens of each of
     `GenerateRequest.choices`, each given everything before it. `prompt_logprobs` and `output_logprobs` are what
     `GenerateRequest.logprobs` asked for, as far as it is new; those of forced tokens may come later than the tokens.
+    `forced` holds the places in `token_ids` of tokens that the constraint forced, so that they were not sampled.
     """
 
     rid: str
@@ -126,6 +127,7 @@ class Output:
     choice_logprobs: tuple[tuple[float, ...], ...] | None = None
     prompt_logprobs: tuple[PlaceLogprobs, ...] = ()
     output_logprobs: tuple[PlaceLogprobs, ...] = ()
+    forced: tuple[int, ...] = ()
 
     @property
     def is_terminal(self) -> bool:

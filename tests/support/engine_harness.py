@@ -34,6 +34,7 @@ class Result:
     choice_logprobs: tuple[tuple[float, ...], ...] | None = None
     prompt_logprobs: list[PlaceLogprobs] = field(default_factory=list)
     output_logprobs: list[PlaceLogprobs] = field(default_factory=list)
+    forced: list[int] = field(default_factory=list)
     events: int = 0
 
 
@@ -111,6 +112,7 @@ class Harness:
         result = self.results.setdefault(output.rid, Result())
         assert result.finish is None, "an event after the terminal one"
         result.text += output.text
+        result.forced += [len(result.token_ids) + place for place in output.forced]
         result.token_ids += output.token_ids
         result.finish, result.error, result.usage = output.finish, output.error, output.usage
         result.choice_logprobs = output.choice_logprobs

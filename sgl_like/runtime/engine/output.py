@@ -49,9 +49,7 @@ class OutputProcessor:
         if request.finish is not None:
             request.detokenizer.finish()
         text = request.detokenizer.release(final=request.finish is not None)
-        output = request.tokens.view(request.prompt_length)
-        new = tuple(output[request.sent_tokens :].tolist())
-        request.sent_tokens = len(output)
+        new, forced = request.take_new_tokens()
         if request.finish is None and not text and not new:
             return
         scores = request.scores
@@ -66,6 +64,7 @@ class OutputProcessor:
                 usage=request.usage,
                 prompt_logprobs=prompt,
                 output_logprobs=scored,
+                forced=forced,
             ),
         )
 
@@ -74,8 +73,10 @@ class OutputProcessor:
         request.finish = FinishReason("abort" if kind == "abort" else "error", message=str(error))
         request.detokenizer.finish()
         text = request.detokenizer.release(final=True)
-        new = tuple(request.tokens.view(request.prompt_length)[request.sent_tokens :].tolist())
-        self._emit(request, Output(request.rid, text, new, request.finish, error, request.usage))
+        new, forced = request.take_new_tokens()
+        self._emit(
+            request, Output(request.rid, text, new, request.finish, error, request.usage, forced=forced)
+        )
 
     def _end_if_done(self, request: Request) -> None:
         """End an output to which its constraint has nothing to add, or that has used up its tokens."""
@@ -114,7 +115,7 @@ class OutputProcessor:
                 return  # in fewer tokens it may
             if not matcher.accept_token(token):
                 return
-            request.forced_tokens += 1
+            request.forced.append(len(request.tokens) - request.prompt_length)
             self._append(request, token)
 
     def _emit(self, request: Request, output: Output) -> None:

@@ -9,6 +9,7 @@ pages, so the last of them may be still unused; what is shared is whole pages.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,7 +78,7 @@ class Request:
     node: Node | None = None  # locked path in the tree, ends the shared part
     cached_tokens: int | None = None  # of the prompt, found at the first admission
     computed_tokens: int = 0  # all that went through the model, again after a retraction
-    forced_tokens: int = 0
+    forced: list[int] = field(default_factory=list)  # places in the output of tokens that the constraint forced
     drafting: DraftLength | None = None
     draft_tokens: int = 0  # computed in the hope that they come next
     accepted_tokens: int = 0  # of them, those that did
@@ -133,6 +134,18 @@ class Request:
     def owes_scores(self) -> bool:
         """Whether a step is needed for the log-probabilities of tokens that the request has already."""
         return self.scores is not None and self.scores.next_place < len(self.tokens)
+
+    def take_new_tokens(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The output's tokens that no event has had yet, and the places among them of forced ones."""
+        output, sent = self.tokens.view(self.prompt_length), self.sent_tokens
+        self.sent_tokens = len(output)
+        forced = self.forced[bisect_left(self.forced, sent) :]
+        return tuple(output[sent:].tolist()), tuple(place - sent for place in forced)
+
+    @property
+    def forced_tokens(self) -> int:
+        """How many tokens of the output the constraint forced."""
+        return len(self.forced)
 
     @property
     def usage(self) -> Usage:

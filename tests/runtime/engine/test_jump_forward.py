@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,34 @@ def test_forced_tokens_take_no_step_of_their_own(folder: Path) -> None:
         sampled = len(result.token_ids) - result.usage.forced_tokens
         assert harness.core.stats.sampled_tokens == sampled
         assert harness.core.stats.steps == sampled
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_outputs_say_which_tokens_were_forced(folder: Path, stream: bool) -> None:
+    """c#20: one by one, as the matcher of an independent run over the same tokens says."""
+    harness = Harness(folder)
+    sent = [replace(request, stream=stream) for request in requests(harness, jump=True, count=60)]
+    results = harness.run(sent)
+    for request in sent:
+        result = results[request.rid]
+        assert result.error is None
+        assert result.forced == forced_places(harness, request.params, result.token_ids)
+        assert len(result.forced) == result.usage.forced_tokens
+    assert sum(len(result.forced) for result in results.values()) > 100
+
+
+def forced_places(harness: Harness, params: SamplingParams, tokens: list[int]) -> list[int]:
+    """Where the constraint left no choice, found by going along the output with a matcher of its own."""
+    matcher = harness.intake.matcher(params)
+    assert matcher is not None
+    places: list[int] = []
+    forced = matcher.forced_tokens()
+    for place, token in enumerate(tokens):
+        if forced:
+            assert token == forced.pop(0)
+            places.append(place)
+            assert matcher.accept_token(token)
+        else:
+            assert matcher.accept_token(token)
+            forced = matcher.forced_tokens()
+    return places
