@@ -17,6 +17,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from sgl_like.frontend.backend.base import Backend, Picture, Segment
+from sgl_like.frontend.view.log import GenRecord, Log, SelectRecord
 
 __all__ = ["OpenRole", "Piece", "Prompt"]
 
@@ -56,6 +57,7 @@ class Prompt:
         self.encoded = 0  # self.ids stand for self.pieces[:encoded]
         self.messages: list[dict[str, Any]] = []
         self.role: OpenRole | None = None
+        self.log = Log()
         self._copied: _CopyPoint | None = None
 
     def copy(self) -> Prompt:
@@ -66,6 +68,7 @@ class Prompt:
         other.encoded = self.encoded
         other.messages = [dict(message) for message in self.messages]
         other.role = self.role
+        other.log = self.log.child()
         other._copied = _CopyPoint(len(self.pieces), len(self.messages), self.role)
         return other
 
@@ -81,23 +84,29 @@ class Prompt:
     def append_given(self, text: str) -> None:
         """Text of the program. Outside a role it is raw prompt text, which may hold special tokens."""
         self.pieces.append(Piece(text, trusted=self.role is None))
+        self.log.given(text, *self._place)
 
     def append_picture(self, picture: Picture, text: str) -> None:
         """A picture, shown as `text` where there is only text."""
         self.pieces.append(Piece(text, trusted=False, picture=picture))
+        self.log.given(text, *self._place)
 
     def append_pieces(self, pieces: Iterable[Piece]) -> None:
         """Pieces of another prompt; what was sampled there keeps its ids."""
-        self.pieces.extend(pieces)
+        for piece in pieces:
+            self.pieces.append(piece)
+            self.log.given(piece.text, *self._place)
 
     def open_role(self, role: str, prefix: str, suffix: str) -> None:
         """Begin a message; `prefix` and `suffix` are the chat template's markup around its content."""
         self.pieces.append(Piece(prefix, trusted=True))
         self.role = OpenRole(role, len(self.pieces), suffix)
+        self.log.given(prefix, *self._place, markup=True)
 
     def close_role(self) -> str:
         """End the open message; returns the markup added."""
         assert self.role is not None, "submission checks that a role is open"
+        self.log.given(self.role.suffix, *self._place, markup=True)
         role, self.role = self.role, None
         content = _content(self.pieces[role.start :])
         self.pieces.append(Piece(role.suffix, trusted=True))
@@ -129,18 +138,27 @@ class Prompt:
         self.encoded = max(self.encoded, last + 1)
         return _segments(self.pieces[self.encoded :])
 
-    def append_sampled(self, text: str, ids: tuple[int, ...]) -> None:
-        """Text that the model wrote after all of this prompt, as these tokens."""
+    def append_sampled(self, text: str, ids: tuple[int, ...], record: GenRecord | None = None) -> None:
+        """Text that the model wrote after all of this prompt, as these tokens; `record` is for the log."""
         assert self.encoded == len(self.pieces), "a prompt is encoded before anything is sampled after it"
+        self.log.requested(text, *self._place, self.ids, record, sampled=len(ids))
         self.pieces.append(Piece(text, trusted=False, ids=ids))
         self.ids.extend(ids)
         self.encoded = len(self.pieces)
 
-    def append_joint(self, text: str, trusted: bool, ids: list[int]) -> None:
+    def append_joint(
+        self, text: str, trusted: bool, ids: list[int], record: SelectRecord | None = None
+    ) -> None:
         """Text whose tokens may reach back over its first character; `ids` are those of the whole prompt."""
+        self.log.requested(text, *self._place, ids, record)
         self.pieces.append(Piece(text, trusted))
         self.ids = list(ids)
         self.encoded = len(self.pieces)
+
+    @property
+    def _place(self) -> tuple[str | None, int | None]:
+        """Role and number of the open message."""
+        return (None, None) if self.role is None else (self.role.role, len(self.messages))
 
     def grown(self) -> tuple[list[Piece], list[dict[str, Any]]]:
         """Pieces and messages that this copy has got since it was copied."""

@@ -29,6 +29,7 @@ class Fork(Operation):
 
     def start(self, at: Interpreter) -> bool:
         """See `Operation.start`."""
+        at.prompt.log.forked(self._children)
         for child in self._children:
             child.adopt(at.prompt.copy(), "".join(at.chunks))
         return True
@@ -72,6 +73,7 @@ class Join(Operation):
                 raise ProgramError(
                     f"fork {number} of {len(self._children)} failed: {child.error}"
                 ) from child.error
+        at.prompt.log.joined(self._children, "concate_and_append" if self._append else "gather_variable")
         if self._append:
             self._append_texts(at)
         for variable, sources in self._gathered:

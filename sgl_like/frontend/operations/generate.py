@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial
@@ -12,6 +13,7 @@ from sgl_like.frontend.backend.base import Handle, Segment
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.params import copies, derived_seed, request_params
 from sgl_like.frontend.variables import Variable
+from sgl_like.frontend.view.log import GenRecord, Sample
 from sgl_like.runtime.logprobs import LOGPROB_OPTIONS, LogprobParams, PlaceLogprobs, logprob_meta
 from sgl_like.runtime.protocol import FinishReason, Output, Usage
 
@@ -28,18 +30,33 @@ class _Sample:
         self.handle: Handle | None = None
         self.text = ""
         self.ids: list[int] = []
+        self.forced: list[int] = []
         self.prompt_logprobs: list[PlaceLogprobs] = []
         self.output_logprobs: list[PlaceLogprobs] = []
         self.last: Output | None = None  # the terminal event
 
     def add(self, output: Output) -> None:
         self.text += output.text
+        self.forced.extend(len(self.ids) + place for place in output.forced)
         self.ids.extend(output.token_ids)
         self.prompt_logprobs.extend(output.prompt_logprobs)
         self.output_logprobs.extend(output.output_logprobs)
         if output.finish is not None:
             raise_if_failed(output)
             self.last = output
+
+    def record(self) -> Sample:
+        """For the log."""
+        assert self.last is not None and self.last.finish is not None, "only finished samples are asked"
+        return Sample(
+            self.text,
+            tuple(self.ids),
+            tuple(self.forced),
+            tuple(self.output_logprobs),
+            tuple(self.prompt_logprobs),
+            self.last.finish.as_dict(),
+            self.last.usage,
+        )
 
     def meta(self, wanted: LogprobParams | None) -> dict[str, Any]:
         assert self.last is not None and self.last.finish is not None, "only finished samples are asked"
@@ -65,6 +82,8 @@ class Generate(Operation):
         self._place = place
         self._samples: list[_Sample] = []
         self._logprobs: LogprobParams | None = None
+        self._asked: Mapping[str, Any] = {}
+        self._began = 0.0
 
     def start(self, at: Interpreter) -> bool:
         """Submit; `_on_output` ends it."""
@@ -72,6 +91,7 @@ class Generate(Operation):
         params = request_params(context.defaults, self._params, context.backend)
         if "seed" not in self._params and params.get("seed") is not None:
             params["seed"] = derived_seed(params["seed"], self._place)
+        self._asked, self._began = dict(params), time.perf_counter()
         count = copies(params)
         self._logprobs = LogprobParams.from_options(
             **{name: params[name] for name in params.keys() & LOGPROB_OPTIONS}
@@ -102,7 +122,10 @@ class Generate(Operation):
         if any(each.last is None for each in self._samples):
             return
         assert first.last is not None and first.last.finish is not None
-        at.prompt.append_sampled(first.text, _kept_ids(at, first, first.last.finish))
+        seconds = time.perf_counter() - self._began
+        samples = [each.record() for each in self._samples]
+        record = GenRecord(self._variable.name, self._asked, samples, seconds)
+        at.prompt.append_sampled(first.text, _kept_ids(at, first, first.last.finish), record)
         usage = sum_usages([each.last.usage for each in self._samples if each.last is not None])
         if len(self._samples) == 1:
             at.give(self._variable, first.text, first.meta(self._logprobs), usage)

@@ -12,6 +12,7 @@ them leaves the tokens of the prompt.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from sgl_like.frontend.expr import Select as SelectNode
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.operations.generate import raise_if_failed, usage_dict
 from sgl_like.frontend.variables import Variable
+from sgl_like.frontend.view.log import SelectRecord
 from sgl_like.runtime.protocol import Output, Usage
 
 if TYPE_CHECKING:
@@ -41,9 +43,11 @@ class Select(Operation):
         self._start = 0
         self._joint: list[list[int]] = []  # prompt and choice, for each choice
         self._handle: Handle | None = None
+        self._began = 0.0
 
     def start(self, at: Interpreter) -> bool:
         """Submit the request; `_on_scores` ends it."""
+        self._began = time.perf_counter()
         backend, trusted = at.context.backend, at.prompt.role is None
         tail = at.prompt.settle(backend)
         plain = at.prompt.continued(backend, tail)
@@ -97,8 +101,10 @@ class Select(Operation):
             )
         meta: dict[str, Any] = {**decision.meta_info, **usage_dict(usage)}
         meta["choice_probs"] = dict(zip(choices, _softmax([math.fsum(row) for row in scores]), strict=True))
-        joint = self._joint[choices.index(decision.decision)]
-        at.prompt.append_joint(decision.decision, at.prompt.role is None, joint)
+        taken = choices.index(decision.decision)
+        seconds = time.perf_counter() - self._began
+        record = SelectRecord(self._variable.name, meta["choice_probs"], scores[taken], usage, seconds)
+        at.prompt.append_joint(decision.decision, at.prompt.role is None, self._joint[taken], record)
         at.emit(decision.decision, self._variable)
         at.give(self._variable, decision.decision, meta, usage)
         at.finish(self)

@@ -78,7 +78,9 @@ class Request:
     node: Node | None = None  # locked path in the tree, ends the shared part
     cached_tokens: int | None = None  # of the prompt, found at the first admission
     computed_tokens: int = 0  # all that went through the model, again after a retraction
-    forced: list[int] = field(default_factory=list)  # places in the output of tokens that the constraint forced
+    forced: list[int] = field(
+        default_factory=list
+    )  # places in the output of tokens that the constraint forced
     drafting: DraftLength | None = None
     draft_tokens: int = 0  # computed in the hope that they come next
     accepted_tokens: int = 0  # of them, those that did
