@@ -108,7 +108,21 @@ if TYPE_CHECKING:
         set_default_backend as set_default_backend,
     )
     from sgl_like.frontend.backend.runtime import Runtime as Runtime
-    from sgl_like.frontend.choices import token_length_normalized as token_length_normalized
+    from sgl_like.frontend.choices import (
+        ChoicesDecision as ChoicesDecision,
+    )
+    from sgl_like.frontend.choices import (
+        ChoicesSamplingMethod as ChoicesSamplingMethod,
+    )
+    from sgl_like.frontend.choices import (
+        greedy_token_selection as greedy_token_selection,
+    )
+    from sgl_like.frontend.choices import (
+        token_length_normalized as token_length_normalized,
+    )
+    from sgl_like.frontend.choices import (
+        unconditional_likelihood_normalized as unconditional_likelihood_normalized,
+    )
     from sgl_like.frontend.function import function as function
     from sgl_like.frontend.media import image as image
     from sgl_like.frontend.media import video as video
@@ -128,7 +142,10 @@ _NAMES_OF = {
     ),
     "sgl_like.frontend.backend.default": ("flush_cache", "set_default_backend"),
     "sgl_like.frontend.backend.runtime": ("Runtime",),
-    "sgl_like.frontend.choices": ("token_length_normalized",),
+    "sgl_like.frontend.choices": (
+        "ChoicesDecision", "ChoicesSamplingMethod", "greedy_token_selection", "token_length_normalized",
+        "unconditional_likelihood_normalized",
+    ),
     "sgl_like.frontend.function": ("function",),
     "sgl_like.frontend.media": ("image", "video"),
     "sgl_like.frontend.state": ("ProgramState",),

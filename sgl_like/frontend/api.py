@@ -9,12 +9,15 @@ from sgl_like.errors import SamplingParamsError
 from sgl_like.frontend.choices import ChoicesSamplingMethod, token_length_normalized
 from sgl_like.frontend.expr import Expr, ExprList, Gen, RoleBegin, RoleEnd, Select, flatten
 from sgl_like.frontend.params import dtype_name, schema_text
-from sgl_like.runtime.sampling_params import CONSTRAINTS
+from sgl_like.runtime.sampling_params import CONSTRAINTS, SamplingParams
 
 __all__ = [
     "assistant", "assistant_begin", "assistant_end", "gen", "select", "system", "system_begin", "system_end",
     "user", "user_begin", "user_end",
 ]  # fmt: skip
+
+MIN_TEMPERATURE = 1e-5
+"""Of a `select` that draws; SGLang's programs may ask for so little where they mean 0."""
 
 
 def gen(
@@ -105,11 +108,11 @@ def gen(
 def _gen_choices(
     name: str | None, choices: Sequence[str], method: ChoicesSamplingMethod | None, params: dict[str, Any]
 ) -> Select:
-    temperature = params.pop("temperature", 0.0)
+    temperature, seed = params.pop("temperature", 0.0), params.pop("seed", None)
     params.pop("max_new_tokens", None)  # the longest choice is the limit anyway
     if params:
         raise SamplingParamsError(f"{', '.join(params)} cannot be combined with choices")
-    return select(name, choices, temperature, method or token_length_normalized)
+    return select(name, choices, temperature, method or token_length_normalized, seed=seed)
 
 
 def select(
@@ -117,12 +120,28 @@ def select(
     choices: Sequence[str] | None = None,
     temperature: float = 0.0,
     choices_method: ChoicesSamplingMethod = token_length_normalized,
+    *,
+    seed: int | None = None,
 ) -> Select:
-    """The choice that the model finds likeliest after the prompt; read it as ``s[name]``.
+    """One of `choices`, by their probabilities after the prompt; read it as ``s[name]``.
+
+    All choices are scored in one pass. ``get_meta_info(name)["choice_probs"]`` has the probability of each, given that
+    it is one of them; they sum to 1. Prompt and choice are tokenised together, so it makes no difference whether
+    a blank stands at the end of the prompt or at the beginning of the choices.
+
+    Args:
+        name: of the variable.
+        choices: distinct, non-empty.
+        temperature: 0 takes the best by `choices_method`. Greater values draw: 1 by ``choice_probs``, others by their
+            powers (1 / `temperature`), which then are the ``choice_probs``.
+        choices_method: how the best is found: `token_length_normalized` (mean log-probability of its tokens),
+            `greedy_token_selection`, `unconditional_likelihood_normalized`, or your own subclass of
+            `ChoicesSamplingMethod`.
+        seed: of this draw; by default the run's, varied from place to place.
 
     Raises:
-        SamplingParamsError: `choices` is not a non-empty list of distinct non-empty strings, or `temperature`
-            is not 0 (sampling among choices is not supported yet).
+        SamplingParamsError: `choices` is not a non-empty list of distinct non-empty strings; `temperature` is not a
+            finite number of at least 0; another `choices_method` than the default is given for a draw.
     """
     if isinstance(choices, str) or not isinstance(choices, Iterable):
         raise SamplingParamsError(f"choices must be a list of strings, not {choices!r}")
@@ -137,13 +156,12 @@ def select(
         raise SamplingParamsError(f"choices must be distinct; {twice!r} is there twice")
     if not isinstance(choices_method, ChoicesSamplingMethod):
         raise SamplingParamsError(f"choices_method must be a ChoicesSamplingMethod, not {choices_method!r}")
-    if choices_method.requires_unconditional_logprobs:
+    drawing = SamplingParams(temperature=temperature, seed=seed).temperature > MIN_TEMPERATURE
+    if drawing and choices_method is not token_length_normalized:
         raise SamplingParamsError(
-            "choice methods that need unconditional log-probabilities are not supported yet"
+            f"choices_method has no say at temperature={temperature}: choices are drawn by their probabilities then"
         )
-    if not 0.0 <= temperature <= 1e-5:
-        raise SamplingParamsError(f"select with temperature={temperature} is not supported yet; it must be 0")
-    return Select(name, options, choices_method)
+    return Select(name, options, choices_method, temperature if drawing else 0.0, seed)
 
 
 def system(expr: Expr | str | None = None) -> ExprList:

@@ -31,7 +31,7 @@ def _operation(node: Node, places: Iterator[tuple[int, ...]]) -> Operation:
         case Gen():
             return Generate(node.label, Variable(node.name), node.params, next(places))
         case Select():
-            return SelectOperation(node, Variable(node.name))
+            return SelectOperation(node, Variable(node.name), next(places))
         case RoleBegin():
             return OpenRole(node.label, node.role)
         case RoleEnd():

@@ -99,11 +99,13 @@ class Gen(Node):
 
 @dataclass(frozen=True, repr=False)
 class Select(Node):
-    """The likeliest of some texts."""
+    """One of some texts: by `method` at `temperature` 0, else drawn."""
 
     name: str | None
     choices: tuple[str, ...]
     method: ChoicesSamplingMethod
+    temperature: float = 0.0
+    seed: int | None = None
 
     @property
     def label(self) -> str:

@@ -95,8 +95,10 @@ def test_bad_choices(choices: object, message: str) -> None:
 
 
 def test_what_select_cannot_do_is_said() -> None:
-    with pytest.raises(SamplingParamsError, match=r"temperature=0\.7 is not supported"):
-        sgl.select("x", ["a"], temperature=0.7)
+    with pytest.raises(SamplingParamsError, match=r"temperature must be"):
+        sgl.select("x", ["a"], temperature=-0.7)
+    with pytest.raises(SamplingParamsError, match="choices_method has no say at temperature=1"):
+        sgl.select("x", ["a"], temperature=1, choices_method=sgl.greedy_token_selection)
 
 
 def test_constraints_exclude_each_other() -> None:

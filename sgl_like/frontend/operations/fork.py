@@ -40,25 +40,36 @@ class Fork(Operation):
             child.fail(error)
 
 
+Gathered = tuple[Variable, Sequence[Variable | None]]
+"""A parent's variable, and those of the children (``None`` where a child has no such variable)."""
+
+
 class Join(Operation):
-    """Wait for the children; then gather their variables, or append their texts.
+    """Wait for the children; then gather their variables, append their texts, or do both for one of them.
 
     Args:
         children: the forks, in order.
-        gathered: for each parent's variable, the children's (``None`` where a child has no such variable).
-        append: put the children's texts after the parent's, in order.
+        gathered: variables whose values become lists.
+        append: children whose texts are put after the parent's, in order.
+        copied: variables that become as they are in one child.
+        required: children whose failure is the parent's; another that has failed has no text to append.
     """
 
     def __init__(
         self,
         children: Sequence[Interpreter],
-        gathered: Sequence[tuple[Variable, Sequence[Variable | None]]],
-        append: bool,
+        *,
+        gathered: Sequence[Gathered] = (),
+        append: Sequence[Interpreter] = (),
+        copied: Sequence[tuple[Variable, Variable]] = (),
+        required: Sequence[Interpreter],
     ) -> None:
-        super().__init__("join()", *(variable for variable, _ in gathered))
+        super().__init__("join()", *(variable for variable, _ in (*gathered, *copied)))
         self._children = children
         self._gathered = gathered
         self._append = append
+        self._copied = copied
+        self._required = required
         self._next = 0  # children before this one have nothing left to do
 
     def start(self, at: Interpreter) -> bool:
@@ -69,16 +80,18 @@ class Join(Operation):
                 return False
             self._next += 1
         for number, child in enumerate(self._children):
-            if child.error is not None:
+            if child.error is not None and child in self._required:
                 raise ProgramError(
                     f"fork {number} of {len(self._children)} failed: {child.error}"
                 ) from child.error
         at.prompt.log.joined(self._children, "concate_and_append" if self._append else "gather_variable")
-        if self._append:
-            self._append_texts(at)
+        self._append_texts(at, [child for child in self._append if child.error is None])
         for variable, sources in self._gathered:
             values: list[Any] = [None if source is None else source.value for source in sources]
             at.give(variable, values)
+        for variable, source in self._copied:
+            variable.chunks.extend(source.chunks)
+            at.give(variable, source.value, source.meta)
         for child in self._children:
             at.children.remove(child)
         return True
@@ -92,14 +105,14 @@ class Join(Operation):
         if self.start(at):
             at.finish(self)
 
-    def _append_texts(self, at: Interpreter) -> None:
-        for number, child in enumerate(self._children):
+    def _append_texts(self, at: Interpreter, children: Sequence[Interpreter]) -> None:
+        for child in children:
             if not child.prompt.is_extension_of(at.prompt):
                 raise ProgramError(
-                    f"concate_and_append: fork {number} and its parent must be in the message they parted in,"
-                    " but a message was ended or begun since"
+                    f"fork {self._children.index(child)} and its parent must be in the message they parted in for"
+                    " the fork's text to be put after the parent's, but a message was ended or begun since"
                 )
-        for child in self._children:
+        for child in children:
             pieces, messages = child.prompt.grown()
             at.prompt.append_pieces(pieces)
             at.prompt.messages.extend(messages)

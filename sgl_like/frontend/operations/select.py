@@ -12,6 +12,7 @@ them leaves the tokens of the prompt.
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -22,7 +23,8 @@ from sgl_like.frontend.backend.base import Handle, Segment
 from sgl_like.frontend.choices import TokenLogprob
 from sgl_like.frontend.expr import Select as SelectNode
 from sgl_like.frontend.operations.base import Operation
-from sgl_like.frontend.operations.generate import raise_if_failed, usage_dict
+from sgl_like.frontend.operations.generate import raise_if_failed, sum_usages, usage_dict
+from sgl_like.frontend.params import derived_seed
 from sgl_like.frontend.variables import Variable
 from sgl_like.frontend.view.log import SelectRecord
 from sgl_like.runtime.protocol import Output, Usage
@@ -36,17 +38,18 @@ __all__ = ["Select"]
 class Select(Operation):
     """Has all choices scored by one request, and takes one of them."""
 
-    def __init__(self, node: SelectNode, variable: Variable) -> None:
+    def __init__(self, node: SelectNode, variable: Variable, place: tuple[int, ...]) -> None:
         super().__init__(node.label, variable)
         self._node = node
         self._variable = variable
+        self._place = place
         self._start = 0
         self._joint: list[list[int]] = []  # prompt and choice, for each choice
-        self._handle: Handle | None = None
+        self._requests: list[_Scoring] = []  # the choices after the prompt; then, if needed, without it
         self._began = 0.0
 
     def start(self, at: Interpreter) -> bool:
-        """Submit the request; `_on_scores` ends it."""
+        """Submit the requests; `_on_output` ends it."""
         self._began = time.perf_counter()
         backend, trusted = at.context.backend, at.prompt.role is None
         tail = at.prompt.settle(backend)
@@ -65,49 +68,109 @@ class Select(Operation):
             if len(joint) <= self._start:
                 raise RequestError(f"choice {choice!r} adds no token to the prompt, so it has no probability")
         prompt = tuple(self._joint[0][: self._start])
-        sink = partial(at.guarded, self, self._on_scores)
-        self._handle = backend.score(prompt, [tuple(joint[self._start :]) for joint in self._joint], sink)
+        tokens = [tuple(joint[self._start :]) for joint in self._joint]
+        self._requests = [_Scoring(prompt, tokens)]
+        if self._node.method.requires_unconditional_logprobs:
+            self._requests += _without_prompt(tokens)
+        for request in self._requests:
+            sink = partial(at.guarded, self, partial(self._on_output, request))
+            request.handle = backend.score(request.prompt, request.choices, sink)
         return False
 
     def cancel(self, error: ProgramError) -> None:
-        """Stop the request."""
-        if self._handle is not None:
-            self._handle.cancel()
+        """Stop the requests."""
+        for request in self._requests:
+            if request.handle is not None:
+                request.handle.cancel()
 
-    def _on_scores(self, at: Interpreter, output: Output) -> None:
+    def _on_output(self, request: _Scoring, at: Interpreter, output: Output) -> None:
         if output.finish is None:
             return
         raise_if_failed(output)
-        scores, expected = output.choice_logprobs, [len(joint) - self._start for joint in self._joint]
-        if scores is None or [len(row) for row in scores] != expected:
-            raise EngineError(f"the backend did not return {expected} log-probabilities for the choices")
-        self._decide(at, scores, output.usage)
+        request.take(output)
+        if all(each.usage is not None for each in self._requests):
+            self._decide(at)
 
-    def _decide(self, at: Interpreter, scores: Sequence[Sequence[float]], usage: Usage) -> None:
-        choices = self._node.choices
-        tokens: list[list[TokenLogprob]] = [
-            [(logprob, token, None) for logprob, token in zip(row, joint[self._start :], strict=True)]
-            for row, joint in zip(scores, self._joint, strict=True)
-        ]
+    def _decide(self, at: Interpreter) -> None:
+        choices, scored = self._node.choices, self._requests[0]
+        tokens = _token_logprobs(scored.choices, scored.scores)
+        needed: dict[str, Any] = {}
+        if self._node.method.requires_unconditional_logprobs:
+            needed["unconditional_token_logprobs"] = self._unconditional(scored.choices)
         decision = self._node.method(
             choices=choices,
-            normalized_prompt_logprobs=[math.fsum(row) / len(row) for row in scores],
+            normalized_prompt_logprobs=[math.fsum(row) / len(row) for row in scored.scores],
             input_token_logprobs=tokens,
             output_token_logprobs=[[] for _ in choices],
+            **needed,
         )
-        if decision.decision not in choices:
-            raise RequestError(
-                f"the choice method took {decision.decision!r}, which is not one of the choices"
-            )
-        meta: dict[str, Any] = {**decision.meta_info, **usage_dict(usage)}
-        meta["choice_probs"] = dict(zip(choices, _softmax([math.fsum(row) for row in scores]), strict=True))
-        taken = choices.index(decision.decision)
+        temperature = self._node.temperature
+        probs = _softmax([math.fsum(row) / (temperature or 1.0) for row in scored.scores])
+        taken = self._draw(at, probs) if temperature else decision.decision
+        if taken not in choices:
+            raise RequestError(f"the choice method took {taken!r}, which is not one of the choices")
+        number = choices.index(taken)
+        usage = sum_usages([request.usage for request in self._requests if request.usage is not None])
+        meta = {**decision.meta_info, **usage_dict(usage)}
+        meta["choice_probs"] = dict(zip(choices, probs, strict=True))
         seconds = time.perf_counter() - self._began
-        record = SelectRecord(self._variable.name, meta["choice_probs"], scores[taken], usage, seconds)
-        at.prompt.append_joint(decision.decision, at.prompt.role is None, self._joint[taken], record)
-        at.emit(decision.decision, self._variable)
-        at.give(self._variable, decision.decision, meta, usage)
+        record = SelectRecord(self._variable.name, meta["choice_probs"], scored.scores[number], usage, seconds)
+        at.prompt.append_joint(taken, at.prompt.role is None, self._joint[number], record)
+        at.emit(taken, self._variable)
+        at.give(self._variable, taken, meta, usage)
         at.finish(self)
+
+    def _draw(self, at: Interpreter, probs: Sequence[float]) -> str:
+        seed, run_seed = self._node.seed, at.context.defaults.get("seed")
+        if seed is None and run_seed is not None:
+            seed = derived_seed(run_seed, self._place)
+        return random.Random(seed).choices(self._node.choices, probs)[0]
+
+    def _unconditional(self, tokens: Sequence[Sequence[int]]) -> list[list[TokenLogprob]]:
+        """What `_without_prompt` asked for, for each choice."""
+        found = {
+            (*request.prompt, *choice): row
+            for request in self._requests[1:]
+            for choice, row in zip(request.choices, request.scores, strict=True)
+        }
+        return [[(None, row[0], None), *_row(row[1:], found.get(tuple(row), ()))] for row in tokens]
+
+
+class _Scoring:
+    """One request for scores, and what came of it."""
+
+    def __init__(self, prompt: tuple[int, ...], choices: Sequence[tuple[int, ...]]) -> None:
+        self.prompt = prompt
+        self.choices = choices
+        self.handle: Handle | None = None
+        self.scores: Sequence[Sequence[float]] = ()
+        self.usage: Usage | None = None
+
+    def take(self, output: Output) -> None:
+        """The terminal event."""
+        scores, expected = output.choice_logprobs, [len(choice) for choice in self.choices]
+        if scores is None or [len(row) for row in scores] != expected:
+            raise EngineError(f"the backend did not return {expected} log-probabilities for the choices")
+        self.scores, self.usage = scores, output.usage
+
+
+def _without_prompt(choices: Sequence[tuple[int, ...]]) -> list[_Scoring]:
+    """Requests that score all but the first token of each choice after that token alone."""
+    rests: dict[int, list[tuple[int, ...]]] = {}
+    for choice in dict.fromkeys(choices):
+        if len(choice) > 1:
+            rests.setdefault(choice[0], []).append(choice[1:])
+    return [_Scoring((first,), rest) for first, rest in rests.items()]
+
+
+def _token_logprobs(
+    choices: Sequence[Sequence[int]], scores: Sequence[Sequence[float]]
+) -> list[list[TokenLogprob]]:
+    return [_row(choice, row) for choice, row in zip(choices, scores, strict=True)]
+
+
+def _row(tokens: Sequence[int], logprobs: Sequence[float]) -> list[TokenLogprob]:
+    return [(logprob, token, None) for logprob, token in zip(logprobs, tokens, strict=True)]
 
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
