@@ -106,6 +106,7 @@ class ProgramStateGroup:
             raise ValueError(f'mode must be "gather_variable" or "concate_and_append", not {mode!r}')
         if on_error not in ("raise", "return"):
             raise ValueError(f'on_error must be "raise" or "return", not {on_error!r}')
+        self._check_open()
         append = mode == "concate_and_append"
         self._end(
             gathered=[] if append else self._gathered(),
@@ -127,6 +128,7 @@ class ProgramStateGroup:
         kept = self._states[fork] if isinstance(fork, int) else fork
         if not any(state is kept for state in self._states):
             raise ValueError("keep() needs one of these forks")
+        self._check_open()
         child = kept._interpreter
         own = [variable for variable in child.variables.values() if not self._inherited(variable)]
         for state in self._states:
@@ -193,19 +195,20 @@ class ProgramStateGroup:
             ) from failures[0]
         return max(scored, key=lambda pair: pair[0])[1]
 
+    def _check_open(self) -> None:
+        closed = self._children[0].closed
+        if closed is not None:
+            program = self._parent._interpreter.context.program
+            raise ProgramError(f"forks cannot be joined: {closed}", program=program)
+
     @property
     def _children(self) -> list[Interpreter]:
         return [state._interpreter for state in self._states]
 
     def _end(self, **join: Any) -> None:
         """Queue a `Join` in the parent, and let nothing be added to the forks any more."""
-        parent, children = self._parent._interpreter, self._children
-        if children[0].closed is not None:
-            raise ProgramError(
-                f"forks cannot be joined: {children[0].closed}", program=parent.context.program
-            )
-        parent.enqueue(Join(children, **join))
-        for child in children:
+        self._parent._interpreter.enqueue(Join(self._children, **join))
+        for child in self._children:
             child.close("the fork has been joined", end_role=False)
 
     def _gathered(self) -> list[Gathered]:

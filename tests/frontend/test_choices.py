@@ -140,8 +140,8 @@ def test_probabilities_are_those_of_the_sequences_one_by_one(runtime: sgl.Runtim
     meta = pick.run(PROMPT, CHOICES, backend=runtime).get_meta_info("c")
     engine = runtime.engine
     joint = [engine.tokenizer.encode(PROMPT + choice) for choice in CHOICES]
-    columns = zip(engine.tokenizer.encode(PROMPT), *joint, strict=False)
-    start = next(i for i, column in enumerate(columns) if len(set(column)) > 1)
+    plain = engine.tokenizer.encode(PROMPT)
+    start = next((i for i, column in enumerate(zip(plain, *joint)) if len(set(column)) > 1), len(plain))
     sums = []
     for ids in joint:
         engine.flush_cache()
