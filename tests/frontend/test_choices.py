@@ -141,7 +141,9 @@ def test_probabilities_are_those_of_the_sequences_one_by_one(runtime: sgl.Runtim
     engine = runtime.engine
     joint = [engine.tokenizer.encode(PROMPT + choice) for choice in CHOICES]
     plain = engine.tokenizer.encode(PROMPT)
-    start = next((i for i, column in enumerate(zip(plain, *joint)) if len(set(column)) > 1), len(plain))
+    start = next(
+        (i for i, column in enumerate(zip(plain, *joint, strict=False)) if len(set(column)) > 1), len(plain)
+    )
     sums = []
     for ids in joint:
         engine.flush_cache()
