@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 EXPECTED = {
     "function", "gen", "select", "system", "user", "assistant", "system_begin", "system_end", "user_begin",
     "user_end", "assistant_begin", "assistant_end", "Runtime", "Engine", "SamplingParams", "set_default_backend",
-    "flush_cache", "ProgramState", "token_length_normalized", "__version__",
+    "flush_cache", "ProgramState", "token_length_normalized", "ChoicesDecision", "ChoicesSamplingMethod", "greedy_token_selection",
+    "unconditional_likelihood_normalized", "__version__",
     "image", "video",
 }  # fmt: skip
 
