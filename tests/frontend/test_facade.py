@@ -15,12 +15,33 @@ from sgl_like import errors
 
 ROOT = Path(__file__).parents[2]
 EXPECTED = {
-    "function", "gen", "select", "system", "user", "assistant", "system_begin", "system_end", "user_begin",
-    "user_end", "assistant_begin", "assistant_end", "Runtime", "Engine", "SamplingParams", "set_default_backend",
-    "flush_cache", "ProgramState", "token_length_normalized", "ChoicesDecision", "ChoicesSamplingMethod", "greedy_token_selection",
-    "unconditional_likelihood_normalized", "__version__",
-    "image", "video",
-}  # fmt: skip
+    "ChoicesDecision",
+    "ChoicesSamplingMethod",
+    "Engine",
+    "ProgramState",
+    "Runtime",
+    "SamplingParams",
+    "__version__",
+    "assistant",
+    "assistant_begin",
+    "assistant_end",
+    "flush_cache",
+    "function",
+    "gen",
+    "greedy_token_selection",
+    "image",
+    "select",
+    "set_default_backend",
+    "system",
+    "system_begin",
+    "system_end",
+    "token_length_normalized",
+    "unconditional_likelihood_normalized",
+    "user",
+    "user_begin",
+    "user_end",
+    "video",
+}
 
 
 def test_names_are_the_documented_ones() -> None:
