@@ -114,7 +114,9 @@ class Select(Operation):
         meta = {**decision.meta_info, **usage_dict(usage)}
         meta["choice_probs"] = dict(zip(choices, probs, strict=True))
         seconds = time.perf_counter() - self._began
-        record = SelectRecord(self._variable.name, meta["choice_probs"], scored.scores[number], usage, seconds)
+        record = SelectRecord(
+            self._variable.name, meta["choice_probs"], scored.scores[number], usage, seconds
+        )
         at.prompt.append_joint(taken, at.prompt.role is None, self._joint[number], record)
         at.emit(taken, self._variable)
         at.give(self._variable, taken, meta, usage)
