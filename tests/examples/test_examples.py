@@ -151,3 +151,11 @@ def test_quantization_eval(tmp_path: Path) -> None:
 def test_examples_import_only_the_public_package(name: str) -> None:
     text = (ROOT / "examples" / name).read_text("utf-8")
     assert not re.search(r"(from|import) sgl_like\.", text)
+
+
+def test_search_wins() -> None:
+    counts = dict(
+        re.findall(r"^(.*?) +(\d+) of 15 ", run("examples/search.py", "--puzzles", "15"), re.MULTILINE)
+    )
+    assert list(counts) == ["greedy", "self-consistency, 8 samples", "tree of thought"]
+    assert int(counts["tree of thought"]) >= 2 * int(counts["greedy"]) > 0
