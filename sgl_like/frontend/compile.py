@@ -8,18 +8,19 @@ from sgl_like.errors import ProgramError
 from sgl_like.frontend.expr import Gen, Node, RoleBegin, RoleEnd, Select, Text
 from sgl_like.frontend.media import Image
 from sgl_like.frontend.operations.base import Operation
-from sgl_like.frontend.operations.generate import Generate
+from sgl_like.frontend.operations.generate import Generate, Separation
 from sgl_like.frontend.operations.picture import AppendPictures
 from sgl_like.frontend.operations.select import Select as SelectOperation
 from sgl_like.frontend.operations.text import AppendText, CloseRole, OpenRole
+from sgl_like.frontend.separation import SeparateReasoning, reasoning_name
 from sgl_like.frontend.variables import Variable
 
 __all__ = ["operations_for", "role_after"]
 
 
 def operations_for(nodes: Iterable[Node], places: Iterator[tuple[int, ...]]) -> list[Operation]:
-    """One operation for each node. Every execution gets variables, and every gen a place, of its own."""
-    return [_operation(node, places) for node in nodes]
+    """One operation for each node that does something. Every execution gets variables of its own, every gen a place."""
+    return [_operation(node, places) for node in nodes if not isinstance(node, SeparateReasoning)]
 
 
 def _operation(node: Node, places: Iterator[tuple[int, ...]]) -> Operation:
@@ -29,7 +30,10 @@ def _operation(node: Node, places: Iterator[tuple[int, ...]]) -> Operation:
         case Image():
             return AppendPictures(node.label, node.pictures)
         case Gen():
-            return Generate(node.label, Variable(node.name), node.params, next(places))
+            thoughts = None
+            if node.make_splitter is not None:
+                thoughts = Separation(node.make_splitter, Variable(reasoning_name(node.name)))
+            return Generate(node.label, Variable(node.name), node.params, next(places), thoughts)
         case Select():
             return SelectOperation(node, Variable(node.name), next(places))
         case RoleBegin():

@@ -5,11 +5,12 @@ A node knows nothing of any run, so one expression may be added to many states a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from sgl_like.frontend.choices import ChoicesSamplingMethod
+from sgl_like.frontend.reasoning import Splitter
 
 __all__ = ["Expr", "ExprList", "Gen", "Node", "RoleBegin", "RoleEnd", "Select", "Text", "flatten"]
 
@@ -68,6 +69,11 @@ class ExprList(Expr):
     def _nodes(self) -> tuple[Node, ...]:
         return self.nodes
 
+    @property
+    def expr_list(self) -> list[Node]:
+        """The nodes; SGLang's name for them."""
+        return list(self.nodes)
+
     def __repr__(self) -> str:
         return " + ".join(node.label for node in self.nodes)
 
@@ -86,10 +92,14 @@ class Text(Node):
 
 @dataclass(frozen=True, repr=False)
 class Gen(Node):
-    """Text that the model writes. `params` holds what was given to ``gen``, under the engine's names."""
+    """Text that the model writes. `params` holds what was given to ``gen``, under the engine's names.
+
+    With `make_splitter` (given the end of the prompt) its reasoning is separated.
+    """
 
     name: str | None
     params: Mapping[str, Any] = field(default_factory=dict)
+    make_splitter: Callable[[str], Splitter] | None = field(default=None, compare=False)
 
     @property
     def label(self) -> str:

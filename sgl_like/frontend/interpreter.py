@@ -158,6 +158,14 @@ class Interpreter:
                 for each in (*self.scopes, *(() if variable is None else (variable,))):
                     each.chunks.append(text)
 
+    def note(self, variable: Variable, text: str, event: tuple[str, dict[str, Any]] | None = None) -> None:
+        """Add to the text of `variable` alone; `event` is for who reads it with its meta data."""
+        with self.watch.changing():
+            if text:
+                variable.chunks.append(text)
+            if event is not None:
+                variable.events.append(event)
+
     def give(
         self, variable: Variable, value: Any, meta: dict[str, Any] | None = None, usage: Usage | None = None
     ) -> None:

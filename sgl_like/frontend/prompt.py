@@ -12,7 +12,7 @@ Only the executor's thread touches a prompt.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -85,6 +85,12 @@ class Prompt:
         """Text of the program. Outside a role it is raw prompt text, which may hold special tokens."""
         self.pieces.append(Piece(text, trusted=self.role is None))
         self.log.given(text, *self._place)
+
+    def append_markup(self, text: str) -> None:
+        """Markup; at the beginning of a message it is no part of the message's content."""
+        self.pieces.append(Piece(text, trusted=True))
+        if self.role is not None and self.role.start == len(self.pieces) - 1:
+            self.role = replace(self.role, start=len(self.pieces))
 
     def append_picture(self, picture: Picture, text: str) -> None:
         """A picture, shown as `text` where there is only text."""

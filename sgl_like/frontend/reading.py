@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from sgl_like.errors import ProgramError
 from sgl_like.frontend.interpreter import Interpreter
@@ -91,6 +92,26 @@ class Reader:
                 yield text
             if ended:
                 cursor.check()
+                return
+
+    async def events_async_iter(self, name: str | None) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """A variable's text as it arrives, with the meta data of each piece."""
+        watch = self._of.watch
+        await watch.wait_for_async(lambda: self._known(name))
+        variable, position = self._find(name), 0
+        while True:
+            await watch.wait_for_async(
+                lambda: position < len(variable.events) or self._final(variable)  # noqa: B023
+            )
+            with watch.holding():
+                new, ended = variable.events[position:], self._final(variable)
+            position += len(new)
+            for text, meta in new:
+                yield text, dict(meta)
+            if ended:
+                self.check(variable)
+                if position == 0:  # it did not stream
+                    yield "".join(variable.chunks), dict(variable.meta or {})
                 return
 
     def _settled(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, Literal, overload
 
 from sgl_like.errors import ProgramError, RequestAborted
 from sgl_like.frontend.api import role_message
@@ -202,9 +202,33 @@ class ProgramState:
         """
         return self._reader.text_iter(var_name)
 
-    def text_async_iter(self, var_name: str | None = None) -> AsyncIterator[str]:
-        """`text_iter` for ``async for``; waiting leaves the event loop free."""
-        return self._reader.text_async_iter(var_name)
+    @overload
+    def text_async_iter(
+        self, var_name: str | None = None, return_meta_data: Literal[False] = False
+    ) -> AsyncIterator[str]: ...
+
+    @overload
+    def text_async_iter(
+        self, var_name: str | None, return_meta_data: Literal[True]
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]: ...
+
+    def text_async_iter(
+        self, var_name: str | None = None, return_meta_data: bool = False
+    ) -> AsyncIterator[Any]:
+        """`text_iter` for ``async for``; waiting leaves the event loop free.
+
+        With `return_meta_data` it gives pairs of a piece and its meta data: as `get_meta_info`, but with the counts
+        so far and the log-probabilities of this piece alone (``output_token_logprobs_length`` counts those so far).
+        A piece may be empty: a token that ends the output has no text.
+
+        Raises:
+            ValueError: meta data is wanted, but of no variable.
+        """
+        if not return_meta_data:
+            return self._reader.text_async_iter(var_name)
+        if var_name is None:
+            raise ValueError("text_async_iter(return_meta_data=True) needs the name of a variable")
+        return self._reader.events_async_iter(var_name)
 
     @property
     def ret_value(self) -> Any:

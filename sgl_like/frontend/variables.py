@@ -28,6 +28,7 @@ class Variable:
     def __init__(self, name: str | None) -> None:
         self.name = name
         self.chunks: list[str] = []  # text as it arrived
+        self.events: list[tuple[str, dict[str, Any]]] = []  # of a gen that streams: its text with meta data
         self.value: Any = None
         self.meta: dict[str, Any] | None = None
         self.error: ProgramError | None = None

@@ -100,6 +100,8 @@ def logprob_meta(
     meta: dict[str, Any] = {}
     for name, places in (("input", list(prompt)), ("output", list(output))):
         meta[f"{name}_token_logprobs"] = [place.token for place in places if place.token != NO_TOKEN]
+        if name == "output":
+            meta["output_token_logprobs_length"] = len(meta["output_token_logprobs"])
         if params.top:
             meta[f"{name}_top_logprobs"] = [_listed(place, place.top) for place in places]
         if params.token_ids:

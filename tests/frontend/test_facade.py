@@ -31,6 +31,7 @@ EXPECTED = {
     "greedy_token_selection",
     "image",
     "select",
+    "separate_reasoning",
     "set_default_backend",
     "system",
     "system_begin",
