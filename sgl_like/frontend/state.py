@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Literal, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from sgl_like.errors import ProgramError, RequestAborted
 from sgl_like.frontend.api import role_message
@@ -15,6 +17,9 @@ from sgl_like.frontend.operations.scope import BeginScope, EndScope
 from sgl_like.frontend.reading import Reader
 from sgl_like.frontend.variables import Variable
 from sgl_like.runtime.protocol import Usage
+
+if TYPE_CHECKING:
+    from sgl_like.frontend.view.format import Trace
 
 __all__ = ["ProgramState"]
 
@@ -246,6 +251,31 @@ class ProgramState:
     def usage(self) -> Usage:
         """Tokens of everything done so far, in this state and its forks."""
         return self._interpreter.usage
+
+    def trace(self, wait: bool = True) -> dict[str, Any]:
+        """What this state and its forks did, as data that `json.dumps` writes: texts, their tokens and where each came
+        from, gens and selects with their probabilities, usage and times, errors (`frontend/view/format.py`).
+
+        Args:
+            wait: until everything added is done. Without, what there is so far.
+        """
+        return self._viewed(wait).to_json()
+
+    def save_trace(self, path: str | Path, wait: bool = True) -> None:
+        """Write `trace` to a file, which ``sgl-like view`` makes a page of.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        Path(path).write_text(json.dumps(self.trace(wait)) + "\n", encoding="utf-8")
+
+    def _viewed(self, wait: bool) -> Trace:
+        from sgl_like.frontend.view.build import trace_of
+
+        if wait:
+            self._reader.settle()
+            self._interpreter.wait()  # for the forks
+        return trace_of(self._interpreter)
 
     # -- control ------------------------------------------------------------------------------------------------
 

@@ -107,6 +107,13 @@ class FakeBackend(Backend):
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self._texts[token] for token in ids)
 
+    def token_pieces(self, ids: Sequence[int]) -> list[bytes | str]:
+        texts = [self._texts[token] for token in ids]
+        return [
+            text if self.is_special(token) else text.encode("utf-8", "surrogatepass")
+            for token, text in zip(ids, texts, strict=True)
+        ]
+
     def is_special(self, token: int) -> bool:
         return self._ids.get((self._texts[token], True)) == token
 

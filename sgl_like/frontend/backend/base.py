@@ -88,6 +88,12 @@ class Backend(ABC):
         become special tokens.
         """
 
+    def token_pieces(self, ids: Sequence[int]) -> list[bytes | str] | None:
+        """What tokens stand for: bytes (not always whole characters), or the name of a special token. None where the
+        backend does not know; its tokens are then shown as text alone.
+        """
+        return None
+
     @abstractmethod
     def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
         """Text around the content of the next message, of `role`, after the completed `messages`.

@@ -60,6 +60,10 @@ class Runtime(Backend):
         first = self.engine.tokenizer.start_ids if start else []
         return ids if ids[: len(first)] == first else [*first, *ids]
 
+    def token_pieces(self, ids: Sequence[int]) -> list[bytes | str]:
+        """Bytes, or the name of a special token."""
+        return self.engine.tokenizer.pieces(ids)
+
     def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
         """Markup around the next message, by the model's own chat template."""
         return self.engine.tokenizer.role_affixes(messages, role)

@@ -118,6 +118,15 @@ class Tokenizer:
         detokenizer.finish()
         return detokenizer.text
 
+    def pieces(self, ids: Sequence[int]) -> list[bytes | str]:
+        """What each token stands for: its bytes, or the name of a special token (or of an id without a token)."""
+        known = range(self.vocab_size)
+        bytes_of = [self.token_bytes[token] if token in known else None for token in ids]
+        return [
+            self._special_text.get(token, f"<{token}>") if piece is None else piece
+            for token, piece in zip(ids, bytes_of, strict=True)
+        ]
+
     def detokenizer(
         self,
         stop: tuple[str, ...] = (),
