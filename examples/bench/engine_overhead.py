@@ -23,7 +23,7 @@ from typing import Any
 from engine_bench import with_tokenizer
 
 from sgl_like import Engine
-from sgl_like.kernels import attention, linear, pointwise
+from sgl_like.kernels import sequence, threads
 from sgl_like.runtime.engine import core, memory, output, runner, scheduler
 from sgl_like.runtime.models import decoder
 
@@ -37,7 +37,7 @@ PARTS: dict[str, tuple[str, list[tuple[Any, str]]]] = {
     "batch": ("batch making", [(runner, "make_batch")]),
     "kernels": (
         "compiled kernels",
-        [(linear, "run_tasks"), (attention, "run_tasks"), (pointwise, "run_tasks")],
+        [(threads, "run_tasks"), (sequence, "run_tasks")],
     ),
     "forward": ("the rest of the forward pass (Python, torch)", [(decoder.Decoder, "forward")]),
     "logits": ("the rest of the logits (Python, torch)", [(runner.ModelRunner, "last_logits")]),

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sgl_like.kernels.paged_attention import MOST_QUERIES, attend
-from sgl_like.kernels.threads import address, float_bits, run_tasks
+from sgl_like.kernels.threads import Call, address, float_bits, run_call
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,15 @@ class AttentionRows:
     kv_start: NDArray[np.int32]
     kv_slots: NDArray[np.int32]
 
+    def plan(self, group: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Slots and tasks of the CPU version, for so many query heads that share a key; the same for all layers."""
+        if group not in self._plans:
+            most = max(1, MOST_QUERIES // group)
+            self._plans[group] = np.ascontiguousarray(self.kv_slots), _tasks(self, most)
+        return self._plans[group]
+
     @cached_property
-    def plans(self) -> dict[int, tuple[NDArray[np.int32], ...]]:
-        """Slots and tasks of the CPU version, by the tasks' size; the same for all layers."""
+    def _plans(self) -> dict[int, tuple[NDArray[np.int32], NDArray[np.int32]]]:
         return {}
 
 
@@ -81,22 +87,34 @@ def paged_attention(
     softcap: float | None = None,
 ) -> Tensor:
     """CPU version; see the module's contract. A token's result does not depend on the rest of the batch."""
-    heads, kv_heads, head_dim = q.shape[1], k_cache.shape[1], q.shape[2]
-    if q.stride()[1:] != (head_dim, 1):
+    if q.stride()[1:] != (q.shape[2], 1):
         q = q.contiguous()
-    assert k_cache.is_contiguous() and v_cache.is_contiguous()
     out = torch.empty(q.shape, dtype=q.dtype)
-    most = max(1, MOST_QUERIES // (heads // kv_heads))
-    if most not in rows.plans:
-        rows.plans[most] = np.ascontiguousarray(rows.kv_slots), _tasks(rows, most)
-    slots, tasks = rows.plans[most]
-    if len(tasks):
-        run_tasks(
-            attend, len(tasks) * kv_heads, q.data_ptr(), k_cache.data_ptr(), v_cache.data_ptr(), out.data_ptr(),
-            address(slots), address(tasks), float_bits(scale) | float_bits(softcap or 0.0) << 32, heads, kv_heads,
-            head_dim, q.stride(0), window or 0, int(q.dtype == torch.bfloat16),
-        )  # fmt: skip
+    slots, tasks = rows.plan(q.shape[1] // k_cache.shape[1])
+    run_call(call(q, k_cache, v_cache, slots, tasks, scale, out, window, softcap))
     return out
+
+
+def call(
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    slots: NDArray[np.int32],
+    tasks: NDArray[np.int32],
+    scale: float,
+    out: Tensor,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Call:
+    """The kernel's call, with a plan of `AttentionRows`; a token's numbers in q and all others are contiguous."""
+    heads, kv_heads, head_dim = q.shape[1], k_cache.shape[1], q.shape[2]
+    assert k_cache.is_contiguous() and v_cache.is_contiguous()
+    numbers = (
+        q.data_ptr(), k_cache.data_ptr(), v_cache.data_ptr(), out.data_ptr(), address(slots), address(tasks),
+        float_bits(scale) | float_bits(softcap or 0.0) << 32, heads, kv_heads, head_dim, q.stride(0), window or 0,
+        int(q.dtype == torch.bfloat16),
+    )  # fmt: skip
+    return Call(attend, len(tasks) * kv_heads, numbers)
 
 
 def _tasks(rows: AttentionRows, most: int) -> NDArray[np.int32]:

@@ -13,7 +13,7 @@ a row does not depend on the other rows. `reference` says what each computes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Protocol
 
@@ -23,10 +23,13 @@ from torch.nn import functional
 
 from sgl_like.kernels import packed_linear
 from sgl_like.kernels.packed_linear import BLOCK, GROUP
-from sgl_like.kernels.threads import TaskKernel, run_tasks
+from sgl_like.kernels.threads import Call, TaskKernel, run_call
 
 ROUNDED_INSIDE = 4
 """Rows up to which each thread rounds x itself: less work than another call."""
+
+Scratch = Callable[[tuple[int, ...], torch.dtype], Tensor]
+"""Gives memory of a shape that is nobody else's until the calls have run."""
 
 
 class Linear(Protocol):
@@ -72,7 +75,7 @@ class DenseLinear:
         return functional.embedding(ids, self._weight)
 
 
-class _Packed:
+class PackedLinear:
     """What the packed formats share: shape, bias, and the call of their kernel."""
 
     kernel: TaskKernel
@@ -91,27 +94,55 @@ class _Packed:
         """Memory of weights, scales and bias."""
         return self._weight.nbytes + self._scales.nbytes + self._bias.nbytes
 
+    @property
+    def rows(self) -> int:
+        """Number of outputs."""
+        return self._rows
+
     @cached_property
     def _places(self) -> tuple[int, int, int]:
         return self._weight.data_ptr(), self._scales.data_ptr(), self._bias.data_ptr()
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[tokens, columns]`` to ``[tokens, rows]``."""
-        count, half = x.shape[0], int(x.dtype == torch.bfloat16)
-        out = torch.empty(count, self._rows, dtype=x.dtype)
+        out = torch.empty(x.shape[0], self._rows, dtype=x.dtype)
         x = x.contiguous()
+        if not self.rounds_x and x.dtype != torch.bfloat16:
+            x = x.to(torch.bfloat16)
+        scratch: list[Tensor] = []
+
+        def kept(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+            scratch.append(torch.empty(shape, dtype=dtype))
+            return scratch[-1]
+
+        for call in self.calls(x, out, kept):
+            run_call(call, threads=1 if call.kernel is packed_linear.round_rows and call.tasks <= 8 else None)
+        return out
+
+    def calls(self, x: Tensor, out: Tensor, scratch: Scratch, added: Tensor | None = None) -> list[Call]:
+        """The kernels' calls, one after the other.
+
+        Args:
+            x: contiguous; bfloat16 for bfloat16 weights.
+            out: ``[tokens, rows]``, contiguous.
+            scratch: gives memory for what is between them.
+            added: ``[tokens, rows]``, contiguous, of out's dtype: the result, rounded, is added to it. May be `out`.
+        """
+        count = len(x)
         scales = totals = x
         raw = self.rounds_x and count <= ROUNDED_INSIDE
+        found = []
         if self.rounds_x and not raw:
-            x, scales, totals = rounded(x, self._group)
-        elif not self.rounds_x and not half:
-            x = x.to(torch.bfloat16)
-        if count:
-            run_tasks(
-                self.kernel, -(-self._rows // BLOCK), count, self._rows, self._columns, x.data_ptr(),
-                scales.data_ptr(), totals.data_ptr(), *self._places, out.data_ptr(), half, raw,
-            )  # fmt: skip
-        return out
+            values, scales = scratch(x.shape, torch.int8), scratch((count,), torch.float32)
+            totals = scratch((count, self._columns // self._group), torch.int32)
+            found.append(_rounding(x, self._group, values, scales, totals))
+            x = values
+        numbers = (
+            count, self._rows, self._columns, x.data_ptr(), scales.data_ptr(), totals.data_ptr(), *self._places,
+            out.data_ptr(), int(out.dtype == torch.bfloat16), raw, 0 if added is None else added.data_ptr(),
+        )  # fmt: skip
+        found.append(Call(self.kernel, -(-self._rows // BLOCK) if count else 0, numbers))
+        return found
 
 
 def rounded(x: Tensor, group: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -120,15 +151,19 @@ def rounded(x: Tensor, group: int) -> tuple[Tensor, Tensor, Tensor]:
     values = torch.empty(count, columns, dtype=torch.int8)
     scales = torch.empty(count)
     totals = torch.empty(count, columns // group, dtype=torch.int32)
-    if count:
-        run_tasks(
-            packed_linear.round_rows, count, count, columns, group, x.data_ptr(), values.data_ptr(),
-            scales.data_ptr(), totals.data_ptr(), int(x.dtype == torch.bfloat16), threads=None if count > 8 else 1,
-        )  # fmt: skip
+    run_call(_rounding(x, group, values, scales, totals))
     return values, scales, totals
 
 
-class Int8Linear(_Packed):
+def _rounding(x: Tensor, group: int, values: Tensor, scales: Tensor, totals: Tensor) -> Call:
+    numbers = (
+        *x.shape, group, x.data_ptr(), values.data_ptr(), scales.data_ptr(), totals.data_ptr(),
+        int(x.dtype == torch.bfloat16),
+    )  # fmt: skip
+    return Call(packed_linear.round_rows, len(x), numbers)
+
+
+class Int8Linear(PackedLinear):
     """Weights rounded to int8, one scale for each output.
 
     Args:
@@ -152,7 +187,7 @@ class Int8Linear(_Packed):
         return (values.float() * self._scales[ids, None]).to(self._dtype)
 
 
-class Int4Linear(_Packed):
+class Int4Linear(PackedLinear):
     """Weights rounded to 4 bits in groups of 32 along the columns.
 
     Args:
@@ -181,7 +216,7 @@ class Int4Linear(_Packed):
         return (values * scales.float().unsqueeze(2)).view(len(ids), -1).to(self._dtype)
 
 
-class BFloat16Linear(_Packed):
+class BFloat16Linear(PackedLinear):
     """bfloat16 weights in blocks.
 
     Args:

@@ -83,6 +83,25 @@ def _write_part(
 
 
 @compiled()
+def _add(added: int, result: int, half: int, out: int, place: int, count: int) -> None:
+    """So many numbers of a result, plus those of `added` from a place on, to the output from there on."""
+    size = 2 if half else 4
+    x, y = added + size * place, out + size * place
+    vectors = count // tiles.LANES
+    if vectors:
+        if half:
+            row_tiles.added_half(x, result, y, vectors)
+        else:
+            row_tiles.added_wide(x, result, y, vectors)
+    for i in range(vectors * tiles.LANES, count):
+        value = number_at(x, half, i) + number_at(result, half, i)
+        if half:
+            carray(pointer(y + 2 * i), 1, np.uint16)[0] = narrow(value)
+        else:
+            carray(pointer(y + 4 * i), 1, np.float32)[0] = value
+
+
+@compiled()
 def _finish(sums: Any, scale: Any, bias: Any, half: int, out: int, place: int) -> None:
     """Float32 sums of a row and a block to the output, from a place on."""
     if len(bias) < BLOCK:
@@ -106,7 +125,7 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
             _round_one(x, half, row, columns, own, scales, totals)
     factors = carray(pointer(args[9]), width, np.float32)
     bias = carray(pointer(args[10]), width, np.float32)
-    sums = np.empty((MOST_ROWS, BLOCK), dtype=np.int32)
+    sums, spare = np.empty((MOST_ROWS, BLOCK), dtype=np.int32), np.empty(BLOCK, dtype=np.float32)
     steps, size = columns // 4, BLOCK * columns
     while True:
         block = take(numbers)
@@ -124,9 +143,10 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
             for i in range(done):
                 place = (m + i) * width + first
                 shift = np.int32(128 * totals[m + i, 0])
+                to, at = (spare.ctypes.data, 0) if args[14] else (out, place)
                 if end - first < BLOCK:
                     _write_part(
-                        out, half, place, sums[i], scales[m + i], shift, factors[first:end], bias[first:end]
+                        to, half, at, sums[i], scales[m + i], shift, factors[first:end], bias[first:end]
                     )
                 elif half:
                     tiles.finish_ints_half(
@@ -135,7 +155,7 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
                         scales[m + i],
                         args[9] + 4 * first,
                         args[10] + 4 * first,
-                        out + 2 * place,
+                        to + 2 * at,
                     )
                 else:
                     tiles.finish_ints_wide(
@@ -144,8 +164,10 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
                         scales[m + i],
                         args[9] + 4 * first,
                         args[10] + 4 * first,
-                        out + 4 * place,
+                        to + 4 * at,
                     )
+                if args[14]:
+                    _add(args[14], spare.ctypes.data, half, out, place, end - first)
             m += done
 
 
@@ -162,7 +184,7 @@ def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
         for row in range(rows):
             _round_one(x, half, row, GROUP, own, scales, totals)
     bias = carray(pointer(args[10]), width, np.float32)
-    sums = np.empty((MOST_ROWS, BLOCK), dtype=np.float32)
+    sums, spare = np.empty((MOST_ROWS, BLOCK), dtype=np.float32), np.empty(BLOCK, dtype=np.float32)
     stride, size = 4 * groups, BLOCK * columns // 2
     while True:
         block = take(numbers)
@@ -190,7 +212,11 @@ def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
                 tiles.nibbles_1(at, columns, total, stride, here, factors, groups, sums.ctypes.data, ahead)
             done = min(left, 4)
             for i in range(done):
-                _finish(sums[i], scales[m + i], bias[first:end], half, out, (m + i) * width + first)
+                place = (m + i) * width + first
+                to, at = (spare.ctypes.data, 0) if args[14] else (out, place)
+                _finish(sums[i], scales[m + i], bias[first:end], half, to, at)
+                if args[14]:
+                    _add(args[14], spare.ctypes.data, half, out, place, end - first)
             m += done
 
 
@@ -199,7 +225,7 @@ def _bfloats_linear(numbers):  # type: ignore[no-untyped-def]
     rows, width, columns = args[2], args[3], args[4]
     x, w, out, half = args[5], args[8], args[11], args[12]
     bias = carray(pointer(args[10]), width, np.float32)
-    sums = np.empty((MOST_ROWS, BLOCK), dtype=np.float32)
+    sums, spare = np.empty((MOST_ROWS, BLOCK), dtype=np.float32), np.empty(BLOCK, dtype=np.float32)
     steps, stride, size = columns // 2, 2 * columns, 2 * BLOCK * columns
     while True:
         block = take(numbers)
@@ -214,7 +240,11 @@ def _bfloats_linear(numbers):  # type: ignore[no-untyped-def]
             at = x + m * stride
             done = tile_rows(HALVES, at, stride, here, steps, sums.ctypes.data, ahead, rows - m)
             for i in range(done):
-                _finish(sums[i], np.float32(1.0), bias[first:end], half, out, (m + i) * width + first)
+                place = (m + i) * width + first
+                to, at = (spare.ctypes.data, 0) if args[14] else (out, place)
+                _finish(sums[i], np.float32(1.0), bias[first:end], half, to, at)
+                if args[14]:
+                    _add(args[14], spare.ctypes.data, half, out, place, end - first)
             m += done
 
 

@@ -17,17 +17,16 @@ from sgl_like.kernels import exp_tiles, row_tiles
 from sgl_like.kernels.bits import as_float, exp, narrow, widen
 from sgl_like.kernels.jit import REASSOCIATE, compiled
 from sgl_like.kernels.row_tiles import number_at
-from sgl_like.kernels.threads import TaskKernel, pointer, run_tasks, take
+from sgl_like.kernels.threads import Call, TaskKernel, pointer, run_call, take
 from sgl_like.kernels.tiles import LANES
 
 ALONE = 3
 """Tokens up to which one thread is faster than two."""
 
 
-def run(kernel: TaskKernel, tokens: int, *numbers: int) -> None:
+def run(call: Call) -> None:
     """Run a kernel whose tasks are tokens."""
-    if tokens:
-        run_tasks(kernel, tokens, *numbers, threads=1 if tokens <= ALONE else None)
+    run_call(call, threads=1 if call.tasks <= ALONE else None)
 
 
 def is_half(tensor: Tensor) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sgl_like.kernels import pointwise
 from sgl_like.kernels.pointwise import is_half
-from sgl_like.kernels.threads import float_bits
+from sgl_like.kernels.threads import Call, float_bits
 
 
 def reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -25,9 +25,14 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """CPU: machine code, a task for each row."""
     x = x.contiguous()
     out = torch.empty_like(x)
-    size = x.shape[-1]
-    pointwise.run(
-        pointwise.rms_norm, x.numel() // size, x.data_ptr(), weight.data_ptr(), out.data_ptr(), size,
-        is_half(x), is_half(weight), float_bits(eps),
-    )  # fmt: skip
+    pointwise.run(call(x, weight, eps, out))
     return out
+
+
+def call(x: Tensor, weight: Tensor, eps: float, out: Tensor) -> Call:
+    """The kernel's call; x and out are contiguous."""
+    size = x.shape[-1]
+    numbers = (
+        x.data_ptr(), weight.data_ptr(), out.data_ptr(), size, is_half(x), is_half(weight), float_bits(eps)
+    )  # fmt: skip
+    return Call(pointwise.rms_norm, x.numel() // size, numbers)

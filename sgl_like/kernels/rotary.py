@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sgl_like.kernels import pointwise
+from sgl_like.kernels.threads import Call
 
 
 def reference(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -52,15 +53,27 @@ def store_heads(
     """
     qkv = qkv.contiguous()
     tokens, all_heads, head_dim = qkv.shape
-    kv_heads = k_cache.shape[1]
-    heads = all_heads - 2 * kv_heads
-    cos, sin = (qkv, qkv) if angles is None else (each.contiguous() for each in angles)
+    queries = torch.empty(tokens, all_heads - 2 * k_cache.shape[1], head_dim, dtype=qkv.dtype)
+    if angles is not None:
+        angles = angles[0].contiguous(), angles[1].contiguous()
+    pointwise.run(store_call(qkv, angles, slots, k_cache, v_cache, queries))
+    return queries
+
+
+def store_call(
+    qkv: Tensor,
+    angles: tuple[Tensor, Tensor] | None,
+    slots: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    queries: Tensor,
+) -> Call:
+    """The call of `store_heads`, whose result goes to `queries`; all are contiguous."""
+    cos, sin = (qkv, qkv) if angles is None else angles
     turned = 0 if angles is None else cos.shape[-1]
     assert k_cache.is_contiguous() and v_cache.is_contiguous() and k_cache.dtype == cos.dtype == qkv.dtype
-    queries = torch.empty(tokens, heads, head_dim, dtype=qkv.dtype)
-    pointwise.run(
-        pointwise.store_heads, tokens, qkv.data_ptr(), cos.data_ptr(), sin.data_ptr(), slots.data_ptr(),
-        queries.data_ptr(), k_cache.data_ptr(), v_cache.data_ptr(), heads, kv_heads, head_dim, turned,
-        qkv.element_size(),
+    numbers = (
+        qkv.data_ptr(), cos.data_ptr(), sin.data_ptr(), slots.data_ptr(), queries.data_ptr(), k_cache.data_ptr(),
+        v_cache.data_ptr(), queries.shape[1], k_cache.shape[1], qkv.shape[2], turned, qkv.element_size(),
     )  # fmt: skip
-    return queries
+    return Call(pointwise.store_heads, len(qkv), numbers)

@@ -139,6 +139,24 @@ def _rounded(half: bool) -> Any:
     return function
 
 
+def _added(half: bool) -> Any:
+    @_intrinsic
+    def function(typing_context: Any, x: Any, y: Any, out: Any, vectors: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            def add(at: Value, nothing: list[Value]) -> list[Value]:
+                one, other, where = (_at(builder, row, at, 2 if half else 4) for row in args[:3])
+                total = builder.fadd(read(builder, one, half), read(builder, other, half))
+                write(builder, total, where, half)
+                return []
+
+            tiles.loop(builder, args[3], [], add)
+            return context.get_dummy_value()
+
+        return types.void(types.uintp, types.uintp, types.uintp, types.intp), generate
+
+    return function
+
+
 sum_of_squares_wide, sum_of_squares_half = _sum_of_squares(False), _sum_of_squares(True)
 """``f(x, vectors) -> float32``."""
 largest_bits_wide, largest_bits_half = _largest_bits(False), _largest_bits(True)
@@ -149,3 +167,5 @@ scaled_half_by_half = _scaled(True, True)
 """The same with weights in bfloat16."""
 rounded_wide, rounded_half = _rounded(False), _rounded(True)
 """``f(x, factor, out, vectors)``: ``x * factor`` to the nearest int8."""
+added_wide, added_half = _added(False), _added(True)
+"""``f(x, y, out, vectors)``: ``x + y``."""

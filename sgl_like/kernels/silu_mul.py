@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sgl_like.kernels import pointwise
 from sgl_like.kernels.pointwise import is_half
+from sgl_like.kernels.threads import Call
 
 
 def reference(gate_up: Tensor) -> Tensor:
@@ -21,7 +22,12 @@ def reference(gate_up: Tensor) -> Tensor:
 def silu_mul(gate_up: Tensor) -> Tensor:
     """CPU: machine code, a task for each token."""
     gate_up = gate_up.contiguous()
-    tokens, width = gate_up.shape[0], gate_up.shape[1] // 2
-    out = torch.empty(tokens, width, dtype=gate_up.dtype)
-    pointwise.run(pointwise.silu_mul, tokens, gate_up.data_ptr(), out.data_ptr(), width, is_half(gate_up))
+    out = torch.empty(gate_up.shape[0], gate_up.shape[1] // 2, dtype=gate_up.dtype)
+    pointwise.run(call(gate_up, out))
     return out
+
+
+def call(gate_up: Tensor, out: Tensor) -> Call:
+    """The kernel's call; both are contiguous."""
+    numbers = (gate_up.data_ptr(), out.data_ptr(), out.shape[1], is_half(out))
+    return Call(pointwise.silu_mul, len(out), numbers)

@@ -13,7 +13,7 @@ import ctypes
 from collections.abc import Callable
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -87,6 +87,26 @@ class TaskKernel:
     def alone(self) -> Callable[[Any], None]:
         """Runs it on the caller's thread."""
         return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address)
+
+
+class Call(NamedTuple):
+    """A kernel and what it is given, to be run now (`run_call`) or as one of many (`sequence`).
+
+    Args:
+        kernel: what to run.
+        tasks: number of tasks.
+        numbers: addresses and sizes for the kernel, from place `FIRST` on.
+    """
+
+    kernel: TaskKernel
+    tasks: int
+    numbers: tuple[int, ...]
+
+
+def run_call(call: Call, threads: int | None = None) -> None:
+    """`run_tasks` for a call; nothing if it has no tasks."""
+    if call.tasks:
+        run_tasks(call.kernel, call.tasks, *call.numbers, threads=threads)
 
 
 def run_tasks(kernel: TaskKernel, count: int, *numbers: int, threads: int | None = None) -> None:

@@ -14,6 +14,7 @@ from sgl_like.runtime.forward_batch import ForwardBatch
 from sgl_like.runtime.models.layers import Block, Norm
 from sgl_like.runtime.models.model_config import ModelConfig
 from sgl_like.runtime.models.rope import RopeTable
+from sgl_like.runtime.models.small_steps import MOST_TOKENS, SmallSteps
 
 Embed = Callable[[Tensor], Tensor]
 
@@ -51,6 +52,7 @@ class Decoder:
         self._head = head
         self._positions = positions
         self._scale = None if embedding_scale is None else torch.tensor(embedding_scale, dtype=self.dtype)
+        self._small_steps = SmallSteps.of(config, blocks, dtype)
         ropes = [rope for rope in (config.rope, config.local_rope) if rope is not None]
         self._ropes = [RopeTable(rope, config.max_position, self.dtype) for rope in ropes]
 
@@ -62,6 +64,8 @@ class Decoder:
         if self._positions is not None:
             x = x + functional.embedding(batch.positions, self._positions)
         angles = [table.lookup(batch.positions) for table in self._ropes]
+        if self._small_steps is not None and len(x) <= MOST_TOKENS:
+            return self._norm(self._small_steps.run(x, batch, kv, angles))
         for block in self._blocks:
             x = block(x, batch, kv, angles)
         return self._norm(x)

@@ -97,18 +97,26 @@ class Attention:
     q_norm: Norm | None = None
     k_norm: Norm | None = None
 
+    @property
+    def window(self) -> int | None:
+        """How many of the last tokens this layer sees, if not all."""
+        return self.config.windows[self.index]
+
+    def turn(self, angles: Sequence[Angles]) -> Angles | None:
+        """The layer's angles: of several the last ones are those of layers with a window."""
+        return angles[-1 if self.window is not None else 0] if angles else None
+
     def __call__(self, x: Tensor, batch: ForwardBatch, kv: KVPool, angles: Sequence[Angles]) -> Tensor:
         """``[T, hidden]`` to the same; the new keys and values go into the pool."""
-        c, window = self.config, self.config.windows[self.index]
+        c = self.config
         qkv = self.qkv(x).view(len(x), c.heads + 2 * c.kv_heads, c.head_dim)
         if self.q_norm is not None and self.k_norm is not None:
             q, k, v = torch.split(qkv, [c.heads, c.kv_heads, c.kv_heads], dim=1)
             qkv = torch.cat((self.q_norm(q), self.k_norm(k), v), dim=1)
-        turn = angles[-1 if window is not None else 0] if angles else None  # the last ones are the local ones
         keys, values = kv.layer(self.index)
-        q = store_heads(qkv, turn, batch.slots, keys, values)
+        q = store_heads(qkv, self.turn(angles), batch.slots, keys, values)
         out = paged_attention(
-            q, keys, values, batch.rows, c.attention_scale, window=window, softcap=c.attention_softcap
+            q, keys, values, batch.rows, c.attention_scale, window=self.window, softcap=c.attention_softcap
         )
         return self.output(out.view(len(x), c.heads * c.head_dim))
 
