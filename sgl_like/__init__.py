@@ -66,6 +66,9 @@ if TYPE_CHECKING:
         SglError as SglError,
     )
     from sgl_like.errors import (
+        TraceError as TraceError,
+    )
+    from sgl_like.errors import (
         UnsupportedSchemaError as UnsupportedSchemaError,
     )
     from sgl_like.frontend.api import (
@@ -135,7 +138,8 @@ _NAMES_OF = {
     "sgl_like.errors": (
         "ChatTemplateError", "ConfigError", "ConstraintError", "ConstraintTooComplex", "DataError",
         "DeadlineExceeded", "EngineClosedError", "EngineError", "ModelLoadError", "ProgramError", "PromptTooLongError",
-        "RequestAborted", "RequestError", "SamplingParamsError", "SglError", "UnsupportedSchemaError",
+        "RequestAborted", "RequestError", "SamplingParamsError", "SglError", "TraceError",
+        "UnsupportedSchemaError",
     ),
     "sgl_like.frontend.api": (
         "assistant", "assistant_begin", "assistant_end", "gen", "select", "system", "system_begin", "system_end",

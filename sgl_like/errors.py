@@ -16,6 +16,7 @@
     ├── ChatTemplateError           no template, an unknown role, or a template that fails to render
     ├── DataError                   an input file of the command line cannot be read; says file, line and column
     └── ProgramError                a program failed; chained to its cause, names program, node and variable
+        └── TraceError              a trace needs a value that only a run would know; says which, and how to give it
 
 Messages say what is wrong, where, and what to do about it; they are made to be shown to a person.
 """
@@ -38,6 +39,7 @@ __all__ = [
     "RequestError",
     "SamplingParamsError",
     "SglError",
+    "TraceError",
     "UnsupportedSchemaError",
 ]
 
@@ -139,3 +141,25 @@ class ProgramError(SglError):
         self.variable = variable
         self.prompt_tail = prompt_tail
         super().__init__(message)
+
+
+class TraceError(ProgramError):
+    """A program asked, while it was traced, for a value that only a run would know.
+
+    Args:
+        message: what was asked of which value, and how to give it one.
+        program: name of the ``@function``.
+        variable: the value: an argument, a variable, or something made of one.
+        line: of the user's code, if known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        program: str | None = None,
+        variable: str | None = None,
+        line: int | None = None,
+    ) -> None:
+        self.line = line
+        super().__init__(message, program=program, variable=variable)

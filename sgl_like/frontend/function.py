@@ -11,16 +11,21 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, TypeVar, overload
 
 from sgl_like.errors import ProgramError
 from sgl_like.frontend.backend.base import Backend
 from sgl_like.frontend.backend.default import resolve_backend
 from sgl_like.frontend.batch import Batch, Row
+from sgl_like.frontend.inspect.active import calls_instead
 from sgl_like.frontend.interpreter import Interpreter, RunContext
 from sgl_like.frontend.params import RUN_DEFAULTS, SAMPLING_OPTIONS
 from sgl_like.frontend.state import ProgramState
 from sgl_like.frontend.workers import in_thread
+
+if TYPE_CHECKING:
+    from sgl_like.frontend.inspect.graph import Graph
+    from sgl_like.frontend.inspect.trace import Trace
 
 __all__ = ["SglFunction", "function"]
 
@@ -78,6 +83,8 @@ class SglFunction(Generic[P, R]):
         Raises:
             TypeError: the arguments do not fit the program.
         """
+        if (instead := calls_instead.get()) is not None:
+            return instead(self, args, kwargs)
         call = self._sorted(args, kwargs)
         stream = bool(call.options.pop("stream", False))
         state = self._state(call.options.pop("backend", None), call.options, stream)
@@ -105,6 +112,51 @@ class SglFunction(Generic[P, R]):
         """
         self.__signature__.bind_partial(**kwargs)
         return SglFunction(self.func, {**self._bound, **kwargs})
+
+    def trace(self, *args: Any, **kwargs: Any) -> Trace:
+        """Run the body once without a model, and return the steps it takes.
+
+        Args:
+            *args: of the program.
+            **kwargs: of the program; those without a default that are missing are unknown. Besides: ``values``, a
+                dict of what gens and selects shall have given (text, or an iterator with one for each time that the
+                name comes), and ``backend``, whose chat template and tokenizer are used.
+
+        An unknown value can be put into text, where it is shown as ``{{name}}``.
+
+        Raises:
+            TraceError: the body asked for a value that is unknown, e.g. branched on it; says which.
+            ProgramError: the program would fail whatever the values are.
+            TypeError: the arguments do not fit the program.
+        """
+        from sgl_like.frontend.inspect.run import traced
+
+        return traced(self, args, kwargs).trace
+
+    def graph(self, *args: Any, **kwargs: Any) -> Graph:
+        """What the program does, to be printed, or exported by ``.mermaid()``. Arguments and errors: see `trace`."""
+        from sgl_like.frontend.inspect.graph import Graph
+
+        return Graph(self.trace(*args, **kwargs))
+
+    def render(self, *args: Any, **kwargs: Any) -> str | list[int]:
+        """The exact text that a run ends with, without a model; ``{{name}}`` for what is unknown.
+
+        Args:
+            *args: as for `trace`.
+            **kwargs: as for `trace`. Besides: ``at="name"``, for the prompt that the last gen or select of that name is
+                sent instead; ``tokens=True``, for its token ids.
+
+        Without a ``backend``, and if no default one is set, roles and tokens are those of the embedded model.
+
+        Raises:
+            ValueError: there is no gen or select of that name.
+            TraceError: as for `trace`; or token ids of something unknown are asked for.
+            ProgramError, TypeError: as for `trace`.
+        """
+        from sgl_like.frontend.inspect.render import render
+
+        return render(self, args, kwargs)
 
     @overload
     def run_batch(

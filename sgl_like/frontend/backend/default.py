@@ -6,7 +6,7 @@ import threading
 
 from sgl_like.frontend.backend.base import Backend
 
-__all__ = ["flush_cache", "get_default_backend", "resolve_backend", "set_default_backend"]
+__all__ = ["default_if_set", "flush_cache", "get_default_backend", "resolve_backend", "set_default_backend"]
 
 _lock = threading.Lock()
 _default: Backend | None = None
@@ -37,6 +37,12 @@ def get_default_backend() -> Backend:
             from sgl_like.frontend.backend.runtime import Runtime
 
             _default = Runtime()
+        return _default
+
+
+def default_if_set() -> Backend | None:
+    """The default backend, unless it would have to be made first."""
+    with _lock:
         return _default
 
 

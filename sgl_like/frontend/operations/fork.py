@@ -65,7 +65,7 @@ class Join(Operation):
         required: Sequence[Interpreter],
     ) -> None:
         super().__init__("join()", *(variable for variable, _ in (*gathered, *copied)))
-        self._children = children
+        self.children = children
         self._gathered = gathered
         self._append = append
         self._copied = copied
@@ -74,17 +74,17 @@ class Join(Operation):
 
     def start(self, at: Interpreter) -> bool:
         """See `Operation.start`."""
-        while self._next < len(self._children):
-            child = self._children[self._next]
+        while self._next < len(self.children):
+            child = self.children[self._next]
             if not child.call_when_idle(partial(at.guarded, self, self._on_idle, None)):
                 return False
             self._next += 1
-        for number, child in enumerate(self._children):
+        for number, child in enumerate(self.children):
             if child.error is not None and child in self._required:
                 raise ProgramError(
-                    f"fork {number} of {len(self._children)} failed: {child.error}"
+                    f"fork {number} of {len(self.children)} failed: {child.error}"
                 ) from child.error
-        at.prompt.log.joined(self._children, "concate_and_append" if self._append else "gather_variable")
+        at.prompt.log.joined(self.children, "concate_and_append" if self._append else "gather_variable")
         self._append_texts(at, [child for child in self._append if child.error is None])
         for variable, sources in self._gathered:
             values: list[Any] = [None if source is None else source.value for source in sources]
@@ -92,13 +92,13 @@ class Join(Operation):
         for variable, source in self._copied:
             variable.chunks.extend(source.chunks)
             at.give(variable, source.value, source.meta)
-        for child in self._children:
+        for child in self.children:
             at.children.remove(child)
         return True
 
     def cancel(self, error: ProgramError) -> None:
         """The children stop with the parent."""
-        for child in self._children:
+        for child in self.children:
             child.fail(error)
 
     def _on_idle(self, at: Interpreter, _: None) -> None:
@@ -109,7 +109,7 @@ class Join(Operation):
         for child in children:
             if not child.prompt.is_extension_of(at.prompt):
                 raise ProgramError(
-                    f"fork {self._children.index(child)} and its parent must be in the message they parted in for"
+                    f"fork {self.children.index(child)} and its parent must be in the message they parted in for"
                     " the fork's text to be put after the parent's, but a message was ended or begun since"
                 )
         for child in children:

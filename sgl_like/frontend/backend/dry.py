@@ -1,0 +1,81 @@
+"""A backend on which nothing runs: it tokenises and knows a chat template, for looking at programs without a model.
+
+Where there is a real backend it asks that one, so that prompts are exactly what it would be sent. Without one it
+reads the tokenizer of the embedded model, when that is first needed: no network, no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sgl_like.errors import EngineError
+from sgl_like.frontend.backend.base import Backend, Segment
+from sgl_like.frontend.params import SAMPLING_OPTIONS
+
+if TYPE_CHECKING:
+    from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["DryBackend"]
+
+_EMBEDDED = Path(__file__).parents[2] / "assets" / "tiny"
+
+
+class DryBackend(Backend):
+    """Stands for `real`, or for the embedded model where that is ``None``, and refuses to run anything."""
+
+    def __init__(self, real: Backend | None = None) -> None:
+        super().__init__()
+        self._real = real
+
+    @property
+    def model_name(self) -> str:
+        """Of the backend it stands for."""
+        return str(_EMBEDDED) if self._real is None else self._real.model_name
+
+    @property
+    def supported_params(self) -> frozenset[str]:
+        """Of the backend it stands for."""
+        return SAMPLING_OPTIONS if self._real is None else self._real.supported_params
+
+    @property
+    def supports_images(self) -> bool:
+        """Whatever the model can see, a program with images can be looked at."""
+        return True
+
+    def encode(self, segments: Sequence[Segment], *, start: bool = False) -> list[int]:
+        """Token ids of the joined text; see `Backend.encode`."""
+        if self._real is not None:
+            return self._real.encode(segments, start=start)
+        ids = self._tokenizer.encode_segments([(segment.text, segment.trusted) for segment in segments])
+        first = self._tokenizer.start_ids if start else []
+        return ids if ids[: len(first)] == first else [*first, *ids]
+
+    def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
+        """Markup around the next message; see `Backend.role_affixes`."""
+        return (self._real or self._tokenizer).role_affixes(messages, role)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
+
+        return Tokenizer(_EMBEDDED)
+
+    def submit(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuses.
+
+        Raises:
+            EngineError: always.
+        """
+        raise EngineError("nothing is generated while a program is only looked at")
+
+    score = submit
+
+    def flush_cache(self) -> bool:
+        """There is none."""
+        return True
+
+    def shutdown(self) -> None:
+        """Nothing runs."""

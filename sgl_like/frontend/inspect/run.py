@@ -1,0 +1,150 @@
+"""Running a body under a trace, with what is not given as unknown values."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Set
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sgl_like.errors import SglError, TraceError
+from sgl_like.frontend.backend.base import Backend
+from sgl_like.frontend.backend.default import default_if_set
+from sgl_like.frontend.backend.dry import DryBackend
+from sgl_like.frontend.inspect.active import calls_instead
+from sgl_like.frontend.inspect.trace import Trace
+from sgl_like.frontend.inspect.tracer import TraceContext, TraceInterpreter, Tracer, TraceState
+from sgl_like.frontend.params import RUN_DEFAULTS, SAMPLING_OPTIONS
+
+if TYPE_CHECKING:
+    from sgl_like.frontend.function import SglFunction
+
+__all__ = ["Traced", "split_options", "traced"]
+
+_OPTIONS = SAMPLING_OPTIONS | {"backend", "values"}
+
+
+class Traced(NamedTuple):
+    """A trace, with what it was made by."""
+
+    trace: Trace
+    state: TraceState
+    tracer: Tracer
+
+
+def traced(
+    function: SglFunction[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    lenient: bool = False,
+    backend: Backend | None = None,
+) -> Traced:
+    """Run the body of `function` once, without a model.
+
+    Args:
+        function: the program.
+        args: of the program.
+        kwargs: of the program. Besides ``backend``, ``values``, and sampling parameters as for a run.
+        lenient: see `Tracer`.
+        backend: what tokenises, if ``kwargs`` does not say.
+
+    Raises:
+        TraceError: the body asked for a value that is not known.
+        TypeError: the program has no such parameter.
+        ProgramError: the program fails whatever the values are.
+    """
+    own = {
+        name: value
+        for name, value in kwargs.items()
+        if name in function.__signature__.parameters or name not in _OPTIONS
+    }
+    options = {name: value for name, value in kwargs.items() if name not in own}
+    real = options.pop("backend", None) or backend or default_if_set()
+    tracer = Tracer(function.name, options.pop("values", None) or {}, lenient)
+    context = _Setting(tracer, real if isinstance(real, DryBackend) else DryBackend(real), options)
+    trace = Trace(function.name)
+    state = context.run(function, trace, args, own)
+    tracer.finish()
+    trace.ret_value = tracer.unknowns.shown_in(trace.ret_value)
+    return Traced(trace, state, tracer)
+
+
+def split_options(
+    function: SglFunction[..., Any], kwargs: Mapping[str, Any], names: Set[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tell options of these names from the rest; a parameter of the program is no option."""
+    mine = {name for name in kwargs if name in names and name not in function.__signature__.parameters}
+    rest = {name: value for name, value in kwargs.items() if name not in mine}
+    return rest, {name: kwargs[name] for name in mine}
+
+
+class _Setting(NamedTuple):
+    """What the programs of one trace have in common."""
+
+    tracer: Tracer
+    backend: DryBackend
+    defaults: Mapping[str, Any]
+
+    def run(
+        self, function: SglFunction[..., Any], trace: Trace, args: tuple[Any, ...], own: Mapping[str, Any]
+    ) -> TraceState:
+        """Trace one program into `trace`."""
+        given = _arguments(function, args, own, self.tracer)
+        trace.arguments = given.arguments
+        defaults = {**RUN_DEFAULTS, **self.defaults}
+        context = TraceContext(self.backend, function.name, defaults, False, tracer=self.tracer, trace=trace)
+        state = TraceState(TraceInterpreter(context))
+        token = calls_instead.set(lambda called, args, kwargs: self._call(trace, called, args, kwargs))
+        try:
+            trace.ret_value = function.func(state, *given.args, **given.kwargs)
+        except SglError:
+            raise
+        except Exception as error:
+            if not self.tracer.unknowns.made:
+                raise
+            raise self._explained(error) from error
+        finally:
+            calls_instead.reset(token)
+        state._finish(trace.ret_value)
+        if (failure := state.error()) is not None:
+            raise failure
+        return state
+
+    def _call(
+        self, caller: Trace, called: SglFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> TraceState:
+        """A program called in the body, with a state of its own."""
+        step = self.tracer.step(caller, "call", f"call {called.name}()")
+        trace = Trace(called.name, begins=step)
+        caller.child_states.append(trace)
+        own = {name: value for name, value in kwargs.items() if name in called.__signature__.parameters}
+        return self.run(called, trace, args, own)
+
+    def _explained(self, error: Exception) -> TraceError:
+        unknown = list(dict.fromkeys(each._root._what for each in self.tracer.unknowns.made))
+        return TraceError(
+            f"{self.tracer.program}: the body raised {type(error).__name__}: {error}; not known in this trace:"
+            f" {', '.join(unknown)}. Arguments can be given, and what is generated, by values={{name: text}}",
+            program=self.tracer.program,
+        )
+
+
+def _arguments(
+    function: SglFunction[..., Any], args: tuple[Any, ...], own: Mapping[str, Any], tracer: Tracer
+) -> inspect.BoundArguments:
+    """What is given, what is bound, defaults, and for the rest unknown values."""
+    try:
+        given = function.__signature__.bind_partial(*args, **own)
+    except TypeError as error:
+        raise TypeError(f"{function.name}(): {error}") from None
+    for name, parameter in function.__signature__.parameters.items():
+        if name in given.arguments:
+            continue
+        if name in function._bound:
+            given.arguments[name] = function._bound[name]
+        elif parameter.default is parameter.empty and parameter.kind not in (
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+        ):
+            given.arguments[name] = tracer.unknowns.argument(name)
+    given.apply_defaults()
+    return given

@@ -1,0 +1,223 @@
+"""Tracing: the body runs once, on a real state that answers every gen and select itself.
+
+The state, its roles, scopes, forks and joins are those of a run; only the operations of gens and selects are others
+(`Answer`), which put a given value or a marker (see `unknown`) where the model's text would be. So every prompt in
+a trace is what a run would send. Nothing is global: a state knows what traces it, and other programs that the
+body calls find out through a context variable, which belongs to this thread or task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, TypeVar
+
+from sgl_like.errors import TraceError
+from sgl_like.frontend.expr import Gen, Node, Select, Text
+from sgl_like.frontend.forks import ProgramStateGroup
+from sgl_like.frontend.inspect.answers import Answer
+from sgl_like.frontend.inspect.places import user_line
+from sgl_like.frontend.inspect.trace import Trace, TraceNode, kind_of
+from sgl_like.frontend.inspect.unknown import Unknown, Unknowns
+from sgl_like.frontend.interpreter import Interpreter, RunContext
+from sgl_like.frontend.operations.base import Operation
+from sgl_like.frontend.operations.fork import Join
+from sgl_like.frontend.separation import reasoning_name
+from sgl_like.frontend.state import ProgramState
+from sgl_like.frontend.variables import UnknownVariableError
+
+__all__ = ["TraceContext", "TraceInterpreter", "TraceState", "Tracer"]
+
+T = TypeVar("T")
+
+
+class Tracer:
+    """What all states of one trace share.
+
+    Args:
+        program: name of the program.
+        values: what gens and selects of these names shall have given.
+        lenient: a variable that does not exist is unknown, and no error.
+    """
+
+    def __init__(self, program: str, values: Mapping[str | None, Any], lenient: bool) -> None:
+        self.program = program
+        self.unknowns = Unknowns(program)
+        self.lenient = lenient
+        self.marked: dict[int, str] = {}  # after the end: number of a step -> its prompt, with markers
+        self._values = dict(values)
+        self._steps: list[TraceNode] = []
+        self._given: dict[int, TraceNode] = {}  # number of an unknown value -> the step that gave it
+
+    def step(self, state: Trace, kind: str, label: str, text: str = "", **details: Any) -> TraceNode:
+        """A new step at the end of `state`, which adds `text` to the prompt."""
+        step = TraceNode(len(self._steps), kind, label, state, text=self.unknowns.shown(text), **details)
+        place = user_line()
+        if place is not None:
+            step.file, step.line = place
+        before = state.last_node if state.nodes else state.begins
+        inside = self.unknowns.all_in(text)
+        step.uses = list(dict.fromkeys(unknown._what for unknown in inside))
+        given = (self._given.get(unknown._root._number) for unknown in inside)
+        step.sources = list(dict.fromkeys(source for source in (before, *given) if source is not None))
+        state.nodes.append(step)
+        self._steps.append(step)
+        return step
+
+    def answer(self, state: Trace, node: Gen | Select) -> Answer:
+        """The operation for a gen or select, noted as a step."""
+        step = self.step(state, kind_of(node), node.label, node=node, name=node.name)
+        state.variables[node.name] = step
+        count = node.params.get("n") if isinstance(node, Gen) else None
+        value, thoughts = self._value_of(node.name, node.label, count), None
+        if isinstance(node, Gen) and node.make_splitter is not None:
+            name = reasoning_name(node.name)
+            state.variables[name], thoughts = step, self._value_of(name, node.label, count)
+        for unknown in value if isinstance(value, list) else [value, thoughts]:
+            if isinstance(unknown, Unknown):
+                self._given[unknown._root._number] = step
+        step.text = self.unknowns.shown(str(value[0] if isinstance(value, (list, tuple)) and value else value))
+        return Answer(node, step, value, thoughts)
+
+    def finish(self) -> None:
+        """The trace is over: from now on its unknown values are shown by name, where text shows them."""
+        self.unknowns.in_use = False
+        for step in self._steps:
+            if step.prompt is not None:
+                self.marked[step.number] = step.prompt
+                step.prompt = self.unknowns.shown(step.prompt)
+
+    def _value_of(self, name: str | None, label: str, count: Any) -> Any:
+        """The value that `name` gets this time; from an iterator, its next."""
+        if name not in self._values:
+            unknown = self.unknowns.variable(name)
+            return [unknown[i] for i in range(count)] if isinstance(count, int) and count > 1 else unknown
+        value = self._values[name]
+        if not isinstance(value, Iterator):
+            return value
+        try:
+            return next(value)
+        except StopIteration:
+            raise TraceError(
+                f"{self.program}: values[{name!r}] has come to its end, but {label} comes once more",
+                program=self.program,
+                variable=name,
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext(RunContext):
+    """The context of a run, and what traces it."""
+
+    _: KW_ONLY
+    tracer: Tracer
+    trace: Trace  # of the first state
+
+
+class TraceInterpreter(Interpreter):
+    """An interpreter that notes what is added to it."""
+
+    context: TraceContext
+
+    def __init__(
+        self, context: TraceContext, parent: TraceInterpreter | None = None, number: int = 0
+    ) -> None:
+        super().__init__(context, parent, number)
+        self.trace = context.trace
+        if parent is not None:
+            self.trace = Trace(context.program, context.trace.arguments, begins=parent.trace.last_node)
+            self.trace.variables.update(parent.trace.variables)
+            parent.trace.child_states.append(self.trace)
+
+    def fork(self, size: int) -> list[Interpreter]:
+        """See `Interpreter.fork`."""
+        self.context.tracer.step(self.trace, "fork", f"fork({size})")
+        return super().fork(size)
+
+    def enqueue(self, operation: Operation) -> None:
+        """See `Interpreter.enqueue`."""
+        step = self.context.tracer.step(self.trace, kind_of(operation), operation.label)
+        if isinstance(operation, Join):
+            ends = (
+                child.trace.nodes[-1:] for child in operation.children if isinstance(child, TraceInterpreter)
+            )
+            step.sources.extend(end for last in ends for end in last)
+        for variable in operation.variables:
+            self.trace.variables[variable.name] = step
+        super().enqueue(operation)
+
+    def _operations(self, nodes: Sequence[Node]) -> list[Operation]:
+        return [operation for node in nodes for operation in self._traced(node)]
+
+    def _traced(self, node: Node) -> list[Operation]:
+        tracer = self.context.tracer
+        if isinstance(node, (Gen, Select)):
+            return [tracer.answer(self.trace, node)]
+        if isinstance(node, Text):
+            tracer.step(self.trace, "text", repr(tracer.unknowns.shown(node.text)), node.text, node=node)
+        else:
+            tracer.step(self.trace, kind_of(node), node.label, node=node, name=getattr(node, "name", None))
+        return super()._operations([node])
+
+
+class TraceGroup(ProgramStateGroup):
+    """Forks that are traced one after the other."""
+
+    def map(self, function: Callable[..., T], *iterables: Iterable[Any]) -> list[T]:
+        """See `ProgramStateGroup.map`."""
+        rows = zip(self, *iterables, strict=True)
+        return [function(*row) for row in rows]
+
+
+class TraceState(ProgramState):
+    """A state whose unknown values can be read: what is read is an `Unknown`."""
+
+    _interpreter: TraceInterpreter
+
+    def fork(self, size: int = 1) -> ProgramStateGroup:
+        """See `ProgramState.fork`."""
+        return TraceGroup(list(super().fork(size)), self)
+
+    def __getitem__(self, name: str | None) -> Any:
+        """See `ProgramState.__getitem__`."""
+        self._note(f"s[{name!r}]", name)
+        try:
+            value = super().__getitem__(name)
+            return self._tracer.unknowns.text(f"{name}", value) if isinstance(value, str) else value
+        except UnknownVariableError:
+            if not self._tracer.lenient:
+                raise
+            return self._tracer.unknowns.variable(name)
+
+    def get_meta_info(self, name: str | None) -> Any:
+        """See `ProgramState.get_meta_info`."""
+        value = self[name]
+        return value.meta_info if isinstance(value, Unknown) else super().get_meta_info(name)
+
+    def text(self) -> Any:
+        """See `ProgramState.text`."""
+        self._note("s.text()", None)
+        return self._tracer.unknowns.text("text()", super().text())
+
+    def messages(self) -> list[dict[str, Any]]:
+        """See `ProgramState.messages`."""
+        self._note("s.messages()", None)
+        unknowns = self._tracer.unknowns
+        return [
+            {
+                key: unknowns.text(key, value) if isinstance(value, str) else value
+                for key, value in message.items()
+            }
+            for message in super().messages()
+        ]
+
+    @property
+    def _tracer(self) -> Tracer:
+        return self._interpreter.context.tracer
+
+    def _note(self, label: str, name: str | None) -> None:
+        trace = self._interpreter.trace
+        step = self._tracer.step(trace, "read", label, name=name)
+        given = trace.variables.get(name)
+        if given is not None and given not in step.sources:
+            step.sources.append(given)
