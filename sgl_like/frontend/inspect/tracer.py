@@ -76,7 +76,9 @@ class Tracer:
         for unknown in value if isinstance(value, list) else [value, thoughts]:
             if isinstance(unknown, Unknown):
                 self._given[unknown._root._number] = step
-        step.text = self.unknowns.shown(str(value[0] if isinstance(value, (list, tuple)) and value else value))
+        step.text = self.unknowns.shown(
+            str(value[0] if isinstance(value, (list, tuple)) and value else value)
+        )
         return Answer(node, step, value, thoughts)
 
     def finish(self) -> None:

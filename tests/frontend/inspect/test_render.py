@@ -107,6 +107,21 @@ def test_forks_too(backend: FakeBackend) -> None:
     assert forked.render("tea", values={**values, "tip": iter(tips)}) == state.text()
 
 
+def test_separated_reasoning_is_left_out_as_in_a_run(backend: FakeBackend) -> None:
+    @sgl.function
+    def program(s: Any) -> Any:
+        s += "Q <think>" + sgl.separate_reasoning(sgl.gen("a"), "deepseek-r1") + " then " + sgl.gen("b")
+        return s["a_reasoning_content"]
+
+    backend._respond = lambda call: "because</think>42" if len(backend.calls) == 1 else "end"
+    state = program()
+    values = {"a": state["a"], "b": state["b"], "a_reasoning_content": state["a_reasoning_content"]}
+    assert state["a"] == "42" and program.render(values=values) == state.text()
+    assert program.render(values=values, at="b", tokens=True) == list(backend.calls[1].ids)
+    assert str(program.trace(values=values).ret_value) == "because"
+    assert str(program.trace().ret_value) == "{{a_reasoning_content}}"
+
+
 def test_prompts_of_the_embedded_model_c13() -> None:
     """Byte-equal to what the engine gets, beginning-of-sequence token and chat template included."""
     with sgl.Runtime() as runtime:

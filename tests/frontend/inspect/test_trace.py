@@ -331,6 +331,30 @@ def test_programs_called_in_the_body_are_traced_too(backend: FakeBackend) -> Non
     assert trace.child_states[0].nodes[1] in trace.last_node.sources
 
 
+def test_forks_can_be_mapped_and_kept() -> None:
+    @sgl.function
+    def inner(s: Any) -> None:
+        s += "in" + sgl.gen("g")
+
+    @sgl.function
+    def program(s: Any) -> Any:
+        s += "start"
+        forks = s.fork(2)
+
+        def think(fork: Any, word: str) -> str:
+            fork += word + sgl.gen("thought", max_tokens=3)
+            return f"{fork['thought']} {inner()['g']}"
+
+        said = forks.map(think, ["one", "two"])
+        forks.keep(1)
+        s += " end"
+        return [*said, s["thought"]]
+
+    trace = program.trace()
+    assert [str(value) for value in trace.ret_value] == ["{{thought}} {{g}}"] * 2 + ["{{thought}}"]
+    assert program.render() == "starttwo{{thought}} end"
+
+
 def test_images_are_steps_b35(tmp_path: Any) -> None:
     """b#35: print_graph_dfs of SGLang crashes on images."""
     path = tmp_path / "dot.bmp"
