@@ -131,6 +131,7 @@ if TYPE_CHECKING:
     from sgl_like.frontend.media import video as video
     from sgl_like.frontend.separation import separate_reasoning as separate_reasoning
     from sgl_like.frontend.state import ProgramState as ProgramState
+    from sgl_like.frontend.workers import set_worker_threads as set_worker_threads
     from sgl_like.runtime.engine.engine import Engine as Engine
     from sgl_like.runtime.sampling_params import SamplingParams as SamplingParams
 
@@ -155,6 +156,7 @@ _NAMES_OF = {
     "sgl_like.frontend.media": ("image", "video"),
     "sgl_like.frontend.separation": ("separate_reasoning",),
     "sgl_like.frontend.state": ("ProgramState",),
+    "sgl_like.frontend.workers": ("set_worker_threads",),
     "sgl_like.runtime.engine.engine": ("Engine",),
     "sgl_like.runtime.sampling_params": ("SamplingParams",),
 }  # fmt: skip

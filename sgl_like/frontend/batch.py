@@ -10,23 +10,20 @@ are and however slow the consumer is.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from sgl_like.errors import ProgramError, RequestAborted
+from sgl_like.frontend.calls import Call, Row
 from sgl_like.frontend.state import ProgramState
-from sgl_like.frontend.workers import Workers
+from sgl_like.frontend.workers import Workers, lending_place
 
-if TYPE_CHECKING:
-    from sgl_like.frontend.function import Call
+__all__ = ["Batch"]
 
-__all__ = ["Batch", "Row"]
-
-Row = Mapping[str, Any] | Sequence[Any]
 WINDOW = 4  # rows begun or waiting to be taken, per thread
 
 
@@ -98,7 +95,8 @@ class Batch:
             self.run(state, call)
 
     def _take(self, window: deque[_Running]) -> ProgramState:
-        window[0].done.result()  # waits; stays in the window, to be cancelled if this is interrupted
+        with lending_place():  # the rows may need the pool that this thread is of
+            window[0].done.result()  # stays in the window, to be cancelled if this is interrupted
         state = window.popleft().state
         if self.raising and (error := state.error()) is not None:
             raise error

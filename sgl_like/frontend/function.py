@@ -1,27 +1,23 @@
-"""``@function``: a Python function as a program.
-
-The function's own parameters come first: an argument that it declares is its, even if a sampling parameter has
-the same name (bind it, or give a default in ``gen``). What is left must be a sampling parameter, which then is
-the default for every ``gen`` of the run, or one of ``backend`` and ``stream``.
-"""
+"""``@function``: a Python function, plain or async, as a program. How its body is run is in `bodies`."""
 
 from __future__ import annotations
 
-import functools
 import inspect
-import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, TypeVar, overload
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Mapping
+from functools import partial, update_wrapper
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from sgl_like.errors import ProgramError
+from sgl_like.frontend.abatch import AsyncBatch
 from sgl_like.frontend.backend.base import Backend
 from sgl_like.frontend.backend.default import resolve_backend
-from sgl_like.frontend.batch import Batch, Row
+from sgl_like.frontend.batch import Batch
+from sgl_like.frontend.bodies import Body
+from sgl_like.frontend.calls import Arguments, Call, Row, positive_seconds
 from sgl_like.frontend.inspect.active import calls_instead
 from sgl_like.frontend.interpreter import Interpreter, RunContext
 from sgl_like.frontend.params import RUN_DEFAULTS, SAMPLING_OPTIONS
 from sgl_like.frontend.state import ProgramState
-from sgl_like.frontend.workers import in_thread
 
 if TYPE_CHECKING:
     from sgl_like.frontend.inspect.graph import Graph
@@ -31,15 +27,6 @@ __all__ = ["SglFunction", "function"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_OPTIONS = SAMPLING_OPTIONS | {"backend", "stream"}
-
-
-class Call(NamedTuple):
-    """Arguments of one run, sorted."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    options: dict[str, Any]
 
 
 class SglFunction(Generic[P, R]):
@@ -48,20 +35,14 @@ class SglFunction(Generic[P, R]):
     def __init__(
         self, func: Callable[Concatenate[ProgramState, P], R], bound: Mapping[str, Any] | None = None
     ) -> None:
-        if inspect.iscoroutinefunction(func) or inspect.isasyncgenfunction(func):
-            raise TypeError(f"{func.__qualname__}: async programs are not supported yet; use a plain def")
-        functools.update_wrapper(self, func)
+        if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
+            raise TypeError(f"{func.__qualname__}: a program's body cannot yield; return a value instead")
+        update_wrapper(self, func)
         self.func = func
-        self._bound = dict(bound or {})
-        parameters = list(inspect.signature(func).parameters.values())
-        if not parameters or parameters[0].kind not in (
-            inspect.Parameter.POSITIONAL_ONLY,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        ):
-            raise TypeError(
-                f"{func.__qualname__}: a program needs a first parameter for its state, e.g. def f(s, ...)"
-            )
-        self.__signature__ = inspect.Signature(parameters[1:])
+        self.is_async = inspect.iscoroutinefunction(func)
+        self._arguments = Arguments(func, bound or {})
+        self.__signature__ = self._arguments.signature
+        self.bound: Mapping[str, Any] = self._arguments.bound
         self.name: str = func.__name__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState:
@@ -82,27 +63,34 @@ class SglFunction(Generic[P, R]):
 
         Raises:
             TypeError: the arguments do not fit the program.
+            ProgramError: called from the event loop of an async program, which it would block.
         """
         if (instead := calls_instead.get()) is not None:
             return instead(self, args, kwargs)
-        call = self._sorted(args, kwargs)
-        stream = bool(call.options.pop("stream", False))
-        state = self._state(call.options.pop("backend", None), call.options, stream)
-        if stream:
-            state._interpreter.body_thread = -1  # none yet, but not the reader's either
-            in_thread(functools.partial(self._run_apart, state, call), f"sgl-{self.name}")
-            return state
-        try:
-            state._finish(self.func(state, *call.args, **call.kwargs))
-            state._interpreter.wait()
-        except BaseException as error:
-            state._interpreter.cancel(error)
-            raise
-        return state
+        call = self._arguments.call(args, kwargs)
+        body = self._body(call)
+        return body.start() if call.options.get("stream") else body.run()
 
     def stream(self, *args: Any, **kwargs: Any) -> ProgramState:
         """``run(..., stream=True)``."""
         return self.run(*args, **kwargs, stream=True)
+
+    async def arun(self, *args: Any, **kwargs: Any) -> ProgramState:
+        """`run` for a coroutine: waiting leaves the event loop free, and to cancel the task cancels the program.
+
+        The body of an ``async def`` program runs in the caller's task, that of a plain one on a thread of a pool
+        (see `sgl_like.set_worker_threads`). Arguments and errors are those of `run`.
+        """
+        call = self._arguments.call(args, kwargs)
+        body = self._body(call)
+        return body.astart() if call.options.get("stream") else await body.arun()
+
+    def astream(self, *args: Any, **kwargs: Any) -> ProgramState:
+        """`stream` from a coroutine: the state at once, while the body runs as a task of this event loop.
+
+        async for text in f.astream(x).text_async_iter("answer"): ...
+        """
+        return self._body(self._arguments.call(args, {**kwargs, "stream": True})).astart()
 
     def bind(self, **kwargs: Any) -> SglFunction[..., R]:
         """Give some arguments ahead; a later call may still give others in their place.
@@ -110,8 +98,7 @@ class SglFunction(Generic[P, R]):
         Raises:
             TypeError: the program has no such parameter.
         """
-        self.__signature__.bind_partial(**kwargs)
-        return SglFunction(self.func, {**self._bound, **kwargs})
+        return SglFunction(self.func, {**self.bound, **kwargs})
 
     def trace(self, *args: Any, **kwargs: Any) -> Trace:
         """Run the body once without a model, and return the steps it takes.
@@ -213,21 +200,17 @@ class SglFunction(Generic[P, R]):
             ProgramError: a row of a list has the wrong shape (before anything runs); or see `on_error`.
             TypeError: an option is unknown.
         """
-        unknown = sorted(set(sampling) - SAMPLING_OPTIONS)
-        if unknown:
-            raise TypeError(f"run_batch() got an unexpected keyword argument {unknown[0]!r}")
-        if on_error not in ("return", "raise"):
-            raise ValueError(f'on_error must be "return" or "raise", not {on_error!r}')
+        _check_batch_options("run_batch", sampling, on_error)
         if num_threads != "auto" and (not isinstance(num_threads, int) or num_threads < 1):
             raise ValueError(f'num_threads must be "auto" or at least 1, not {num_threads!r}')
         if isinstance(rows, (list, tuple)):
             for number, row in enumerate(rows):
-                self._row_call(number, row)
+                self._arguments.row(number, row)
         chosen = resolve_backend(backend)
         batch = Batch(
             rows=rows,
             make_state=lambda: self._state(chosen, sampling, stream=False),
-            make_call=self._row_call,
+            make_call=self._arguments.row,
             run=self._run_apart,
             name=self.name,
             threads=64 if num_threads == "auto" else num_threads,
@@ -236,50 +219,70 @@ class SglFunction(Generic[P, R]):
         )
         return batch.states() if generator_style else list(batch.states())
 
+    def abatch(
+        self,
+        rows: Iterable[Row] | AsyncIterable[Row],
+        *,
+        backend: Backend | None = None,
+        max_concurrency: int = 64,
+        on_error: Literal["return", "raise"] = "return",
+        timeout: float | None = None,
+        **sampling: Any,
+    ) -> AsyncBatch:
+        """`run_batch` for coroutines: ``await`` it for a list of states, or take them in order by ``async for``.
+
+        Args:
+            rows: as for `run_batch`; may be an async iterable. They are read as they are needed.
+            backend: what runs it; by default the default one.
+            max_concurrency: how many rows at a time.
+            on_error: as for `run_batch`. To stop iterating, or to cancel the task, cancels what is running.
+            timeout: seconds for each row.
+            **sampling: as for `run`.
+
+        Raises:
+            TypeError, ValueError: an option is unknown or out of range.
+        """
+        _check_batch_options("abatch", sampling, on_error)
+        if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
+            raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency!r}")
+        options = {**sampling, "backend": resolve_backend(backend), "timeout": positive_seconds(timeout)}
+        return AsyncBatch(
+            rows=rows,
+            begin=lambda number, row: self._body(self._arguments.row(number, row)._replace(options=options)),
+            fail=partial(self._failed, options["backend"]),
+            limit=max_concurrency,
+            raising=on_error == "raise",
+        )
+
+    def _body(self, call: Call) -> Body:
+        options = dict(call.options)
+        timeout = positive_seconds(options.pop("timeout", None))
+        stream = bool(options.pop("stream", False))
+        state = self._state(options.pop("backend", None), options, stream)
+        return Body(self.func, self.is_async, state, call, timeout)
+
     def _state(self, backend: Backend | None, sampling: Mapping[str, Any], stream: bool) -> ProgramState:
         given = {name: value for name, value in sampling.items() if value is not None}
         context = RunContext(resolve_backend(backend), self.name, {**RUN_DEFAULTS, **given}, stream)
         return ProgramState(Interpreter(context))
 
+    def _failed(self, backend: Backend, error: ProgramError) -> ProgramState:
+        """The state of a run that cannot begin."""
+        state = self._state(backend, {}, stream=False)
+        state._interpreter.fail(error)
+        return state
+
     def _run_apart(self, state: ProgramState, call: Call) -> None:
         """Run the body in this thread for a caller in another; whatever happens is kept in the state."""
-        interpreter = state._interpreter
-        if interpreter.body_thread is not None:
-            interpreter.body_thread = threading.get_ident()
-        try:
-            state._finish(self.func(state, *call.args, **call.kwargs))
-        except BaseException as error:
-            interpreter.cancel(error)
-            interpreter.close("the program has failed")
-        interpreter.wait()
+        Body(self.func, self.is_async, state, call, None).run_kept()
 
-    def _sorted(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
-        """Tell the program's arguments from the run's options."""
-        parameters = self.__signature__.parameters
-        own = {name: value for name, value in kwargs.items() if name in parameters or name not in _OPTIONS}
-        options = {name: value for name, value in kwargs.items() if name not in own}
-        return self._filled(args, own, options)
 
-    def _filled(self, args: tuple[Any, ...], own: Mapping[str, Any], options: dict[str, Any]) -> Call:
-        """Check the program's arguments, and add those that are bound."""
-        try:
-            given = self.__signature__.bind_partial(*args, **own).arguments
-            bound = {name: value for name, value in self._bound.items() if name not in given}
-            filled = self.__signature__.bind(*args, **own, **bound)
-        except TypeError as error:
-            raise TypeError(f"{self.name}(): {error}") from None
-        return Call(filled.args, filled.kwargs, options)
-
-    def _row_call(self, number: int, row: Row) -> Call:
-        """A row holds arguments of the program only; options hold for the whole batch."""
-        try:
-            if isinstance(row, Mapping):
-                return self._filled((), row, {})
-            if isinstance(row, (tuple, list)):
-                return self._filled(tuple(row), {}, {})
-            raise TypeError(f"a row must be a dict or a tuple of arguments, not {type(row).__name__}")
-        except TypeError as error:
-            raise ProgramError(f"row {number}: {error}", program=self.name) from error
+def _check_batch_options(what: str, sampling: Mapping[str, Any], on_error: str) -> None:
+    unknown = sorted(set(sampling) - SAMPLING_OPTIONS)
+    if unknown:
+        raise TypeError(f"{what}() got an unexpected keyword argument {unknown[0]!r}")
+    if on_error not in ("return", "raise"):
+        raise ValueError(f'on_error must be "return" or "raise", not {on_error!r}')
 
 
 @overload
@@ -294,6 +297,6 @@ def function(func: Callable[..., Any] | None = None, /) -> Any:
     """Make a program of a function whose first parameter, of any name, is the state.
 
     Raises:
-        TypeError: it has no such parameter, or is a coroutine function.
+        TypeError: it has no such parameter, or is a generator.
     """
     return SglFunction if func is None else SglFunction(func)

@@ -12,6 +12,7 @@ queued or comes later is dropped with it, and every reader gets it.
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,10 @@ class Interpreter:
             parent.role if parent else None
         )  # open message in program order, ahead of prompt.role
         self.closed: str | None = None  # why nothing more can be added
-        self.body_thread: int | None = None  # of a body that runs apart from its caller, until it ends
+        self.apart = False  # whether a body runs apart from its caller and has not ended
+        # Where the run is awaited: a read that would block there is refused.
+        self.loop: AbstractEventLoop | None = parent.loop if parent else None
+        self.stop_body: Callable[[], None] | None = None  # interrupts the body, if that can be done
         self.children: list[Interpreter] = []
         self._parent = parent
         self._path: tuple[int, ...] = (*parent._path, parent._places, number) if parent else ()
@@ -119,14 +123,17 @@ class Interpreter:
                 if end_role and self.role is not None:
                     self.submit([RoleEnd(self.role)])
                 self.closed = reason
-                self.body_thread = None
+                self.apart = False
             children = list(self.children)
         for child in children:
             child.close(reason)
 
     def cancel(self, cause: BaseException) -> None:
-        """Stop this state and its forks."""
-        self.fail(self._wrapped(cause, None))
+        """Stop this state and its forks, and the body if it can be interrupted. Does nothing if all is done."""
+        if self.closed is None or self._busy:
+            self.fail(self._wrapped(cause, None))
+        if (stop := self.stop_body) is not None:
+            stop()
         for child in list(self.children):
             child.cancel(cause)
 
@@ -135,6 +142,12 @@ class Interpreter:
         self.watch.wait_for(lambda: not self._busy)
         for child in list(self.children):
             child.wait()
+
+    async def wait_async(self) -> None:
+        """The same for a coroutine."""
+        await self.watch.wait_for_async(lambda: not self._busy)
+        for child in list(self.children):
+            await child.wait_async()
 
     @property
     def idle(self) -> bool:
@@ -226,6 +239,11 @@ class Interpreter:
                 operation.drop(error)
         for callback in callbacks:
             callback()
+
+    def raise_error(self) -> None:
+        """Raise the error, if there is one now."""
+        if self.error is not None:
+            raise self.error.with_traceback(None)
 
     # -- inside ------------------------------------------------------------------------------------------------
 

@@ -6,13 +6,16 @@ The body itself does not wait for its own end: for it, nothing queued or in flig
 
 from __future__ import annotations
 
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 from sgl_like.errors import ProgramError
+from sgl_like.frontend.current import in_body_of
 from sgl_like.frontend.interpreter import Interpreter
+from sgl_like.frontend.loops import running_loop
 from sgl_like.frontend.variables import UnknownVariableError, Variable
+from sgl_like.frontend.workers import lending_place
 
 __all__ = ["Reader"]
 
@@ -25,7 +28,11 @@ class Reader:
 
     def settle(self) -> None:
         """Block until the state is settled."""
-        self._of.watch.wait_for(self._settled)
+        self._wait(self._settled, "await the state before: await s")
+
+    async def settle_async(self) -> None:
+        """The same for a coroutine."""
+        await self._wait_async(self._settled)
 
     def checked(self) -> None:
         """Block until the state is settled.
@@ -34,11 +41,16 @@ class Reader:
             ProgramError: it has failed.
         """
         self.settle()
-        self.raise_error()
+        self._of.raise_error()
+
+    async def checked_async(self) -> None:
+        """The same for a coroutine."""
+        await self.settle_async()
+        self._of.raise_error()
 
     def body_ended(self) -> None:
-        """Block until no body runs in another thread."""
-        self._of.watch.wait_for(lambda: not self._body_runs_elsewhere())
+        """Block until no body runs apart from this code."""
+        self._wait(lambda: not self._body_runs_elsewhere(), "await the state before: await s")
 
     def has(self, name: str | None) -> bool:
         """Whether the variable has its value now."""
@@ -52,28 +64,31 @@ class Reader:
             ProgramError: it will never have one.
             UnknownVariableError: the program has no such variable.
         """
-        self._of.watch.wait_for(lambda: self._decided(name))
-        variable = self._find(name)
-        self.check(variable)
-        return variable
+        self._wait(lambda: self._decided(name), f"use: await s.aget({name!r})")
+        return self._checked_variable(name)
+
+    async def variable_async(self, name: str | None) -> Variable:
+        """The same for a coroutine."""
+        await self._wait_async(lambda: self._decided(name))
+        return self._checked_variable(name)
 
     def check(self, variable: Variable) -> None:
         """Raise what keeps the variable from its value, if anything does."""
         if variable.error is not None:
             raise variable.error.with_traceback(None)
         if not variable.done:
-            self.raise_error()
+            self._of.raise_error()
             program, name = self._of.context.program, variable.name
             what = f"var_scope({name!r}) is still open; its value is there when its block ends"
             raise ProgramError(f"{program}: {what}", program=program, variable=name)
 
     def text_iter(self, name: str | None) -> Iterator[str]:
         """Text as it arrives: of the variable, or of the whole state for ``None``. See `ProgramState.text_iter`."""
-        watch = self._of.watch
-        watch.wait_for(lambda: name is None or self._known(name))
+        instead = "use: async for ... in s.text_async_iter(...)"
+        self._wait(lambda: name is None or self._known(name), instead)
         cursor = _Cursor(self, None if name is None else self._find(name))
         while True:
-            watch.wait_for(cursor.ready)
+            self._wait(cursor.ready, instead)
             text, ended = cursor.take()
             if text:
                 yield text
@@ -82,11 +97,10 @@ class Reader:
 
     async def text_async_iter(self, name: str | None) -> AsyncIterator[str]:
         """The same for a coroutine."""
-        watch = self._of.watch
-        await watch.wait_for_async(lambda: name is None or self._known(name))
+        await self._wait_async(lambda: name is None or self._known(name))
         cursor = _Cursor(self, None if name is None else self._find(name))
         while True:
-            await watch.wait_for_async(cursor.ready)
+            await self._wait_async(cursor.ready)
             text, ended = cursor.take()
             if text:
                 yield text
@@ -97,10 +111,10 @@ class Reader:
     async def events_async_iter(self, name: str | None) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """A variable's text as it arrives, with the meta data of each piece."""
         watch = self._of.watch
-        await watch.wait_for_async(lambda: self._known(name))
+        await self._wait_async(lambda: self._known(name))
         variable, position = self._find(name), 0
         while True:
-            await watch.wait_for_async(
+            await self._wait_async(
                 lambda: position < len(variable.events) or self._final(variable)  # noqa: B023
             )
             with watch.holding():
@@ -119,7 +133,18 @@ class Reader:
         return of.error is not None or (of.idle and not self._body_runs_elsewhere())
 
     def _body_runs_elsewhere(self) -> bool:
-        return self._of.body_thread is not None and self._of.body_thread != threading.get_ident()
+        return self._of.apart and not in_body_of(self._of)
+
+    def _wait(self, predicate: Callable[[], bool], instead: str) -> None:
+        """Block until `predicate` is true, unless this code runs where nobody may block."""
+        of = self._of
+        if of.watch.holds(predicate):
+            return
+        if of.loop is not None and of.loop is running_loop():
+            what = f"this read would block the event loop; {instead}"
+            raise ProgramError(f"{of.context.program}: {what}", program=of.context.program)
+        with lending_place() if of.apart else nullcontext():
+            of.watch.wait_for(predicate)
 
     def _known(self, name: str | None) -> bool:
         """Whether it is decided if there is such a variable."""
@@ -138,19 +163,24 @@ class Reader:
             variable.open and (self._of.error is not None or not self._body_runs_elsewhere())
         )
 
+    async def _wait_async(self, predicate: Callable[[], bool]) -> None:
+        """The same for a coroutine, which may wait anywhere."""
+        with lending_place() if self._of.apart else nullcontext():
+            await self._of.watch.wait_for_async(predicate)
+
+    def _checked_variable(self, name: str | None) -> Variable:
+        variable = self._find(name)
+        self.check(variable)
+        return variable
+
     def _find(self, name: str | None) -> Variable:
         variable = self._of.variables.get(name)
         if variable is None:
-            self.raise_error()
+            self._of.raise_error()
             program, known = self._of.context.program, [repr(key) for key in self._of.variables]
             names = f"known are {', '.join(known)}" if known else "there are none yet"
             raise UnknownVariableError(f"{program}: no variable {name!r}; {names}", program=program)
         return variable
-
-    def raise_error(self) -> None:
-        """Raise the state's error, if it has one now."""
-        if self._of.error is not None:
-            raise self._of.error.with_traceback(None)
 
 
 class _Cursor:
@@ -175,7 +205,7 @@ class _Cursor:
     def check(self) -> None:
         """Raise the error that ended the text, if one did."""
         if self._variable is None:
-            self._reader.raise_error()
+            self._reader._of.raise_error()
         else:
             self._reader.check(self._variable)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -166,6 +166,34 @@ class ProgramState:
         meta = self._reader.variable(name).meta
         return None if meta is None else dict(meta)
 
+    async def aget(self, name: str | None) -> Any:
+        """``s[name]`` for a coroutine: waiting leaves the event loop free.
+
+        Raises:
+            ProgramError, UnknownVariableError: as for ``s[name]``.
+        """
+        return (await self._reader.variable_async(name)).value
+
+    async def aget_meta_info(self, name: str | None) -> dict[str, Any] | None:
+        """`get_meta_info` for a coroutine."""
+        meta = (await self._reader.variable_async(name)).meta
+        return None if meta is None else dict(meta)
+
+    async def atext(self) -> str:
+        """`text` for a coroutine."""
+        await self._reader.checked_async()
+        return "".join(self._interpreter.chunks)
+
+    async def amessages(self) -> list[dict[str, str]]:
+        """`messages` for a coroutine."""
+        await self._reader.checked_async()
+        return [dict(message) for message in self._interpreter.prompt.messages]
+
+    def __await__(self) -> Generator[Any, None, ProgramState]:
+        """``await s`` is `sync` for a coroutine: when it goes on, everything added before is done and can be read."""
+        yield from self._reader.settle_async().__await__()
+        return self
+
     def text(self) -> str:
         """The whole text, with the markup of the chat template. Blocks until everything added is done.
 
@@ -244,7 +272,7 @@ class ProgramState:
         """
         self._reader.body_ended()
         if not self._returned:
-            self._reader.raise_error()
+            self._interpreter.raise_error()
         return self._ret_value
 
     @property

@@ -7,6 +7,7 @@ is plenty: a state has few waiters, and they are only woken by its own changes.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
@@ -37,6 +38,11 @@ class Watch:
         with self._condition:
             yield
 
+    def holds(self, predicate: Callable[[], bool]) -> bool:
+        """Whether `predicate`, evaluated under the lock, is true now."""
+        with self._condition:
+            return predicate()
+
     def wait_for(self, predicate: Callable[[], bool]) -> None:
         """Block this thread until `predicate`, evaluated under the lock, is true."""
         with self._condition:
@@ -44,22 +50,26 @@ class Watch:
 
     async def wait_for_async(self, predicate: Callable[[], bool]) -> None:
         """The same for a coroutine; its event loop stays free."""
-        import asyncio
+        while (woken := self._woken_unless(predicate)) is not None:
+            await woken
 
-        loop = asyncio.get_running_loop()
-        while True:
-            woken = asyncio.Event()
+    def _woken_unless(self, predicate: Callable[[], bool]) -> asyncio.Future[None] | None:
+        """A future that is done at the next change; ``None`` if `predicate` is true already."""
+        with self._condition:
+            if predicate():
+                return None
+            loop = asyncio.get_running_loop()
+            woken: asyncio.Future[None] = loop.create_future()
+            self._wakers.append(lambda: _call(loop, woken))
+        return woken
 
-            def wake(woken: asyncio.Event = woken) -> None:
-                with contextlib.suppress(RuntimeError):  # the loop may be closed by now
-                    loop.call_soon_threadsafe(woken.set)
 
-            with self._condition:
-                if predicate():
-                    return
-                self._wakers.append(wake)
-            try:
-                await woken.wait()
-            finally:
-                with self._condition, contextlib.suppress(ValueError):
-                    self._wakers.remove(wake)
+def _call(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
+    """Finish `woken`, from any thread; nobody waits if it was cancelled or the loop is closed."""
+
+    def finish() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(finish)

@@ -79,10 +79,15 @@ def test_not_every_function_is_a_program() -> None:
     with pytest.raises(TypeError, match="first parameter"):
         sgl.function(lambda: None)  # type: ignore[arg-type,misc]
 
-    async def program(s: Any) -> None: ...
+    def yielding(s: Any) -> Any:
+        yield 1
 
-    with pytest.raises(TypeError, match="async programs are not supported"):
-        sgl.function(program)
+    async def yielding_async(s: Any) -> Any:
+        yield 1
+
+    for program in (yielding, yielding_async):
+        with pytest.raises(TypeError, match="cannot yield"):
+            sgl.function(program)
 
 
 def test_gen_overrides_the_run(backend: FakeBackend) -> None:

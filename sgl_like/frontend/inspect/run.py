@@ -13,6 +13,7 @@ from sgl_like.frontend.backend.dry import DryBackend
 from sgl_like.frontend.inspect.active import calls_instead
 from sgl_like.frontend.inspect.trace import Trace
 from sgl_like.frontend.inspect.tracer import TraceContext, TraceInterpreter, Tracer, TraceState
+from sgl_like.frontend.loops import run_on_own_loop
 from sgl_like.frontend.params import RUN_DEFAULTS, SAMPLING_OPTIONS
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class _Setting(NamedTuple):
         state = TraceState(TraceInterpreter(context))
         token = calls_instead.set(lambda called, args, kwargs: self._call(trace, called, args, kwargs))
         try:
-            trace.ret_value = function.func(state, *given.args, **given.kwargs)
+            result = function.func(state, *given.args, **given.kwargs)
+            trace.ret_value = run_on_own_loop(result) if function.is_async else result
         except SglError:
             raise
         except Exception as error:
@@ -139,8 +141,8 @@ def _arguments(
     for name, parameter in function.__signature__.parameters.items():
         if name in given.arguments:
             continue
-        if name in function._bound:
-            given.arguments[name] = function._bound[name]
+        if name in function.bound:
+            given.arguments[name] = function.bound[name]
         elif parameter.default is parameter.empty and parameter.kind not in (
             parameter.VAR_POSITIONAL,
             parameter.VAR_KEYWORD,
