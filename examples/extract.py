@@ -11,7 +11,7 @@ UTTERANCES = (DEMO / "utterances.txt").read_text("utf-8").splitlines()
 
 
 @sgl.function
-def extract(s, utterance):
+def extract(s: sgl.ProgramState, utterance: str) -> None:
     s += sgl.system("Turn the utterance into JSON.")
     s += sgl.user(utterance)
     s += sgl.assistant(sgl.gen("json", max_tokens=256, json_schema=SCHEMA, property_order="any"))

@@ -15,7 +15,7 @@ import re
 import numpy as np
 
 from sgl_like.runtime.constrain.base import mask_words
-from sgl_like.runtime.constrain.compiler import CompiledGrammar, GrammarCompiler
+from sgl_like.runtime.constrain.compiler import Grammar, GrammarCompiler
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
 EOS = 256
@@ -37,7 +37,7 @@ def make_compiler() -> GrammarCompiler:
     return GrammarCompiler(Vocabulary([*(bytes([byte]) for byte in range(256)), None], [EOS]))
 
 
-def generate(grammar: CompiledGrammar, seed: int, max_tokens: int = 100) -> bytes:
+def generate(grammar: Grammar, seed: int, max_tokens: int = 100) -> bytes:
     """One output of the grammar, whole even if the tokens run out."""
     model = np.random.default_rng(seed)
     matcher = grammar.matcher()  # follows this output; cheap, while the grammar is shared by all outputs

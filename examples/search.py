@@ -4,7 +4,7 @@
 
 A puzzle is "Reach 17 with 3, 5, 2."; the embedded model answers a step a line: ``5 * 3 = 15 (left: 2, 15)``.
 Tree of thought forks the open answer after every line: the forks share what was computed before them, steps that
-break the rules are dropped, and the model's own opinion (`select`) says which of the others to go on with.
+break the rules are dropped, and of the others it goes on with those that the model found likeliest.
 """
 
 from __future__ import annotations
@@ -62,11 +62,10 @@ def answer(s: sgl.ProgramState, puzzle: Puzzle, n: int, temperature: float) -> N
     s += sgl.assistant(sgl.gen("answer", n=n, temperature=temperature, max_tokens=90))
 
 
-@sgl.function
-def promising(s: sgl.ProgramState, target: int, left: Numbers) -> None:
-    """Whether the model thinks that the target can still be reached."""
-    s += sgl.system(SYSTEM) + sgl.user(f"Can {target} be reached with {', '.join(map(str, left))}?")
-    s += sgl.assistant(sgl.select("opinion", ["yes", "no"]))
+def likelihood(thought: Thought) -> float:
+    """Log-probability of its last line."""
+    tokens = thought[0].get_meta_info("step")["output_token_logprobs"]
+    return float(sum(logprob for logprob, _, _ in tokens))
 
 
 @sgl.function
@@ -77,7 +76,8 @@ def tree_of_thought(s: sgl.ProgramState, puzzle: Puzzle, width: int = 4, branchi
     for _ in puzzle.numbers[1:]:
         thoughts = [(fork, left, lines) for state, left, lines in frontier for fork in state.fork(branching)]
         for fork, _, _ in thoughts:
-            fork += sgl.gen("step", regex=STEP, max_tokens=48, temperature=1.0) + "\n"
+            step = sgl.gen("step", regex=STEP, max_tokens=48, temperature=1.0, return_logprob=True)
+            fork += step + "\n"
         legal: dict[Numbers, Thought] = {}  # one way to each set of numbers
         for fork, left, lines in thoughts:
             rest, line = after(left, fork["step"]), str(fork["step"])
@@ -85,10 +85,7 @@ def tree_of_thought(s: sgl.ProgramState, puzzle: Puzzle, width: int = 4, branchi
                 return [*lines, line]
             if rest is not None and len(rest) > 1:
                 legal.setdefault(tuple(sorted(rest)), (fork, rest, [*lines, line]))
-        opinions = promising.run_batch([(puzzle.target, rest) for _, rest, _ in legal.values()])
-        yes = [state.get_meta_info("opinion")["choice_probs"]["yes"] for state in opinions]
-        ranked = sorted(zip(yes, legal.values(), strict=True), key=lambda pair: -pair[0])
-        frontier = [thought for _, thought in ranked[:width]]
+        frontier = sorted(legal.values(), key=likelihood, reverse=True)[:width]
     return []
 
 

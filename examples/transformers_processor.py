@@ -36,7 +36,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, L
 
 import sgl_like
 from sgl_like.runtime.constrain.base import Matcher, mask_words
-from sgl_like.runtime.constrain.compiler import CompiledGrammar, GrammarCompiler
+from sgl_like.runtime.constrain.compiler import Grammar, GrammarCompiler
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
@@ -54,7 +54,7 @@ class ConstraintProcessor(LogitsProcessor):
         prompt_tokens: length of the prompts, padding included; the outputs start after it.
     """
 
-    def __init__(self, grammar: CompiledGrammar, prompt_tokens: int) -> None:
+    def __init__(self, grammar: Grammar, prompt_tokens: int) -> None:
         self.grammar = grammar
         self.seen = prompt_tokens
         self.matchers: list[Matcher] = []

@@ -157,8 +157,8 @@ class ProgramState:
         """The same as ``s[name] = value``."""
         self[name] = value
 
-    def get_meta_info(self, name: str | None) -> dict[str, Any] | None:
-        """Token counts, finish reason and so on of a gen or select; ``None`` for other variables. Blocks.
+    def get_meta_info(self, name: str | None) -> Any:
+        """A dict of token counts, finish reason and so on of a gen or select; ``None`` for other variables. Blocks.
 
         Raises:
             ProgramError, UnknownVariableError: as for ``s[name]``.

@@ -159,3 +159,47 @@ def test_search_wins() -> None:
     )
     assert list(counts) == ["greedy", "self-consistency, 8 samples", "tree of thought"]
     assert int(counts["tree of thought"]) >= 2 * int(counts["greedy"]) > 0
+
+
+def test_quickstart() -> None:
+    out = run("examples/quickstart.py")
+    assert "play some jazz: PlayMusic" in out and out.endswith('"playlist":"Road Trip"}\n')
+
+
+def test_classify() -> None:
+    *rows, cached = run("examples/classify.py").splitlines()
+    assert [row.split("%  ")[1] for row in rows] == UTTERANCES
+    found, all_tokens = (int(number.replace(",", "")) for number in re.findall(r"[\d,]{4,}", cached))
+    assert 0.5 * all_tokens < found < all_tokens
+
+
+def test_chat_finds_earlier_turns_in_the_cache() -> None:
+    out = run("examples/chat.py", "play some jazz", "will it rain in Oslo")
+    counts = [(int(a), int(b)) for a, b in re.findall(r"\((\d+) of (\d+) prompt", out)]
+    assert counts[0][0] == 0 and counts[1][0] >= counts[0][1]
+    assert json.loads(out.splitlines()[1])["intent"] == "PlayMusic"
+
+
+def test_skeleton() -> None:
+    first, rest = run("examples/skeleton.py").split("\n", 1)
+    kinds = first.removeprefix("skeleton: ").split(", ")
+    assert kinds == ["BookRestaurant", "PlayMusic", "GetWeather", "AddToPlaylist"]
+    assert [each["intent"] for each in json.loads(rest)] == kinds
+
+
+def test_judge() -> None:
+    assert "the judge's favourite in" in run("examples/judge.py", "--puzzles", "4")
+
+
+def test_streaming() -> None:
+    first, whole, *both = run("examples/streaming.py").splitlines()
+    assert first.count("|") > 2 and first.replace("|", "") in whole
+    assert both[0].endswith(first.replace("|", "")) and both[1].startswith("second came in")
+
+
+def test_documents() -> None:
+    lines = run("examples/documents.py").splitlines()
+    answer = json.loads(lines[0].removeprefix("everything: "))
+    assert list(answer) == ["intent", "party_size_number", "restaurant_type", "city", "timeRange"]
+    cached, prompt = map(int, re.findall(r"\d+", lines[3]))
+    assert cached == prompt

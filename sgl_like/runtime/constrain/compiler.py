@@ -25,7 +25,7 @@ from sgl_like.runtime.constrain.regex import regex_to_expr
 from sgl_like.runtime.constrain.structural import compile_tag, load_structural_tag
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 
-__all__ = ["CompiledFrames", "CompiledGrammar", "GrammarCompiler", "PropertyOrder", "Whitespace"]
+__all__ = ["CompiledFrames", "CompiledGrammar", "Grammar", "GrammarCompiler", "PropertyOrder", "Whitespace"]
 
 PropertyOrder = Literal["schema", "any"]
 Whitespace = Literal["compact", "any"]
@@ -55,6 +55,8 @@ class CompiledGrammar:
 
 _WEIGHED_EVERY = 16
 _LEAST_WEIGHED = 16 << 20
+Grammar = CompiledGrammar | CompiledFrames
+"""What a constraint becomes, by either engine."""
 G = TypeVar("G", CompiledGrammar, CompiledFrames)
 
 
@@ -70,7 +72,7 @@ class GrammarCompiler:
         self.vocabulary = vocab
         self.limits = limits or Limits()
         self._lock = threading.Lock()
-        self._grammars: OrderedDict[tuple[str | bytes, ...], CompiledGrammar | CompiledFrames] = OrderedDict()
+        self._grammars: OrderedDict[tuple[str | bytes, ...], Grammar] = OrderedDict()
         self._json = JsonCompiler(vocab, self.limits)
         self._added = 0
 
