@@ -20,6 +20,7 @@ from sgl_like.frontend.params import RUN_DEFAULTS, SAMPLING_OPTIONS
 from sgl_like.frontend.state import ProgramState
 
 if TYPE_CHECKING:
+    from sgl_like.frontend.inspect.findings import Finding
     from sgl_like.frontend.inspect.graph import Graph
     from sgl_like.frontend.inspect.trace import Trace
 
@@ -125,6 +126,23 @@ class SglFunction(Generic[P, R]):
         from sgl_like.frontend.inspect.graph import Graph
 
         return Graph(self.trace(*args, **kwargs))
+
+    def lint(self, *args: Any, **kwargs: Any) -> list[Finding]:
+        """What is wrong in the program, or most likely not meant, in the order of its lines; found without a model.
+
+        The more arguments and ``values`` are given, the more is looked at. With a ``backend`` it is also checked
+        whether shortest outputs fit into ``max_tokens`` in its tokens, and whether it takes all parameters.
+
+        Args:
+            *args: as for `trace`.
+            **kwargs: as for `trace`.
+
+        Raises:
+            TypeError: the arguments do not fit the program.
+        """
+        from sgl_like.frontend.inspect.lint import lint
+
+        return lint(self, args, kwargs)
 
     def render(self, *args: Any, **kwargs: Any) -> str | list[int]:
         """The exact text that a run ends with, without a model; ``{{name}}`` for what is unknown.

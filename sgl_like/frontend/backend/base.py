@@ -94,6 +94,10 @@ class Backend(ABC):
         """
         return None
 
+    def token_bytes(self) -> Sequence[bytes | None] | None:
+        """The bytes of each token of the vocabulary (``None`` for special ones), or ``None`` if they are not known."""
+        return None
+
     @abstractmethod
     def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
         """Text around the content of the next message, of `role`, after the completed `messages`.

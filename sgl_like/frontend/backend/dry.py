@@ -7,19 +7,22 @@ reads the tokenizer of the embedded model, when that is first needed: no network
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sgl_like.errors import EngineError
 from sgl_like.frontend.backend.base import Backend, Segment
-from sgl_like.frontend.params import SAMPLING_OPTIONS
+from sgl_like.runtime.logprobs import LOGPROB_OPTIONS
+from sgl_like.runtime.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
     from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
 __all__ = ["DryBackend"]
 
+_ALL = frozenset(field.name for field in fields(SamplingParams)) | LOGPROB_OPTIONS
 _EMBEDDED = Path(__file__).parents[2] / "assets" / "tiny"
 
 
@@ -31,14 +34,19 @@ class DryBackend(Backend):
         self._real = real
 
     @property
+    def original(self) -> Backend:
+        """The backend it stands for, or itself."""
+        return self._real or self
+
+    @property
     def model_name(self) -> str:
         """Of the backend it stands for."""
         return str(_EMBEDDED) if self._real is None else self._real.model_name
 
     @property
     def supported_params(self) -> frozenset[str]:
-        """Of the backend it stands for."""
-        return SAMPLING_OPTIONS if self._real is None else self._real.supported_params
+        """Of the backend it stands for; all there are, if it stands for none."""
+        return _ALL if self._real is None else self._real.supported_params
 
     @property
     def supports_images(self) -> bool:
@@ -52,6 +60,10 @@ class DryBackend(Backend):
         ids = self._tokenizer.encode_segments([(segment.text, segment.trusted) for segment in segments])
         first = self._tokenizer.start_ids if start else []
         return ids if ids[: len(first)] == first else [*first, *ids]
+
+    def token_bytes(self) -> Sequence[bytes | None] | None:
+        """Of the backend it stands for; without one it is not known what vocabulary a run will have."""
+        return None if self._real is None else self._real.token_bytes()
 
     def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
         """Markup around the next message; see `Backend.role_affixes`."""

@@ -64,6 +64,10 @@ class Runtime(Backend):
         """Bytes, or the name of a special token."""
         return self.engine.tokenizer.pieces(ids)
 
+    def token_bytes(self) -> Sequence[bytes | None]:
+        """The bytes of each token; ``None`` for special ones."""
+        return self.engine.tokenizer.token_bytes
+
     def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
         """Markup around the next message, by the model's own chat template."""
         return self.engine.tokenizer.role_affixes(messages, role)

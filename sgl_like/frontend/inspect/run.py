@@ -7,7 +7,6 @@ from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sgl_like.errors import SglError, TraceError
-from sgl_like.frontend.backend.base import Backend
 from sgl_like.frontend.backend.default import default_if_set
 from sgl_like.frontend.backend.dry import DryBackend
 from sgl_like.frontend.inspect.active import calls_instead
@@ -30,6 +29,8 @@ class Traced(NamedTuple):
     trace: Trace
     state: TraceState
     tracer: Tracer
+    backend: DryBackend
+    failure: Exception | None  # what ended a lenient trace before the end of the program
 
 
 def traced(
@@ -37,7 +38,6 @@ def traced(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     lenient: bool = False,
-    backend: Backend | None = None,
 ) -> Traced:
     """Run the body of `function` once, without a model.
 
@@ -45,28 +45,31 @@ def traced(
         function: the program.
         args: of the program.
         kwargs: of the program. Besides ``backend``, ``values``, and sampling parameters as for a run.
-        lenient: see `Tracer`.
-        backend: what tokenises, if ``kwargs`` does not say.
+        lenient: whatever happens in the body is no error, but is noted.
 
     Raises:
         TraceError: the body asked for a value that is not known.
         TypeError: the program has no such parameter.
         ProgramError: the program fails whatever the values are.
     """
-    own = {
-        name: value
-        for name, value in kwargs.items()
-        if name in function.__signature__.parameters or name not in _OPTIONS
-    }
-    options = {name: value for name, value in kwargs.items() if name not in own}
-    real = options.pop("backend", None) or backend or default_if_set()
+    own, options = split_options(function, kwargs, _OPTIONS)
+    real = options.pop("backend", None) or default_if_set()
     tracer = Tracer(function.name, options.pop("values", None) or {}, lenient)
-    context = _Setting(tracer, real if isinstance(real, DryBackend) else DryBackend(real), options)
-    trace = Trace(function.name)
-    state = context.run(function, trace, args, own)
+    setting = _Setting(tracer, real if isinstance(real, DryBackend) else DryBackend(real), options)
+    given = _arguments(function, args, own, tracer)
+    state = setting.state(function, Trace(function.name, given.arguments))
+    failure: Exception | None = None
+    try:
+        setting.run(function, state, given)
+    except Exception as error:
+        if not lenient:
+            raise
+        failure = error
+    state._interpreter.wait()
     tracer.finish()
+    trace = state._interpreter.trace
     trace.ret_value = tracer.unknowns.shown_in(trace.ret_value)
-    return Traced(trace, state, tracer)
+    return Traced(trace, state, tracer, setting.backend, failure)
 
 
 def split_options(
@@ -85,15 +88,15 @@ class _Setting(NamedTuple):
     backend: DryBackend
     defaults: Mapping[str, Any]
 
-    def run(
-        self, function: SglFunction[..., Any], trace: Trace, args: tuple[Any, ...], own: Mapping[str, Any]
-    ) -> TraceState:
-        """Trace one program into `trace`."""
-        given = _arguments(function, args, own, self.tracer)
-        trace.arguments = given.arguments
+    def state(self, function: SglFunction[..., Any], trace: Trace) -> TraceState:
+        """A state whose steps are noted in `trace`."""
         defaults = {**RUN_DEFAULTS, **self.defaults}
         context = TraceContext(self.backend, function.name, defaults, False, tracer=self.tracer, trace=trace)
-        state = TraceState(TraceInterpreter(context))
+        return TraceState(TraceInterpreter(context))
+
+    def run(self, function: SglFunction[..., Any], state: TraceState, given: inspect.BoundArguments) -> None:
+        """Run a body."""
+        trace = state._interpreter.trace
         token = calls_instead.set(lambda called, args, kwargs: self._call(trace, called, args, kwargs))
         try:
             result = function.func(state, *given.args, **given.kwargs)
@@ -109,17 +112,19 @@ class _Setting(NamedTuple):
         state._finish(trace.ret_value)
         if (failure := state.error()) is not None:
             raise failure
-        return state
 
     def _call(
         self, caller: Trace, called: SglFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> TraceState:
         """A program called in the body, with a state of its own."""
+        own, _ = split_options(called, kwargs, _OPTIONS | {"stream", "timeout"})
+        given = _arguments(called, args, own, self.tracer)
         step = self.tracer.step(caller, "call", f"call {called.name}()")
-        trace = Trace(called.name, begins=step)
+        trace = Trace(called.name, given.arguments, begins=step)
         caller.child_states.append(trace)
-        own = {name: value for name, value in kwargs.items() if name in called.__signature__.parameters}
-        return self.run(called, trace, args, own)
+        state = self.state(called, trace)
+        self.run(called, state, given)
+        return state
 
     def _explained(self, error: Exception) -> TraceError:
         unknown = list(dict.fromkeys(each._root._what for each in self.tracer.unknowns.made))

@@ -44,6 +44,7 @@ class Tracer:
         self.program = program
         self.unknowns = Unknowns(program)
         self.lenient = lenient
+        self.missing: list[TraceNode] = []  # reads of variables that do not exist
         self.marked: dict[int, str] = {}  # after the end: number of a step -> its prompt, with markers
         self._values = dict(values)
         self._steps: list[TraceNode] = []
@@ -182,13 +183,14 @@ class TraceState(ProgramState):
 
     def __getitem__(self, name: str | None) -> Any:
         """See `ProgramState.__getitem__`."""
-        self._note(f"s[{name!r}]", name)
+        step = self._note(f"s[{name!r}]", name)
         try:
             value = super().__getitem__(name)
             return self._tracer.unknowns.text(f"{name}", value) if isinstance(value, str) else value
         except UnknownVariableError:
             if not self._tracer.lenient:
                 raise
+            self._tracer.missing.append(step)
             return self._tracer.unknowns.variable(name)
 
     def get_meta_info(self, name: str | None) -> Any:
@@ -217,9 +219,10 @@ class TraceState(ProgramState):
     def _tracer(self) -> Tracer:
         return self._interpreter.context.tracer
 
-    def _note(self, label: str, name: str | None) -> None:
+    def _note(self, label: str, name: str | None) -> TraceNode:
         trace = self._interpreter.trace
         step = self._tracer.step(trace, "read", label, name=name)
         given = trace.variables.get(name)
         if given is not None and given not in step.sources:
             step.sources.append(given)
+        return step

@@ -17,6 +17,7 @@ from sgl_like.runtime.constrain.compiler import GrammarCompiler
 from sgl_like.runtime.constrain.occurrences import OccurrenceSearch, Pattern
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from sgl_like.runtime.engine.choices import split_choices
+from sgl_like.runtime.engine.constraints import matcher_of
 from sgl_like.runtime.engine.ending import Ending, Needs, check_budget, needs
 from sgl_like.runtime.engine.request import IntBuffer, Request
 from sgl_like.runtime.engine.scores import Scores
@@ -101,21 +102,7 @@ class Intake:
         Raises:
             ConstraintError: it cannot be compiled.
         """
-        if params.regex is not None:
-            return self.compiler.compile_regex(params.regex).matcher()
-        if params.json_schema is not None:
-            schema = self.compiler.compile_json_schema(
-                params.json_schema, property_order=params.property_order, whitespace=params.whitespace
-            )
-            return schema.matcher()
-        if params.ebnf is not None:
-            return self.compiler.compile_ebnf(params.ebnf).matcher()
-        if params.structural_tag is not None:
-            tag = self.compiler.compile_structural_tag(
-                params.structural_tag, property_order=params.property_order, whitespace=params.whitespace
-            )
-            return tag.matcher()
-        return None
+        return matcher_of(self.compiler, params) if params.is_constrained else None
 
     @property
     def compiler(self) -> GrammarCompiler:
