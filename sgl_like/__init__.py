@@ -54,6 +54,24 @@ if TYPE_CHECKING:
         PromptTooLongError as PromptTooLongError,
     )
     from sgl_like.errors import (
+        RemoteAuthenticationError as RemoteAuthenticationError,
+    )
+    from sgl_like.errors import (
+        RemoteConnectionError as RemoteConnectionError,
+    )
+    from sgl_like.errors import (
+        RemoteError as RemoteError,
+    )
+    from sgl_like.errors import (
+        RemoteRateLimitError as RemoteRateLimitError,
+    )
+    from sgl_like.errors import (
+        RemoteRequestError as RemoteRequestError,
+    )
+    from sgl_like.errors import (
+        RemoteTimeoutError as RemoteTimeoutError,
+    )
+    from sgl_like.errors import (
         RequestAborted as RequestAborted,
     )
     from sgl_like.errors import (
@@ -139,8 +157,9 @@ _NAMES_OF = {
     "sgl_like.errors": (
         "ChatTemplateError", "ConfigError", "ConstraintError", "ConstraintTooComplex", "DataError",
         "DeadlineExceeded", "EngineClosedError", "EngineError", "ModelLoadError", "ProgramError", "PromptTooLongError",
-        "RequestAborted", "RequestError", "SamplingParamsError", "SglError", "TraceError",
-        "UnsupportedSchemaError",
+        "RemoteAuthenticationError", "RemoteConnectionError", "RemoteError", "RemoteRateLimitError",
+        "RemoteRequestError", "RemoteTimeoutError", "RequestAborted", "RequestError", "SamplingParamsError", "SglError",
+        "TraceError", "UnsupportedSchemaError",
     ),
     "sgl_like.frontend.api": (
         "assistant", "assistant_begin", "assistant_end", "gen", "select", "system", "system_begin", "system_end",

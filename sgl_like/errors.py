@@ -12,7 +12,13 @@
     ├── EngineError                 the engine cannot serve
     │   ├── EngineClosedError       the engine was shut down before or while the request ran
     │   ├── RequestAborted          the request was cancelled by its owner
-    │   └── DeadlineExceeded        the request was not done by its deadline
+    │   ├── DeadlineExceeded        the request was not done by its deadline
+    │   └── RemoteError             another engine's server failed, or refused; says which, and what it said
+    │       ├── RemoteConnectionError      it cannot be reached, or broke off
+    │       ├── RemoteTimeoutError         it did not answer in time
+    │       ├── RemoteAuthenticationError  the API key is missing or not accepted
+    │       ├── RemoteRateLimitError       too many requests, or the quota is used up
+    │       └── RemoteRequestError         it does not take the request as it is (also a RequestError)
     ├── ChatTemplateError           no template, an unknown role, or a template that fails to render
     ├── DataError                   an input file of the command line cannot be read; says file, line and column
     └── ProgramError                a program failed; chained to its cause, names program, node and variable
@@ -35,6 +41,12 @@ __all__ = [
     "ModelLoadError",
     "ProgramError",
     "PromptTooLongError",
+    "RemoteAuthenticationError",
+    "RemoteConnectionError",
+    "RemoteError",
+    "RemoteRateLimitError",
+    "RemoteRequestError",
+    "RemoteTimeoutError",
     "RequestAborted",
     "RequestError",
     "SamplingParamsError",
@@ -106,6 +118,45 @@ class RequestAborted(EngineError):
 
 class DeadlineExceeded(EngineError):
     """The request had not ended when its deadline (`GenerateRequest.deadline`) had passed."""
+
+
+class RemoteError(EngineError):
+    """Another engine's server failed, or refused.
+
+    Args:
+        message: what happened, with the address and what the server said; never an API key.
+        status: the HTTP status, if there was an answer.
+        url: the address, without user, password and query.
+        request_id: the server's name for the request, for its maker's support.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, url: str = "", request_id: str | None = None
+    ) -> None:
+        self.status = status
+        self.url = url
+        self.request_id = request_id
+        super().__init__(message)
+
+
+class RemoteConnectionError(RemoteError):
+    """The server cannot be reached, or broke off in the middle of an answer."""
+
+
+class RemoteTimeoutError(RemoteError):
+    """The server did not answer in time."""
+
+
+class RemoteAuthenticationError(RemoteError):
+    """The API key is missing or not accepted."""
+
+
+class RemoteRateLimitError(RemoteError):
+    """Too many requests, or the quota is used up."""
+
+
+class RemoteRequestError(RemoteError, RequestError):
+    """The server does not take the request as it is; to send it again would not help."""
 
 
 class ChatTemplateError(SglError, ValueError):
