@@ -128,6 +128,18 @@ if TYPE_CHECKING:
     from sgl_like.frontend.backend.default import (
         set_default_backend as set_default_backend,
     )
+    from sgl_like.frontend.backend.remote.clients import (
+        Anthropic as Anthropic,
+    )
+    from sgl_like.frontend.backend.remote.clients import (
+        OpenAI as OpenAI,
+    )
+    from sgl_like.frontend.backend.remote.clients import (
+        OpenAICompatible as OpenAICompatible,
+    )
+    from sgl_like.frontend.backend.remote.runtime_endpoint import (
+        RuntimeEndpoint as RuntimeEndpoint,
+    )
     from sgl_like.frontend.backend.runtime import Runtime as Runtime
     from sgl_like.frontend.choices import (
         ChoicesDecision as ChoicesDecision,
@@ -166,6 +178,8 @@ _NAMES_OF = {
         "user", "user_begin", "user_end",
     ),
     "sgl_like.frontend.backend.default": ("flush_cache", "set_default_backend"),
+    "sgl_like.frontend.backend.remote.clients": ("Anthropic", "OpenAI", "OpenAICompatible"),
+    "sgl_like.frontend.backend.remote.runtime_endpoint": ("RuntimeEndpoint",),
     "sgl_like.frontend.backend.runtime": ("Runtime",),
     "sgl_like.frontend.choices": (
         "ChoicesDecision", "ChoicesSamplingMethod", "greedy_token_selection", "token_length_normalized",

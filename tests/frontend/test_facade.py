@@ -15,6 +15,10 @@ from sgl_like import errors
 
 ROOT = Path(__file__).parents[2]
 EXPECTED = {
+    "Anthropic",
+    "OpenAI",
+    "OpenAICompatible",
+    "RuntimeEndpoint",
     "ChoicesDecision",
     "ChoicesSamplingMethod",
     "Engine",

@@ -78,6 +78,19 @@ class Backend(ABC):
         """Whether prompts may have images; with others an image is an error before the call."""
         return False
 
+    @property
+    def ids_are_tokens(self) -> bool:
+        """Whether ids are tokens of the model. Other backends use ids of their own, that stand for text, and the
+        rows of ``Output.choice_logprobs`` are as long as the model's own tokens make them.
+        """
+        return True
+
+    def scores(self, prompt_ids: Sequence[int]) -> bool:
+        """Whether `score` gives log-probabilities after this prompt. Where it does not, the model itself takes one
+        of the choices: it is the text of the terminal event.
+        """
+        return True
+
     @abstractmethod
     def encode(self, segments: Sequence[Segment], *, start: bool = False) -> list[int]:
         """Token ids of the joined text of `segments`; of the first tokens of a prompt if `start`, which then

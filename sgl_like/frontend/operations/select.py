@@ -19,8 +19,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sgl_like.errors import EngineError, ProgramError, RequestError
-from sgl_like.frontend.backend.base import Handle, Segment
-from sgl_like.frontend.choices import TokenLogprob
+from sgl_like.frontend.backend.base import Backend, Handle, Segment
+from sgl_like.frontend.choices import TokenLogprob, token_length_normalized
 from sgl_like.frontend.expr import Select as SelectNode
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.operations.generate import raise_if_failed, sum_usages, usage_dict
@@ -69,6 +69,7 @@ class Select(Operation):
                 raise RequestError(f"choice {choice!r} adds no token to the prompt, so it has no probability")
         prompt = tuple(self._joint[0][: self._start])
         tokens = [tuple(joint[self._start :]) for joint in self._joint]
+        self._check(backend, prompt)
         self._requests = [_Scoring(prompt, tokens)]
         if self._node.method.requires_unconditional_logprobs:
             self._requests += _without_prompt(tokens)
@@ -87,7 +88,10 @@ class Select(Operation):
         if output.finish is None:
             return
         raise_if_failed(output)
-        request.take(output)
+        if output.choice_logprobs is None and output.text:
+            self._chosen(at, output)
+            return
+        request.take(output, at.context.backend.ids_are_tokens)
         if all(each.usage is not None for each in self._requests):
             self._decide(at)
 
@@ -109,15 +113,36 @@ class Select(Operation):
         taken = self._draw(at, probs) if temperature else decision.decision
         if taken not in choices:
             raise RequestError(f"the choice method took {taken!r}, which is not one of the choices")
-        number = choices.index(taken)
         usage = sum_usages([request.usage for request in self._requests if request.usage is not None])
-        meta = {**decision.meta_info, **usage_dict(usage)}
-        meta["choice_probs"] = dict(zip(choices, probs, strict=True))
+        by_choice = dict(zip(choices, probs, strict=True))
+        scores = scored.scores[choices.index(taken)]
+        self._take(at, taken, {**decision.meta_info, "choice_probs": by_choice}, scores, usage)
+
+    def _check(self, backend: Backend, prompt: tuple[int, ...]) -> None:
+        """Refuse what the backend cannot tell about choices."""
+        method, name = self._node.method, type(backend).__name__
+        if method.requires_unconditional_logprobs and not backend.ids_are_tokens:
+            raise RequestError(f"{name} cannot score choices without the prompt; use another choices_method")
+        if not backend.scores(prompt) and (self._node.temperature or method is not token_length_normalized):
+            raise RequestError(
+                f"{name} gives no log-probabilities of choices here: the model takes one itself, so select must"
+                " have neither a temperature nor a choices_method"
+            )
+
+    def _chosen(self, at: Interpreter, output: Output) -> None:
+        """The model was held to the choices, and has taken one."""
+        if output.text not in self._node.choices:
+            raise EngineError(f"the server was held to the choices, but answered {output.text!r}")
+        self._take(at, output.text, {"chosen_by": "constraint"}, (), output.usage)
+
+    def _take(
+        self, at: Interpreter, taken: str, meta: dict[str, Any], scores: Sequence[float], usage: Usage
+    ) -> None:
+        joint = self._joint[self._node.choices.index(taken)]
         seconds = time.perf_counter() - self._began
-        record = SelectRecord(
-            self._variable.name, meta["choice_probs"], scored.scores[number], usage, seconds
-        )
-        at.prompt.append_joint(taken, at.prompt.role is None, self._joint[number], record)
+        record = SelectRecord(self._variable.name, meta.get("choice_probs", {}), scores, usage, seconds)
+        meta = {**meta, **usage_dict(usage)}
+        at.prompt.append_joint(taken, at.prompt.role is None, joint, record)
         at.emit(taken, self._variable)
         at.give(self._variable, taken, meta, usage)
         at.finish(self)
@@ -148,9 +173,12 @@ class _Scoring:
         self.scores: Sequence[Sequence[float]] = ()
         self.usage: Usage | None = None
 
-    def take(self, output: Output) -> None:
-        """The terminal event."""
-        scores, expected = output.choice_logprobs, [len(choice) for choice in self.choices]
+    def take(self, output: Output, exact: bool) -> None:
+        """The terminal event; its rows are of the tokens asked about if `exact`, else of tokens of the model."""
+        scores = output.choice_logprobs
+        if scores is not None and not exact and all(scores):
+            self.choices = [(-1,) * len(row) for row in scores]
+        expected = [len(choice) for choice in self.choices]
         if scores is None or [len(row) for row in scores] != expected:
             raise EngineError(f"the backend did not return {expected} log-probabilities for the choices")
         self.scores, self.usage = scores, output.usage

@@ -1,10 +1,10 @@
-"""Prompts of engines whose tokens we do not know: private ids that stand for text, and what they say when read back.
+r"""Prompts of engines whose tokens we do not know: private ids that stand for text, and what they say when read back.
 
 Such an engine takes text or messages. An id is therefore a character: its code point, plus `TRUSTED` if the text is
 trusted. No table has to remember anything, whatever is sampled can be written down, and text of a user cannot become
 the markup of a message, because markup is only looked for among trusted characters.
 
-    <|user turn|>\\n     Hi            <|end of turn|>\\n<|assistant turn|>\\n     It is
+    <|user turn|>\n     Hi            <|end of turn|>\n<|assistant turn|>\n     It is
     trusted             not trusted   trusted                                not trusted, the message being written
 """
 
@@ -73,7 +73,7 @@ def turn_affixes(role: str) -> tuple[str, str]:
 def encode(segments: Iterable[Segment]) -> list[int]:
     """Private ids of text."""
     ids: list[int] = []
-    for text, trusted in segments:
+    for text, trusted, _ in segments:
         ids.extend([ord(char) + TRUSTED for char in text] if trusted else map(ord, text))
     return ids
 
@@ -93,12 +93,12 @@ def read(ids: Sequence[int]) -> PlainText | Chat:
         RequestError: text stands between messages, or the prompt does not end in a message of the assistant.
     """
     segments = decode(ids)
-    if not any(trusted and _MARK.search(text) for text, trusted in segments):
-        return PlainText("".join(text for text, _ in segments))
+    if not any(trusted and _MARK.search(text) for text, trusted, _ in segments):
+        return PlainText("".join(text for text, *_ in segments))
     turns: list[Turn] = []
     role: str | None = None
     content = ""
-    for text, trusted in segments:
+    for text, trusted, _ in segments:
         position = 0
         for mark in _MARK.finditer(text) if trusted else ():
             content = _added(role, content, text[position : mark.start()])

@@ -30,7 +30,7 @@ from sgl_like.errors import (
     RemoteTimeoutError,
 )
 
-__all__ = ["Http", "HttpOptions", "public_url"]
+__all__ = ["Http", "HttpOptions", "error_message", "public_url"]
 
 RETRIED = frozenset({408, 429, 502, 503, 504, 529})
 REQUEST_ID_HEADERS = ("x-request-id", "request-id")
@@ -96,6 +96,11 @@ class Http:
         self._secrets = tuple(secret for secret in (*secrets, parts.password) if secret)
         self._options = options
         self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def public_url(self) -> str:
+        """The base URL without secrets."""
+        return public_url(self.base_url)
 
     async def json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The JSON that the server answers with; text that is not JSON as a string.
@@ -258,7 +263,7 @@ def _message(text: str) -> str:
 
 
 def error_message(found: Any) -> str:
-    """The message in a JSON error: ``{"error": {"message"}}``, ``{"error": "..."}``, ``{"detail"}``, ``{"message"}``."""
+    """The message in a JSON error: ``{"error": {"message"}}``, ``{"error": "..."}``, ``{"detail"}`` and the like."""
     while isinstance(found, dict):
         found = next(
             (found[key] for key in ("error", "message", "detail") if found.get(key)), json.dumps(found)

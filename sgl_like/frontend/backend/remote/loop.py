@@ -11,11 +11,20 @@ import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["run", "start"]
+__all__ = ["run", "start", "start_closing"]
 
 T = TypeVar("T")
+
+
+class Closable(Protocol):
+    """What has connections to close."""
+
+    async def close(self) -> None:
+        """Close them; may be called again."""
+
+
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _owner = 0  # process that the loop was started in
@@ -29,6 +38,13 @@ def start(work: Coroutine[Any, Any, T]) -> Future[T]:
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Have the loop run `work`, and wait for what it returns. Not to be called on the loop's own thread."""
     return start(work).result()
+
+
+def start_closing(resource: Closable) -> None:
+    """Have the loop close `resource`, if a loop runs; nobody waits for it."""
+    with _lock:
+        if _loop is not None and _owner == os.getpid():
+            asyncio.run_coroutine_threadsafe(resource.close(), _loop)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

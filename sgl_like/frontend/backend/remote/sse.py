@@ -17,16 +17,16 @@ DONE = "[DONE]"
 
 async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[str]:
     """Whole lines, without their ends; a last one without an end is one too."""
-    rest = b""
+    rest, after_return = b"", False
     async for chunk in chunks:
-        rest += chunk
-        if rest.endswith(b"\r"):  # its line feed may come next
-            continue
-        *whole, rest = rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        if after_return:
+            chunk = chunk.removeprefix(b"\n")  # the line feed of a carriage return that ended the chunk before
+        after_return = chunk.endswith(b"\r")
+        *whole, rest = (rest + chunk).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         for line in whole:
             yield line.decode("utf-8", "replace")
     if rest:
-        yield rest.rstrip(b"\r").decode("utf-8", "replace")
+        yield rest.decode("utf-8", "replace")
 
 
 async def server_sent_events(chunks: AsyncIterable[bytes]) -> AsyncIterator[dict[str, Any]]:

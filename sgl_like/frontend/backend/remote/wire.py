@@ -58,7 +58,7 @@ class Wire(ABC):
 
 
 def finish_of(reason: str | None, matched: Any = None) -> FinishReason | None:
-    """A finish reason in the names of OpenAI's API, TGI, llama.cpp, Ollama or Anthropic; ``None`` while there is none."""
+    """The finish reason that any of the engines means by `reason`; ``None`` while there is none."""
     if reason is None or reason == "none":
         return None
     if reason in ("length", "max_tokens", "limit", "model_context_window_exceeded"):

@@ -23,6 +23,7 @@ CONTINUOUS = {"include_usage": True, "continuous_usage_stats": True}
 
 
 def bias_object(pairs: tuple[tuple[int, float], ...]) -> dict[str, float]:
+    """``logit_bias`` as OpenAI writes it."""
     return {str(token): bias for token, bias in pairs}
 
 
@@ -37,6 +38,7 @@ def choice_object(choices: tuple[str, ...]) -> dict[str, Any]:
 
 
 def chosen_of_object(text: str) -> str:
+    """The choice in what `choice_object` holds an output to."""
     return str(json.loads(text)["choice"])
 
 
@@ -45,18 +47,22 @@ def _response_format(schema: Any, strict: bool = True) -> dict[str, Any]:
 
 
 def tag_object(text: str) -> dict[str, Any]:
+    """A structural tag with its type."""
     return {"type": "structural_tag", **schema_object(text)}
 
 
 def chat_logprobs(asked: LogprobParams) -> dict[str, Any]:
+    """Log-probabilities of a chat completion."""
     return {"logprobs": True, **({"top_logprobs": asked.top} if asked.top else {})}
 
 
 def text_logprobs(asked: LogprobParams) -> dict[str, Any]:
+    """Log-probabilities of a completion."""
     return {"logprobs": max(1, asked.top)}
 
 
 def schema_format(text: str) -> dict[str, Any]:
+    """A schema as OpenAI's ``response_format``."""
     return _response_format(schema_object(text))
 
 

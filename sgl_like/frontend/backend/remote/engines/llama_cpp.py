@@ -1,7 +1,7 @@
 """llama.cpp's own server (ggml-org/llama.cpp, tools/server/README.md), and the one of llama-cpp-python.
 
-Plain text goes to ``/completion``, which says more than ``/v1/completions``. llama-cpp-python (llama_cpp/server/types.py)
-has only OpenAI's endpoints, takes a ``grammar`` in both and a schema only for messages.
+Plain text goes to ``/completion``, which says more than ``/v1/completions``. llama-cpp-python
+(llama_cpp/server/types.py) has only OpenAI's endpoints, takes a ``grammar`` in both and a schema only for messages.
 """
 
 from __future__ import annotations

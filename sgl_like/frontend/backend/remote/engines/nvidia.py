@@ -1,8 +1,8 @@
 """TensorRT-LLM and Triton Inference Server.
 
 * TensorRT-LLM: tensorrt_llm/serve/openai_protocol.py: ``response_format`` of type json, regex or ebnf.
-* Triton's OpenAI front end drops ``response_format`` (python/openai/openai_frontend/engine/utils/triton.py); it holds an
-  output to a schema as the arguments of a tool that must be called.
+* Triton's OpenAI front end drops ``response_format`` (python/openai/openai_frontend/engine/utils/triton.py); it holds
+  an output to a schema as the arguments of a tool that must be called.
 """
 
 from __future__ import annotations
