@@ -65,7 +65,9 @@ class RuntimeEndpoint(RemoteBackend):
         try:
             info = loop.run(_first_of(server, "GET", "/get_model_info", "/model_info"))
             if not isinstance(info, dict) or "model_path" not in info:
-                raise ConfigError(f"{server.public_url} does not speak SGLang's API: it has no /get_model_info")
+                raise ConfigError(
+                    f"{server.public_url} does not speak SGLang's API: it has no /get_model_info"
+                )
             self._tokenizer = _tokenizer(tokenizer, server.base_url, info)
         except BaseException:
             loop.start_closing(server)

@@ -20,7 +20,7 @@ async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[str]:
     rest, after_return = b"", False
     async for chunk in chunks:
         if after_return:
-            chunk = chunk.removeprefix(b"\n")  # the line feed of a carriage return that ended the chunk before
+            chunk = chunk.removeprefix(b"\n")  # it belongs to the return that ended the chunk before
         after_return = chunk.endswith(b"\r")
         *whole, rest = (rest + chunk).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         for line in whole:
