@@ -33,7 +33,7 @@ from sgl_like.cli.extract import (
     engine_extractor,
     run_job,
 )
-from sgl_like.cli.journal import Journal
+from sgl_like.cli.journal import OutputFile
 from sgl_like.cli.model import check_model, model_digest
 from sgl_like.cli.report import Report, print_summary, print_table, say
 from sgl_like.cli.rows import Format, Row, Source
@@ -158,7 +158,7 @@ def extract(
             "dtype": dtype.value,
             "column": None if source.format == "text" else column,
         }
-        with Journal(out, meta, overwrite=overwrite) as journal:
+        with OutputFile(out, meta, overwrite=overwrite) as journal:
             rows = iter(source)
             journal.resume(rows)
             left = max(0, total - journal.done)
@@ -266,7 +266,7 @@ def _run(
     console: Console,
     job: Job,
     rows: Iterator[Row],
-    journal: Journal,
+    journal: OutputFile,
     total: int,
     *,
     model: str | None,

@@ -1,35 +1,98 @@
-"""Many runs of one program: side by side, in order, within a window.
+"""Many runs of one program: side by side, within a window.
 
-    rows ──> [ done | running | done | running ... ] ──> states, in the order of the rows
-               `----- at most WINDOW x threads ----´
+    rows ──> [ ended | running | ended | waits for another attempt ] ──> states, in order or as they end
+               `-------------- at most WINDOW x threads ------------´
 
 A row is taken from its source only when there is room in the window, so memory is bounded however many rows there
-are and however slow the consumer is.
+are and however slow the consumer is. A `Batch` moves rows in and states out on the caller's thread; what happens in
+between is `window.py`'s.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sized
-from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sized,
+)
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from sgl_like.errors import ProgramError, RequestAborted
-from sgl_like.frontend.calls import Call, Row
-from sgl_like.frontend.state import ProgramState
-from sgl_like.frontend.workers import Workers, lending_place
+from sgl_like.frontend.calls import Call, Row, positive_seconds
+from sgl_like.frontend.checkpoint import Checkpoint
+from sgl_like.frontend.executor import Timer
+from sgl_like.frontend.retry import Backoff, exponential_backoff
+from sgl_like.frontend.window import Window
 
-__all__ = ["Batch"]
+if TYPE_CHECKING:
+    from sgl_like.frontend.state import ProgramState
 
+__all__ = ["WINDOW", "Batch", "BatchOptions", "BatchProgram", "Rows"]
+
+Rows = Iterable[Row] | AsyncIterable[Row]
 WINDOW = 4  # rows begun or waiting to be taken, per thread
+AUTO_THREADS = 64
 
 
-class _Running(NamedTuple):
-    state: ProgramState
-    done: Future[None]
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """What `SglFunction.run_batch` takes besides rows, backend and sampling parameters; explained there.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    num_threads: int | Literal["auto"] = "auto"
+    progress_bar: bool = False
+    on_error: Literal["return", "raise"] = "return"
+    max_retries: int = 0
+    timeout: float | None = None
+    backoff: Backoff = exponential_backoff
+    as_completed: bool = False
+    checkpoint: str | PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ("return", "raise"):
+            raise ValueError(f'on_error must be "return" or "raise", not {self.on_error!r}')
+        if self.num_threads != "auto" and not _is_whole(self.num_threads, 1):
+            raise ValueError(f'num_threads must be "auto" or at least 1, not {self.num_threads!r}')
+        if not _is_whole(self.max_retries, 0):
+            raise ValueError(f"max_retries must be a whole number, not {self.max_retries!r}")
+        positive_seconds(self.timeout)
+
+    @property
+    def threads(self) -> int:
+        """Most rows at a time."""
+        return AUTO_THREADS if self.num_threads == "auto" else self.num_threads
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchProgram:
+    """What is run on every row.
+
+    Args:
+        name: of the program.
+        make_state: a fresh state.
+        make_call: arguments from a row's number and the row; raises ProgramError.
+        run: runs the body to its end, on a worker's thread; keeps errors in the state.
+        call_later: makes a call in so many seconds.
+        fingerprint: what its results depend on besides the rows, for the checkpoint.
+    """
+
+    name: str
+    make_state: Callable[[], ProgramState]
+    make_call: Callable[[int, Row], Call]
+    run: Callable[[ProgramState, Call], None]
+    call_later: Callable[[float, Callable[[], None]], Timer]
+    fingerprint: Callable[[], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,70 +100,80 @@ class Batch:
     """One call of ``run_batch``.
 
     Args:
-        rows: where the arguments come from.
-        make_state: a fresh state for a row.
-        make_call: arguments from a row's number and the row; raises ProgramError.
-        run: runs the body to its end on a worker's thread; keeps errors in the state.
-        name: of the program.
-        threads: most rows at a time.
-        progress_bar: whether to show one.
-        raising: raise a row's error instead of handing out its state.
+        rows: where the arguments come from. If they are a list, all are checked here.
+        program: what to run.
+        options: how.
+        around: entered before the first row begins, and left when the last has ended or the batch is given up.
+
+    Raises:
+        TypeError: `rows` are none.
+        ProgramError: a row of a list has the wrong shape.
     """
 
-    rows: Iterable[Row]
-    make_state: Callable[[], ProgramState]
-    make_call: Callable[[int, Row], Call]
-    run: Callable[[ProgramState, Call], None]
-    name: str
-    threads: int
-    progress_bar: bool
-    raising: bool
+    rows: Rows
+    program: BatchProgram
+    options: BatchOptions
+    around: Callable[[], AbstractContextManager[object]] = nullcontext
+
+    def __post_init__(self) -> None:
+        wrong = isinstance(self.rows, (str, bytes, Mapping))
+        if wrong or not isinstance(self.rows, (Iterable, AsyncIterable)):
+            raise TypeError(f"rows must be a list or an iterator of rows, not {type(self.rows).__name__}")
+        if isinstance(self.rows, (list, tuple)):
+            for number, row in enumerate(self.rows):
+                self.program.make_call(number, row)
 
     def states(self) -> Generator[ProgramState, None, None]:
-        """The finished states, in order. Closing it, or an exception, cancels what is running."""
+        """The finished states. Closing it, or an exception, cancels what is running."""
+        rows = self.rows if isinstance(self.rows, Iterable) else _waited_for(self.rows)
+        with self._window() as window:
+            for number, row in enumerate(rows):
+                window.begin(number, row)
+                while window.ready() or len(window) >= WINDOW * self.options.threads:
+                    yield window.take()
+            while len(window):
+                yield window.take()
+
+    @contextmanager
+    def _window(self) -> Iterator[Window]:
         total = len(self.rows) if isinstance(self.rows, Sized) else None
-        workers = Workers(
-            self.threads if total is None else min(self.threads, max(total, 1)), f"sgl-{self.name}"
-        )
-        window: deque[_Running] = deque()
-        try:
-            with _progress(self.name, total, self.progress_bar) as advance:
-                for number, row in enumerate(self.rows):
-                    window.append(self._begin(workers, number, row, advance))
-                    while window and (window[0].done.done() or len(window) >= WINDOW * self.threads):
-                        yield self._take(window)
-                while window:
-                    yield self._take(window)
-        finally:
-            for running in window:
-                running.state._interpreter.cancel(RequestAborted("the batch was cancelled"))
-            workers.close()
+        threads = self.options.threads if total is None else min(self.options.threads, max(total, 1))
+        with (
+            self._checkpoint() as checkpoint,
+            _progress(self.program.name, total, self.options.progress_bar) as advance,
+            self.around(),
+        ):
+            window = Window(self.program, self.options, checkpoint, threads, advance)
+            try:
+                yield window
+            finally:
+                window.close()
 
-    def _begin(self, workers: Workers, number: int, row: Row, advance: Callable[[], None]) -> _Running:
-        state = self.make_state()
-        done: Future[None]
-        try:
-            call = self.make_call(number, row)
-        except ProgramError as error:
-            state._interpreter.fail(error)
-            done = Future()
-            done.set_result(None)
-        else:
-            done = workers.submit(partial(self._run, state, call))
-        done.add_done_callback(lambda _: advance())
-        return _Running(state, done)
+    def _checkpoint(self) -> AbstractContextManager[Checkpoint | None]:
+        if self.options.checkpoint is None:
+            return nullcontext()
+        return Checkpoint(Path(self.options.checkpoint), self.program.fingerprint())
 
-    def _run(self, state: ProgramState, call: Call) -> None:
-        if state._interpreter.error is None:  # or it was cancelled while it waited for a thread
-            self.run(state, call)
 
-    def _take(self, window: deque[_Running]) -> ProgramState:
-        with lending_place():  # the rows may need the pool that this thread is of
-            window[0].done.result()  # stays in the window, to be cancelled if this is interrupted
-        state = window.popleft().state
-        if self.raising and (error := state.error()) is not None:
-            raise error
-        return state
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _waited_for(rows: AsyncIterable[Row]) -> Iterator[Row]:
+    """Rows of an asynchronous source, for a thread without an event loop."""
+    import asyncio
+
+    end = object()
+
+    async def following(source: AsyncIterator[Row]) -> Row | object:
+        return await anext(source, end)
+
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("run_batch would block the event loop that its rows come from; use abatch here")
+    with asyncio.Runner() as runner:
+        source = aiter(rows)
+        while (row := runner.run(following(source))) is not end:
+            yield row  # type: ignore[misc]
 
 
 def _progress(name: str, total: int | None, shown: bool) -> AbstractContextManager[Callable[[], None]]:
@@ -108,17 +181,12 @@ def _progress(name: str, total: int | None, shown: bool) -> AbstractContextManag
     return _bar(name, total) if shown else nullcontext(lambda: None)
 
 
-def _bar(name: str, total: int | None) -> AbstractContextManager[Callable[[], None]]:
-    from contextlib import contextmanager
+@contextmanager
+def _bar(name: str, total: int | None) -> Iterator[Callable[[], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    @contextmanager
-    def showing() -> Iterator[Callable[[], None]]:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task(name, total=total)
-            yield lambda: progress.advance(task)
-
-    return showing()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda: progress.advance(task)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Mapping
 from functools import partial, update_wrapper
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from sgl_like.errors import ProgramError
 from sgl_like.frontend.abatch import AsyncBatch
 from sgl_like.frontend.backend.base import Backend
 from sgl_like.frontend.backend.default import resolve_backend
-from sgl_like.frontend.batch import Batch
+from sgl_like.frontend.batch import Batch, BatchOptions, BatchProgram, Rows
 from sgl_like.frontend.bodies import Body
 from sgl_like.frontend.calls import Arguments, Call, Row, positive_seconds
+from sgl_like.frontend.checkpoint import fingerprint
 from sgl_like.frontend.inspect.active import calls_instead
 from sgl_like.frontend.interpreter import Interpreter, RunContext
 from sgl_like.frontend.params import RUN_DEFAULTS, SAMPLING_OPTIONS
+from sgl_like.frontend.retry import Backoff, exponential_backoff
 from sgl_like.frontend.state import ProgramState
 
 if TYPE_CHECKING:
@@ -166,75 +169,100 @@ class SglFunction(Generic[P, R]):
     @overload
     def run_batch(
         self,
-        rows: Iterable[Row],
+        rows: Rows,
         *,
         backend: Backend | None = ...,
         num_threads: int | Literal["auto"] = ...,
         progress_bar: bool = ...,
         generator_style: Literal[False] = ...,
         on_error: Literal["return", "raise"] = ...,
+        max_retries: int = ...,
+        timeout: float | None = ...,
+        backoff: Backoff = ...,
+        as_completed: bool = ...,
+        checkpoint: str | PathLike[str] | None = ...,
         **sampling: Any,
     ) -> list[ProgramState]: ...
 
     @overload
     def run_batch(
         self,
-        rows: Iterable[Row],
+        rows: Rows,
         *,
         backend: Backend | None = ...,
         num_threads: int | Literal["auto"] = ...,
         progress_bar: bool = ...,
         generator_style: Literal[True],
         on_error: Literal["return", "raise"] = ...,
+        max_retries: int = ...,
+        timeout: float | None = ...,
+        backoff: Backoff = ...,
+        as_completed: bool = ...,
+        checkpoint: str | PathLike[str] | None = ...,
         **sampling: Any,
     ) -> Generator[ProgramState, None, None]: ...
 
     def run_batch(
         self,
-        rows: Iterable[Row],
+        rows: Rows,
         *,
         backend: Backend | None = None,
         num_threads: int | Literal["auto"] = "auto",
         progress_bar: bool = False,
         generator_style: bool = False,
         on_error: Literal["return", "raise"] = "return",
+        max_retries: int = 0,
+        timeout: float | None = None,
+        backoff: Backoff = exponential_backoff,
+        as_completed: bool = False,
+        checkpoint: str | PathLike[str] | None = None,
         **sampling: Any,
     ) -> list[ProgramState] | Generator[ProgramState, None, None]:
         """Run the program on each row, many at a time; one finished state per row, in the order of the rows.
 
         Args:
             rows: each a dict of keyword arguments or a tuple of positional ones. Anything but a list or tuple of
-                rows is read as it is needed.
+                rows is read as it is needed; it may be an asynchronous iterator. ``state.row`` is a row's number.
             backend: what runs it; by default the default one.
             num_threads: how many rows at a time; "auto" is 64.
             progress_bar: show one on stderr.
             generator_style: return an iterator that runs ahead of its consumer by a bounded number of rows; to
                 close it cancels what is running.
             on_error: ``"return"``: a row that fails, also by an exception of the body, is a state with an
-                ``error()``. ``"raise"``: the first such error, in row order, is raised and the rest cancelled.
+                ``error()``. ``"raise"``: the first such error, in the order of the states, is raised and the rest
+                cancelled.
+            max_retries: how many times more to run a row whose failure may be transient, see
+                `sgl_like.frontend.retry.is_transient`. Such a row is run from its beginning, body and all.
+            timeout: seconds after which a run of a row fails, waiting for a thread not counted. The batch goes on even
+                if the body does not notice. What ran out of time may be transient.
+            backoff: seconds to wait before attempt 1, 2, ... after the first.
+            as_completed: hand out the states in the order in which they end.
+            checkpoint: JSONL file that gets a line for each row as soon as it has ended. If it is there, rows that have
+                ended in it without an error are not run but restored from it, and the others are. Program, bound
+                arguments, sampling parameters, model and rows have to be those it was written with.
             **sampling: as for `run`.
 
         Raises:
             ProgramError: a row of a list has the wrong shape (before anything runs); or see `on_error`.
             TypeError: an option is unknown.
+            ValueError: an option is out of range.
+            DataError: the checkpoint cannot be written, or is of something else; says what, or which row.
         """
         _check_batch_options("run_batch", sampling, on_error)
-        if num_threads != "auto" and (not isinstance(num_threads, int) or num_threads < 1):
-            raise ValueError(f'num_threads must be "auto" or at least 1, not {num_threads!r}')
-        if isinstance(rows, (list, tuple)):
-            for number, row in enumerate(rows):
-                self._arguments.row(number, row)
+        options = BatchOptions(
+            num_threads=num_threads, progress_bar=progress_bar, on_error=on_error, max_retries=max_retries,
+            timeout=timeout, backoff=backoff, as_completed=as_completed, checkpoint=checkpoint,
+        )  # fmt: skip
         chosen = resolve_backend(backend)
-        batch = Batch(
-            rows=rows,
+        program = BatchProgram(
+            name=self.name,
             make_state=lambda: self._state(chosen, sampling, stream=False),
             make_call=self._arguments.row,
             run=self._run_apart,
-            name=self.name,
-            threads=64 if num_threads == "auto" else num_threads,
-            progress_bar=progress_bar,
-            raising=on_error == "raise",
+            call_later=chosen.executor.call_later,
+            fingerprint=lambda: fingerprint(self.func, self.bound, sampling, chosen.model_name),
         )
+        batch = Batch(rows=rows, program=program, options=options)
         return batch.states() if generator_style else list(batch.states())
 
     def abatch(

@@ -46,8 +46,9 @@ class ProgramState:
     def __init__(self, interpreter: Interpreter) -> None:
         self._interpreter = interpreter
         self._reader = Reader(interpreter)
-        self._ret_value: Any = None
-        self._returned = False
+        self._returned = Variable(None)  # what the body returned
+        self.row: int | None = None
+        """Which row of a batch this is the state of, counted from 0."""
 
     # -- adding -------------------------------------------------------------------------------------------------
 
@@ -271,9 +272,11 @@ class ProgramState:
             ProgramError: the body failed.
         """
         self._reader.body_ended()
-        if not self._returned:
+        if not self._returned.done:
             self._interpreter.raise_error()
-        return self._ret_value
+        elif self._returned.error is not None:
+            raise self._returned.error.with_traceback(None)
+        return self._returned.value
 
     @property
     def usage(self) -> Usage:
@@ -312,7 +315,7 @@ class ProgramState:
         self._interpreter.cancel(RequestAborted("the program was cancelled"))
 
     def _finish(self, ret_value: Any) -> None:
-        self._ret_value, self._returned = ret_value, True
+        self._returned.finish(ret_value)
         self._interpreter.close("the program has ended")
 
     def __repr__(self) -> str:

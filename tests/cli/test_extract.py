@@ -354,7 +354,7 @@ def test_a_full_disk(extract: Extract, monkeypatch: pytest.MonkeyPatch) -> None:
             room[0] -= size
             return real(self, bytes(data[:size]))
 
-    monkeypatch.setattr("sgl_like.cli.journal.FileIO", Small)
+    monkeypatch.setattr("sgl_like.frontend.journal.FileIO", Small)
     done = extract()
     assert done.exit_code == 2
     assert done.stderr.splitlines()[-1] == "error: out.jsonl: cannot be written: No space left on device"

@@ -19,7 +19,8 @@ DEMO = ROOT / "sgl_like" / "assets" / "demo"
 KILLS_ITSELF = """
 import os, signal, sys
 from io import FileIO
-from sgl_like.cli import journal, main
+from sgl_like.cli import main
+from sgl_like.frontend import journal
 from tests.cli.fakes import fake_engine
 
 where, n = sys.argv.pop(1), int(sys.argv.pop(1))

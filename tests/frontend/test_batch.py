@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import sgl_like as sgl
 from sgl_like.errors import EngineError, ProgramError
 from sgl_like.frontend.batch import WINDOW
 from tests.support.frontend_fake_backend import Call, FakeBackend
+from tests.support.instant_backend import InstantBackend
 
 
 def echo(call: Call) -> str | Exception:
@@ -46,8 +49,10 @@ def test_order_and_values(echoing: FakeBackend) -> None:
 
 
 def test_no_rows(echoing: FakeBackend) -> None:
-    assert say.run_batch([]) == []
-    assert list(say.run_batch([], generator_style=True)) == []
+    for rows in ([], (), iter(())):
+        assert say.run_batch(rows) == []
+        states = say.run_batch(rows, generator_style=True, as_completed=True)
+        assert iter(states) is states and list(states) == []
 
 
 def test_rows_run_at_the_same_time(echoing: FakeBackend) -> None:
@@ -95,6 +100,134 @@ def test_rows_of_the_wrong_shape(echoing: FakeBackend) -> None:
     for threads in (0, "many"):
         with pytest.raises(ValueError, match="num_threads"):
             say.run_batch([], num_threads=threads)
+
+
+def test_a_batch_is_not_a_row(echoing: FakeBackend) -> None:
+    for wrong in ({"word": "a"}, "ab", 5, None):
+        with pytest.raises(TypeError, match="rows must be a list or an iterator of rows"):
+            say.run_batch(wrong)  # type: ignore[call-overload]
+
+
+def test_rows_are_not_changed(echoing: FakeBackend) -> None:
+    """b#22."""
+    rows = [{"word": "a", "n": 3}, {"word": "bad"}]
+    before = [dict(row) for row in rows]
+    bound = say.bind(n=7)
+    states = bound.run_batch(rows, max_retries=1, backoff=lambda attempt: 0)
+    assert rows == before
+    assert states[0].ret_value == 3, "a row's argument comes before one that is bound"
+
+
+def test_the_body_runs_once_per_row_with_its_own_arguments(echoing: FakeBackend) -> None:
+    """b#10: no run with placeholders before the others, which code of the body would see."""
+    seen: list[int] = []
+    prices = {"a": 1, "b": 2}
+
+    @sgl.function
+    def look_up(s: Any, name: str) -> int:
+        seen.append(prices[name])  # a placeholder would be a KeyError
+        s += "x" + sgl.gen("a")
+        return prices[name]
+
+    assert [state.ret_value for state in look_up.run_batch([("a",), ("b",), ("a",)])] == [1, 2, 1]
+    assert sorted(seen) == [1, 1, 2]
+
+
+def test_one_bad_row_costs_no_other(echoing: FakeBackend) -> None:
+    """b#6: an exception of one body is in its state, and the other 99 rows are there."""
+    states = say.run_batch([("raise" if i == 50 else f"w{i}",) for i in range(100)])
+    assert [state.row for state in states if state.error() is not None] == [50]
+    assert [state["said"] for state in states if state.row != 50] == [f"w{i}" for i in range(100) if i != 50]
+
+
+def test_raise_gives_the_first_error_in_row_order_and_cancels_the_rest(echoing: FakeBackend) -> None:
+    """b#6."""
+    echoing.hold(lambda call: call.prompt in ("say slow bad", "say endless"))
+
+    def release() -> None:
+        echoing.wait_for_calls(2)
+        echoing.hold(lambda call: call.prompt == "say endless")
+
+    threading.Thread(target=release).start()
+    with pytest.raises(ProgramError, match="boom"):
+        say.run_batch([("slow bad",), ("raise",), ("endless",)], on_error="raise", num_threads=3)
+    assert "say endless" in [call.prompt for call in echoing.calls if call.cancelled]
+    echoing.release()
+    with pytest.raises(ProgramError, match="mine"):
+        list(say.run_batch([("raise",), ("a",)], on_error="raise", as_completed=True, generator_style=True))
+
+
+def test_as_completed(echoing: FakeBackend) -> None:
+    """b#35: a slow row holds nothing back, and each state says whose it is."""
+    echoing.hold(lambda call: call.prompt == "say w0")
+    states = say.run_batch(
+        ({"word": f"w{i}"} for i in range(100)), as_completed=True, generator_style=True, num_threads=2
+    )
+    taken = [next(states) for _ in range(99)]
+    assert all(state["said"] == f"w{state.row}" for state in taken)
+    assert sorted(state.row or 0 for state in taken) == list(range(1, 100))
+    echoing.release()
+    assert [state.row for state in states] == [0]
+    rows = [("bad" if i % 5 == 0 else f"w{i}",) for i in range(30)]
+    assert {state.row: state.error() is None for state in say.run_batch(rows, as_completed=True)} == {
+        i: i % 5 > 0 for i in range(30)
+    }
+    assert say("alone").row is None
+
+
+async def _arriving(count: int) -> AsyncIterator[dict[str, Any]]:
+    for i in range(count):
+        await asyncio.sleep(0)
+        yield {"word": f"w{i}"}
+
+
+def test_rows_of_an_async_iterator(echoing: FakeBackend) -> None:
+    assert [state["said"] for state in say.run_batch(_arriving(30))] == [f"w{i}" for i in range(30)]
+    states = say.run_batch(_arriving(10**9), generator_style=True, num_threads=2)
+    assert [next(states)["said"] for _ in range(20)] == [f"w{i}" for i in range(20)]
+    states.close()
+
+    async def inside() -> None:
+        say.run_batch(_arriving(1))
+
+    with pytest.raises(RuntimeError, match="would block the event loop"):
+        asyncio.run(inside())
+
+
+def test_a_source_that_breaks(echoing: FakeBackend) -> None:
+    def rows() -> Iterator[tuple[str]]:
+        yield ("a",)
+        yield ("b",)
+        raise OSError("the file is gone")
+
+    states = say.run_batch(rows(), generator_style=True, num_threads=1)
+    with pytest.raises(OSError, match="gone"):
+        list(states)
+
+
+@pytest.mark.parametrize(
+    ("count", "as_completed"),
+    [(3_000, False), (3_000, True), pytest.param(100_000, False, marks=pytest.mark.slow)],
+)
+def test_memory_is_bounded(count: int, as_completed: bool) -> None:
+    """c#4, b#35: of any number of rows only those in the window have a state."""
+    alive: weakref.WeakSet[sgl.ProgramState] = weakref.WeakSet()
+    most = 0
+
+    @sgl.function
+    def short(s: Any, i: int) -> int:
+        nonlocal most
+        alive.add(s)
+        most = max(most, len(alive))
+        s += "x" + sgl.gen("a")
+        return i
+
+    states = short.run_batch(
+        ({"i": i} for i in range(count)), backend=InstantBackend(), num_threads=3,
+        generator_style=True, as_completed=as_completed,
+    )  # fmt: skip
+    assert sum(state.ret_value for state in states) == count * (count - 1) // 2
+    assert 3 <= most <= 3 * WINDOW + 3, "and what the consumer and the threads hold in their hands"
 
 
 def test_lazy_rows_are_read_as_needed(echoing: FakeBackend) -> None:
