@@ -1,7 +1,6 @@
-"""The job itself: a program of one system, one user and one assistant turn, run over rows.
+"""The job itself: a program of one system, one user and one assistant turn, and what comes of each row.
 
-`run_job` knows rows and answers; what turns texts into answers is a function (`Extractor`), the engine's in
-`engine_extractor`, so that the bookkeeping can be tested without a model.
+That rows run side by side, within a window and in order, is `run_batch`'s.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Literal
@@ -82,59 +81,43 @@ class Totals:
         return self.rows / self.seconds if self.seconds else 0.0
 
 
-Extractor = Callable[[Iterable[str]], Iterator[Answer]]
-"""Texts to answers, one each and in order, reading only a bounded number of texts ahead."""
-
-
 def run_job(
-    rows: Iterable[Row], extractor: Extractor, write: Callable[[Row, Answer], None], totals: Totals
+    rows: Iterable[Row],
+    job: Job,
+    backend: Any,
+    write: Callable[[Row, Answer], None],
+    totals: Totals,
+    *,
+    concurrency: int = DEFAULT_CONCURRENCY,
 ) -> None:
-    """Run every row and hand it to `write` with its answer, in order, as soon as it and all before are done."""
-    waiting: deque[Row] = deque()
-
-    def texts() -> Iterator[str]:
-        for row in rows:
-            waiting.append(row)
-            yield row.text
-
-    for answer in extractor(texts()):
-        totals.add(answer)
-        write(waiting.popleft(), answer)
-    assert not waiting, "the extractor left rows without an answer"
-
-
-@contextmanager
-def engine_extractor(
-    job: Job, *, model: str | None = None, dtype: str = "auto", concurrency: int = DEFAULT_CONCURRENCY
-) -> Iterator[Extractor]:
-    """An extractor on an engine of its own, which stops at the end of the ``with`` block.
+    """Run every row and hand it to `write` with its answer, in order, as soon as it and all before are done.
 
     Args:
+        rows: read as they are needed.
         job: what to ask.
-        model: folder or Hugging Face id; the embedded model if ``None``.
-        dtype: of the weights, as `sgl_like.Runtime` takes it.
+        backend: what answers, e.g. a `sgl_like.Runtime`.
+        write: called for every row. If it raises, what is running is cancelled.
+        totals: counts what is done.
         concurrency: rows in flight.
 
     Raises:
-        ModelLoadError: there is no such model, or it cannot be used.
+        EngineError: the engine has died.
     """
-    import sgl_like as sgl
+    waiting: deque[Row] = deque()
 
-    program = extraction_program(job)
-    with sgl.Runtime(model_path=model, dtype=dtype) as runtime:
+    def arguments() -> Iterator[dict[str, str]]:
+        for row in rows:
+            waiting.append(row)
+            yield {"text": row.text}
 
-        def extract(texts: Iterable[str]) -> Iterator[Answer]:
-            states = program.run_batch(
-                ({"text": text} for text in texts),
-                backend=runtime,
-                generator_style=True,
-                on_error="return",
-                num_threads=concurrency,
-                temperature=0,
-            )
-            return (_answer(state, job) for state in states)
-
-        yield extract
+    states = extraction_program(job).run_batch(
+        arguments(), backend=backend, generator_style=True, num_threads=concurrency, temperature=0
+    )
+    with closing(states):
+        for state in states:
+            answer = _answer(state, job)
+            totals.add(answer)
+            write(waiting.popleft(), answer)
 
 
 def extraction_program(job: Job) -> Any:

@@ -30,11 +30,10 @@ from sgl_like.cli.extract import (
     Answer,
     Job,
     Totals,
-    engine_extractor,
     run_job,
 )
 from sgl_like.cli.journal import OutputFile
-from sgl_like.cli.model import check_model, model_digest
+from sgl_like.cli.model import check_model, load_model, model_digest
 from sgl_like.cli.report import Report, print_summary, print_table, say
 from sgl_like.cli.rows import Format, Row, Source
 from sgl_like.cli.run import Conversation, chat, printable
@@ -189,7 +188,7 @@ def demo(
         job = Job(load_schema(str(DEMO / "snips.schema.json")))
         source = Source.of(DEMO / "utterances.txt")
         begun = monotonic()
-        with engine_extractor(job, model=model, dtype=dtype.value, concurrency=concurrency) as extractor:
+        with load_model(model, dtype.value) as backend:
             totals = Totals()
             load_s = totals.started - begun
             with Report(console, source.check()) as report:
@@ -198,7 +197,7 @@ def demo(
                     done.append((row.text, answer))
                     report.advance(totals)
 
-                run_job(source, extractor, keep, totals)
+                run_job(source, job, backend, keep, totals, concurrency=concurrency)
         print_table(Console(width=None if sys.stdout.isatty() else 120), done)
         print_summary(console, totals, load_s=load_s)
     if totals.failed == len(done):
@@ -282,7 +281,7 @@ def _run(
         say(console, f"continuing after {resumed:,} of {total:,} rows in {journal.path}")
     try:
         begun = monotonic()
-        with engine_extractor(job, model=model, dtype=dtype.value, concurrency=concurrency) as extractor:
+        with load_model(model, dtype.value) as backend:
             totals = Totals()
             load_s = totals.started - begun
             with Report(console, total, resumed) as report:
@@ -291,7 +290,7 @@ def _run(
                     journal.append(row, answer.output, answer.error)
                     report.advance(totals)
 
-                run_job(rows, extractor, write, totals)
+                run_job(rows, job, backend, write, totals, concurrency=concurrency)
     except BaseException:
         if journal.done > resumed:
             where = f"{journal.done:,} of {total:,} rows in {journal.path}"

@@ -1,9 +1,10 @@
-"""The `--model` option: telling a mistyped path at once, and telling one model from another in the same place."""
+"""The `--model` option: telling a mistyped path at once, one model from another in the same place, and loading it."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from sgl_like.errors import DataError, ModelLoadError
 
@@ -25,6 +26,17 @@ def check_model(model: str | None) -> None:
         raise ModelLoadError(f"{model}: is not a model folder")
     if model.startswith((".", "/", "~")) or model.count("/") > 1 or not model:
         raise ModelLoadError(f"{model}: no such model folder")
+
+
+def load_model(model: str | None, dtype: str) -> Any:
+    """A `sgl_like.Runtime`, to be stopped at the end of a ``with`` block.
+
+    Raises:
+        ModelLoadError: there is no such model, or it cannot be used.
+    """
+    import sgl_like as sgl
+
+    return sgl.Runtime(model_path=model, dtype=dtype)
 
 
 def model_digest(model: str | None) -> str | None:

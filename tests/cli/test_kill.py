@@ -15,13 +15,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "sgl_like" / "assets" / "demo"
 
-# The command with an extractor that kills its own process: before answer number `n`, or halfway through a write.
+# The command, with a backend that echoes, kills its own process: before answer number `n`, or halfway through a write.
 KILLS_ITSELF = """
 import os, signal, sys
 from io import FileIO
 from sgl_like.cli import main
 from sgl_like.frontend import journal
-from tests.cli.fakes import fake_engine
+from tests.cli.fakes import EchoBackend
 
 where, n = sys.argv.pop(1), int(sys.argv.pop(1))
 
@@ -44,7 +44,7 @@ if where == "between":
     main.Totals = Killing
 elif where == "within":
     journal.FileIO = Torn
-main.engine_extractor = fake_engine()
+main.load_model = lambda model, dtype: EchoBackend()
 main.main()
 """
 
