@@ -24,7 +24,7 @@ from sgl_like.frontend.watch import Watch
 from sgl_like.frontend.workers import Workers, lending_place
 
 if TYPE_CHECKING:
-    from sgl_like.frontend.batch import BatchOptions, BatchProgram, Row
+    from sgl_like.frontend.batch import BatchOptions, BatchProgram
     from sgl_like.frontend.checkpoint import Checkpoint
     from sgl_like.frontend.state import ProgramState
 

@@ -41,10 +41,10 @@ class EchoBackend(InstantBackend):
         self, prompt_ids: Sequence[int], params: Mapping[str, Any], sink: Sink, stream: bool
     ) -> Handle:
         text = "".join(map(chr, prompt_ids)).split(END)[-2].removeprefix(BEGIN)
-        if "fail" in text:
-            raise RequestError(f"cannot do {text!r}")
         if text in self._errors:
             sink(Output("rid", finish=FinishReason("error"), error=self._errors[text]))
+        elif "fail" in text:
+            raise RequestError(f"cannot do {text!r}")
         else:
             usage = Usage(prompt_tokens=10, completion_tokens=5, cached_tokens=6, forced_tokens=3)
             sink(Output("rid", json.dumps({"echo": text}), (1, 2), FinishReason("stop"), usage=usage))
