@@ -177,7 +177,7 @@ def test_a_body_that_does_not_notice_costs_a_thread_and_not_the_batch(backend: F
     returned = threading.Event()
 
     @sgl.function
-    def body(s: Any, i: int) -> int:
+    def stubborn(s: Any, i: int) -> int:
         if i == 0:
             stuck.wait(timeout=20)
             returned.set()
@@ -186,7 +186,7 @@ def test_a_body_that_does_not_notice_costs_a_thread_and_not_the_batch(backend: F
 
     firing = threading.Thread(target=timers.fire)
     firing.start()
-    states = body.run_batch([(i,) for i in range(12)], timeout=5, num_threads=1)
+    states = stubborn.run_batch([(i,) for i in range(12)], timeout=5, num_threads=1)
     firing.join()
     assert not returned.is_set()
     assert [state.error() is None for state in states] == [False, *[True] * 11]
@@ -196,7 +196,7 @@ def test_a_body_that_does_not_notice_costs_a_thread_and_not_the_batch(backend: F
     stuck.set()
     assert returned.wait(timeout=20)
     for thread in threading.enumerate():
-        if thread.name.startswith("sgl-body"):
+        if thread.name.startswith("sgl-stubborn"):
             thread.join(timeout=20)
             assert not thread.is_alive()
     assert len(backend.calls) == 11, "a state whose time was up takes nothing more"
