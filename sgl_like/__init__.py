@@ -72,6 +72,9 @@ if TYPE_CHECKING:
         RemoteTimeoutError as RemoteTimeoutError,
     )
     from sgl_like.errors import (
+        ReplayError as ReplayError,
+    )
+    from sgl_like.errors import (
         RequestAborted as RequestAborted,
     )
     from sgl_like.errors import (
@@ -122,12 +125,14 @@ if TYPE_CHECKING:
     from sgl_like.frontend.api import (
         user_end as user_end,
     )
+    from sgl_like.frontend.backend.cache import cached as cached
     from sgl_like.frontend.backend.default import (
         flush_cache as flush_cache,
     )
     from sgl_like.frontend.backend.default import (
         set_default_backend as set_default_backend,
     )
+    from sgl_like.frontend.backend.record import record as record
     from sgl_like.frontend.backend.remote.clients import (
         Anthropic as Anthropic,
     )
@@ -140,6 +145,7 @@ if TYPE_CHECKING:
     from sgl_like.frontend.backend.remote.runtime_endpoint import (
         RuntimeEndpoint as RuntimeEndpoint,
     )
+    from sgl_like.frontend.backend.replay import replay as replay
     from sgl_like.frontend.backend.runtime import Runtime as Runtime
     from sgl_like.frontend.choices import (
         ChoicesDecision as ChoicesDecision,
@@ -170,16 +176,19 @@ _NAMES_OF = {
         "ChatTemplateError", "ConfigError", "ConstraintError", "ConstraintTooComplex", "DataError",
         "DeadlineExceeded", "EngineClosedError", "EngineError", "ModelLoadError", "ProgramError", "PromptTooLongError",
         "RemoteAuthenticationError", "RemoteConnectionError", "RemoteError", "RemoteRateLimitError",
-        "RemoteRequestError", "RemoteTimeoutError", "RequestAborted", "RequestError", "SamplingParamsError", "SglError",
-        "TraceError", "UnsupportedSchemaError",
+        "RemoteRequestError", "RemoteTimeoutError", "ReplayError", "RequestAborted", "RequestError",
+        "SamplingParamsError", "SglError", "TraceError", "UnsupportedSchemaError",
     ),
     "sgl_like.frontend.api": (
         "assistant", "assistant_begin", "assistant_end", "gen", "select", "system", "system_begin", "system_end",
         "user", "user_begin", "user_end",
     ),
+    "sgl_like.frontend.backend.cache": ("cached",),
     "sgl_like.frontend.backend.default": ("flush_cache", "set_default_backend"),
     "sgl_like.frontend.backend.remote.clients": ("Anthropic", "OpenAI", "OpenAICompatible"),
     "sgl_like.frontend.backend.remote.runtime_endpoint": ("RuntimeEndpoint",),
+    "sgl_like.frontend.backend.record": ("record",),
+    "sgl_like.frontend.backend.replay": ("replay",),
     "sgl_like.frontend.backend.runtime": ("Runtime",),
     "sgl_like.frontend.choices": (
         "ChoicesDecision", "ChoicesSamplingMethod", "greedy_token_selection", "token_length_normalized",

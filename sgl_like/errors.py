@@ -6,6 +6,7 @@
     ├── RequestError                a request cannot be run as asked (also a ValueError)
     │   ├── SamplingParamsError     a sampling parameter is out of range or of the wrong type
     │   ├── PromptTooLongError      prompt plus output cannot fit the context or the KV pool, ever
+    │   ├── ReplayError             a call that is replayed was not recorded; says what the nearest one was
     │   └── ConstraintError         a regex, schema or grammar cannot be enforced
     │       ├── UnsupportedSchemaError   names the keyword and its JSON pointer
     │       └── ConstraintTooComplex     a limit on size, depth or states was reached
@@ -47,6 +48,7 @@ __all__ = [
     "RemoteRateLimitError",
     "RemoteRequestError",
     "RemoteTimeoutError",
+    "ReplayError",
     "RequestAborted",
     "RequestError",
     "SamplingParamsError",
@@ -78,6 +80,10 @@ class SamplingParamsError(RequestError):
 
 class PromptTooLongError(RequestError):
     """The prompt and its output cannot fit the context window or the KV pool, even alone."""
+
+
+class ReplayError(RequestError):
+    """A call was made that is not in the recording being replayed. The message has the nearest one that is."""
 
 
 class ConstraintError(RequestError):

@@ -69,6 +69,11 @@ class Backend(ABC):
         """Name or path of the model, for people."""
 
     @property
+    def fingerprint(self) -> str:
+        """A name for all that answers depend on besides the call, for caches of answers."""
+        return f"{type(self).__qualname__} {self.model_name}"
+
+    @property
     @abstractmethod
     def supported_params(self) -> frozenset[str]:
         """Sampling parameters that `submit` understands; others set by a program are an error before the call."""

@@ -6,7 +6,14 @@ import threading
 
 from sgl_like.frontend.backend.base import Backend
 
-__all__ = ["default_if_set", "flush_cache", "get_default_backend", "resolve_backend", "set_default_backend"]
+__all__ = [
+    "default_if_set",
+    "flush_cache",
+    "get_default_backend",
+    "resolve_backend",
+    "set_default_backend",
+    "swap_default_backend",
+]
 
 _lock = threading.Lock()
 _default: Backend | None = None
@@ -23,6 +30,14 @@ def set_default_backend(backend: Backend | None) -> None:
         _checked(backend)
     with _lock:
         _default = backend
+
+
+def swap_default_backend(backend: Backend | None) -> Backend | None:
+    """Make `backend` the default one; returns what was it, ``None`` if it was never set or used."""
+    global _default
+    with _lock:
+        before, _default = _default, backend
+    return before
 
 
 def get_default_backend() -> Backend:

@@ -50,6 +50,11 @@ class Runtime(Backend):
         return self.engine.model_path
 
     @property
+    def fingerprint(self) -> str:
+        """Changes with the model's files, and with options that change what it computes."""
+        return self.engine.fingerprint
+
+    @property
     def supported_params(self) -> frozenset[str]:
         """All fields of `SamplingParams`, and what asks for log-probabilities."""
         return _SUPPORTED

@@ -165,11 +165,13 @@ class _Builder:
 
     def _sampled(self, sample: Sample) -> list[Token] | None:
         scores = dict(enumerate(sample.logprobs))
-        pieces = self._backend.token_pieces(sample.ids)
+        ids: Sequence[int] = sample.ids
+        pieces = self._backend.token_pieces(ids)
         if pieces is None:  # log-probabilities may bring the texts
             texts = [place.token[2] for place in sample.logprobs]
             if not texts or None in texts:
                 return None
+            ids = [place.token[1] for place in sample.logprobs]
             pieces = [text.encode("utf-8", "replace") for text in texts if text is not None]
         slices, forced = spread_output(pieces, sample.text), set(sample.forced)
         if slices is None:
@@ -177,7 +179,6 @@ class _Builder:
         tokens = []
         for each in slices:
             place = scores.get(each.token, PlaceLogprobs((None, -1, None)))
-            token = sample.ids[each.token] if each.token < len(sample.ids) else place.token[1]
             kind: Kind = "forced" if each.token in forced else "sampled"
             tokens.append(Token(each.text, kind, token, place.token[0], self._alternatives(place), each.cut))
         return tokens

@@ -88,13 +88,13 @@ class Engine:
         config = self.config
         pool = KVPool(shape.layers, slots, shape.kv_heads, shape.head_dim, model.dtype)
         host = None
+        self.fingerprint = model_fingerprint(
+            folder, model.dtype, config.quantization, config.load_format, config.context_length
+        )
         if config.cache_dir is not None and config.enable_radix_cache:
-            fingerprint = model_fingerprint(
-                folder, model.dtype, config.quantization, config.load_format, config.context_length
-            )
             try:
                 host = HostTier(
-                    Path(config.cache_dir).expanduser(), pool, fingerprint, config.cache_dir_bytes
+                    Path(config.cache_dir).expanduser(), pool, self.fingerprint, config.cache_dir_bytes
                 )
             except OSError as error:
                 raise ConfigError(f"cache_dir={str(config.cache_dir)!r} cannot be used: {error}") from error

@@ -93,6 +93,11 @@ class RemoteBackend(Backend):
         return self._model
 
     @property
+    def fingerprint(self) -> str:
+        """Changes with the server, its engine, the model, and what is merged into requests."""
+        return repr((self._http.public_url, self.dialect.name, self._model, self._extra_body))
+
+    @property
     def supported_params(self) -> frozenset[str]:
         """All: what this engine does not know is refused by `submit`, which can say what it does."""
         return _SUPPORTED
