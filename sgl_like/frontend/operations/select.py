@@ -140,7 +140,8 @@ class Select(Operation):
     ) -> None:
         joint = self._joint[self._node.choices.index(taken)]
         seconds = time.perf_counter() - self._began
-        record = SelectRecord(self._variable.name, meta.get("choice_probs", {}), scores, usage, seconds)
+        probs = meta.get("choice_probs", dict.fromkeys(self._node.choices))
+        record = SelectRecord(self._variable.name, probs, scores, usage, seconds)
         meta = {**meta, **usage_dict(usage)}
         at.prompt.append_joint(taken, at.prompt.role is None, joint, record)
         at.emit(taken, self._variable)

@@ -180,7 +180,9 @@ class _Builder:
         for each in slices:
             place = scores.get(each.token, PlaceLogprobs((None, -1, None)))
             kind: Kind = "forced" if each.token in forced else "sampled"
-            tokens.append(Token(each.text, kind, token, place.token[0], self._alternatives(place), each.cut))
+            tokens.append(
+                Token(each.text, kind, ids[each.token], place.token[0], self._alternatives(place), each.cut)
+            )
         return tokens
 
     def _selected(self, step: Requested) -> list[Token] | None:

@@ -73,7 +73,7 @@ class SelectRecord:
     """What a select scored. `logprobs` are those of the tokens of the taken choice, the last ones of the prompt."""
 
     name: str | None
-    choices: Mapping[str, float]  # probability of each
+    choices: Mapping[str, float | None]  # probability of each, if known
     logprobs: Sequence[float]
     usage: Usage
     seconds: float
