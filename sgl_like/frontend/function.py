@@ -8,7 +8,7 @@ from functools import partial, update_wrapper
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
-from sgl_like.errors import ProgramError
+from sgl_like.errors import ProgramError, TraceError
 from sgl_like.frontend.abatch import AsyncBatch
 from sgl_like.frontend.backend.base import Backend
 from sgl_like.frontend.backend.default import resolve_backend
@@ -70,7 +70,7 @@ class SglFunction(Generic[P, R]):
             ProgramError: called from the event loop of an async program, which it would block.
         """
         if (instead := calls_instead.get()) is not None:
-            return instead(self, args, kwargs)
+            return instead.call(self, args, kwargs)
         call = self._arguments.call(args, kwargs)
         body = self._body(call)
         return body.start() if call.options.get("stream") else body.run()
@@ -85,6 +85,8 @@ class SglFunction(Generic[P, R]):
         The body of an ``async def`` program runs in the caller's task, that of a plain one on a thread of a pool
         (see `sgl_like.set_worker_threads`). Arguments and errors are those of `run`.
         """
+        if (instead := calls_instead.get()) is not None:
+            return await instead.acall(self, args, kwargs)
         call = self._arguments.call(args, kwargs)
         body = self._body(call)
         return body.astart() if call.options.get("stream") else await body.arun()
@@ -308,6 +310,10 @@ class SglFunction(Generic[P, R]):
         return Body(self.func, self.is_async, state, call, timeout)
 
     def _state(self, backend: Backend | None, sampling: Mapping[str, Any], stream: bool) -> ProgramState:
+        if calls_instead.get() is not None:
+            raise TraceError(
+                f"{self.name}: only plain calls of programs can be traced, no batches and no streams"
+            )
         given = {name: value for name, value in sampling.items() if value is not None}
         context = RunContext(resolve_backend(backend), self.name, {**RUN_DEFAULTS, **given}, stream)
         return ProgramState(Interpreter(context))

@@ -5,17 +5,29 @@ A context variable, so another thread that calls the same program at the same ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from sgl_like.frontend.function import SglFunction
     from sgl_like.frontend.state import ProgramState
 
-__all__ = ["calls_instead"]
+__all__ = ["CallsInstead", "calls_instead"]
 
-calls_instead: ContextVar[
-    Callable[[SglFunction[..., Any], tuple[Any, ...], Mapping[str, Any]], ProgramState] | None
-] = ContextVar("calls_instead", default=None)
-"""What a call of a program does instead of running it."""
+
+class CallsInstead(Protocol):
+    """What calls of programs do instead of running them."""
+
+    def call(
+        self, called: SglFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> ProgramState:
+        """Instead of ``called.run(*args, **kwargs)``."""
+
+    async def acall(
+        self, called: SglFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> ProgramState:
+        """Instead of ``await called.arun(*args, **kwargs)``."""
+
+
+calls_instead: ContextVar[CallsInstead | None] = ContextVar("calls_instead", default=None)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sgl_like.errors import SglError, TraceError
 from sgl_like.frontend.backend.default import default_if_set
 from sgl_like.frontend.backend.dry import DryBackend
+from sgl_like.frontend.current import running_body
 from sgl_like.frontend.inspect.active import calls_instead
 from sgl_like.frontend.inspect.trace import Trace
 from sgl_like.frontend.inspect.tracer import TraceContext, TraceInterpreter, Tracer, TraceState
@@ -95,12 +98,27 @@ class _Setting(NamedTuple):
         return TraceState(TraceInterpreter(context))
 
     def run(self, function: SglFunction[..., Any], state: TraceState, given: inspect.BoundArguments) -> None:
-        """Run a body."""
+        """Run a body, an async one on our own event loop."""
+        if function.is_async:
+            return run_on_own_loop(self.arun(function, state, given))
+        with self._noted(state) as trace:
+            trace.ret_value = function.func(state, *given.args, **given.kwargs)
+
+    async def arun(
+        self, function: SglFunction[..., Any], state: TraceState, given: inspect.BoundArguments
+    ) -> None:
+        """Run the body of an async program."""
+        with self._noted(state) as trace:
+            trace.ret_value = await function.func(state, *given.args, **given.kwargs)
+
+    @contextmanager
+    def _noted(self, state: TraceState) -> Iterator[Trace]:
+        """The body of `state` runs in this block."""
         trace = state._interpreter.trace
-        token = calls_instead.set(lambda called, args, kwargs: self._call(trace, called, args, kwargs))
+        token = calls_instead.set(_Calls(self, trace))
         try:
-            result = function.func(state, *given.args, **given.kwargs)
-            trace.ret_value = run_on_own_loop(result) if function.is_async else result
+            with running_body(state._interpreter):
+                yield trace
         except SglError:
             raise
         except Exception as error:
@@ -110,21 +128,8 @@ class _Setting(NamedTuple):
         finally:
             calls_instead.reset(token)
         state._finish(trace.ret_value)
-        if (failure := state.error()) is not None:
-            raise failure
-
-    def _call(
-        self, caller: Trace, called: SglFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> TraceState:
-        """A program called in the body, with a state of its own."""
-        own, _ = split_options(called, kwargs, _OPTIONS | {"stream", "timeout"})
-        given = _arguments(called, args, own, self.tracer)
-        step = self.tracer.step(caller, "call", f"call {called.name}()")
-        trace = Trace(called.name, given.arguments, begins=step)
-        caller.child_states.append(trace)
-        state = self.state(called, trace)
-        self.run(called, state, given)
-        return state
+        state._interpreter.wait()
+        state._interpreter.raise_error()
 
     def _explained(self, error: Exception) -> TraceError:
         unknown = list(dict.fromkeys(each._root._what for each in self.tracer.unknowns.made))
@@ -133,6 +138,42 @@ class _Setting(NamedTuple):
             f" {', '.join(unknown)}. Arguments can be given, and what is generated, by values={{name: text}}",
             program=self.tracer.program,
         )
+
+
+class _Calls(NamedTuple):
+    """Calls of programs in a body that is traced: each has a state of its own, whose steps belong to the caller's."""
+
+    setting: _Setting
+    caller: Trace
+
+    def call(
+        self, called: SglFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> TraceState:
+        """See `CallsInstead`."""
+        state, given = self._begun(called, args, kwargs)
+        self.setting.run(called, state, given)
+        return state
+
+    async def acall(
+        self, called: SglFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> TraceState:
+        """See `CallsInstead`."""
+        state, given = self._begun(called, args, kwargs)
+        if called.is_async:
+            await self.setting.arun(called, state, given)
+        else:
+            await asyncio.to_thread(self.setting.run, called, state, given)
+        return state
+
+    def _begun(
+        self, called: SglFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[TraceState, inspect.BoundArguments]:
+        own, _ = split_options(called, kwargs, _OPTIONS | {"stream", "timeout"})
+        given = _arguments(called, args, own, self.setting.tracer)
+        step = self.setting.tracer.step(self.caller, "call", f"call {called.name}()")
+        trace = Trace(called.name, given.arguments, begins=step)
+        self.caller.child_states.append(trace)
+        return self.setting.state(called, trace), given
 
 
 def _arguments(

@@ -215,6 +215,22 @@ class TraceState(ProgramState):
             for message in super().messages()
         ]
 
+    async def aget(self, name: str | None) -> Any:
+        """See `ProgramState.aget`; nothing is waited for long here."""
+        return self[name]
+
+    async def aget_meta_info(self, name: str | None) -> Any:
+        """See `ProgramState.aget_meta_info`."""
+        return self.get_meta_info(name)
+
+    async def atext(self) -> Any:
+        """See `ProgramState.atext`."""
+        return self.text()
+
+    async def amessages(self) -> list[dict[str, Any]]:
+        """See `ProgramState.amessages`."""
+        return self.messages()
+
     @property
     def _tracer(self) -> Tracer:
         return self._interpreter.context.tracer

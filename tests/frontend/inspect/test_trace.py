@@ -331,6 +331,57 @@ def test_programs_called_in_the_body_are_traced_too(backend: FakeBackend) -> Non
     assert trace.child_states[0].nodes[1] in trace.last_node.sources
 
 
+def test_async_programs(backend: FakeBackend) -> None:
+    @sgl.function
+    async def inner(s: Any, x: str) -> str:
+        s += f"in {x}" + sgl.gen("g")
+        return f"<{await s.aget('g')}>"
+
+    @sgl.function
+    def plain(s: Any, x: str) -> None:
+        s += f"plain {x}" + sgl.gen("p")
+
+    @sgl.function
+    async def outer(s: Any, x: str) -> Any:
+        with s.user():
+            s += x
+        s += sgl.assistant(sgl.gen("a"))
+        await s
+        said = await inner.arun(await s.aget("a"))
+        other = await plain.arun(x)
+        s += f"{said.ret_value} {other['p']} {await s.atext()}"
+        return (await s.amessages())[0]["content"]
+
+    trace = outer.trace()
+    assert str(trace.ret_value) == "{{x}}" and not backend.calls
+    assert [child.program for child in trace.child_states] == ["inner", "plain"]
+    text = next(step.text for step in reversed(trace.nodes) if step.text)
+    assert text.startswith("<{{g}}> {{p}} ") and "{{a}}" in text
+
+    @sgl.function
+    async def branching(s: Any) -> None:
+        s += "x" + sgl.gen("g")
+        if await s.aget("g"):
+            s += "y"
+
+    with pytest.raises(TraceError, match="its truth was asked"):
+        branching.trace()
+
+
+def test_batches_in_a_body_are_not_run_by_a_trace(backend: FakeBackend) -> None:
+    @sgl.function
+    def inner(s: Any) -> None:
+        s += "x" + sgl.gen("g")
+
+    @sgl.function
+    def outer(s: Any) -> None:
+        inner.run_batch([{}, {}])
+
+    with pytest.raises(TraceError, match="inner: only plain calls of programs can be traced"):
+        outer.trace()
+    assert not backend.calls
+
+
 def test_forks_can_be_mapped_and_kept() -> None:
     @sgl.function
     def inner(s: Any) -> None:
