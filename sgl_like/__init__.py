@@ -48,6 +48,9 @@ if TYPE_CHECKING:
         ModelLoadError as ModelLoadError,
     )
     from sgl_like.errors import (
+        OutputError as OutputError,
+    )
+    from sgl_like.errors import (
         ProgramError as ProgramError,
     )
     from sgl_like.errors import (
@@ -87,10 +90,16 @@ if TYPE_CHECKING:
         SglError as SglError,
     )
     from sgl_like.errors import (
+        ToolError as ToolError,
+    )
+    from sgl_like.errors import (
         TraceError as TraceError,
     )
     from sgl_like.errors import (
         UnsupportedSchemaError as UnsupportedSchemaError,
+    )
+    from sgl_like.errors import (
+        ValidationError as ValidationError,
     )
     from sgl_like.frontend.api import (
         assistant as assistant,
@@ -167,6 +176,9 @@ if TYPE_CHECKING:
     from sgl_like.frontend.media import video as video
     from sgl_like.frontend.separation import separate_reasoning as separate_reasoning
     from sgl_like.frontend.state import ProgramState as ProgramState
+    from sgl_like.frontend.typed_gens import gen_int as gen_int
+    from sgl_like.frontend.typed_gens import gen_string as gen_string
+    from sgl_like.frontend.values import GenText as GenText
     from sgl_like.frontend.workers import set_worker_threads as set_worker_threads
     from sgl_like.runtime.engine.engine import Engine as Engine
     from sgl_like.runtime.sampling_params import SamplingParams as SamplingParams
@@ -174,10 +186,7 @@ if TYPE_CHECKING:
 _NAMES_OF = {
     "sgl_like.errors": (
         "ChatTemplateError", "ConfigError", "ConstraintError", "ConstraintTooComplex", "DataError",
-        "DeadlineExceeded", "EngineClosedError", "EngineError", "ModelLoadError", "ProgramError", "PromptTooLongError",
-        "RemoteAuthenticationError", "RemoteConnectionError", "RemoteError", "RemoteRateLimitError",
-        "RemoteRequestError", "RemoteTimeoutError", "ReplayError", "RequestAborted", "RequestError",
-        "SamplingParamsError", "SglError", "TraceError", "UnsupportedSchemaError",
+@@ERR@@
     ),
     "sgl_like.frontend.api": (
         "assistant", "assistant_begin", "assistant_end", "gen", "select", "system", "system_begin", "system_end",
@@ -198,6 +207,8 @@ _NAMES_OF = {
     "sgl_like.frontend.media": ("image", "video"),
     "sgl_like.frontend.separation": ("separate_reasoning",),
     "sgl_like.frontend.state": ("ProgramState",),
+    "sgl_like.frontend.typed_gens": ("gen_int", "gen_string"),
+    "sgl_like.frontend.values": ("GenText",),
     "sgl_like.frontend.workers": ("set_worker_threads",),
     "sgl_like.runtime.engine.engine": ("Engine",),
     "sgl_like.runtime.sampling_params": ("SamplingParams",),

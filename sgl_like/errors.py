@@ -21,6 +21,9 @@
     │       ├── RemoteRateLimitError       too many requests, or the quota is used up
     │       └── RemoteRequestError         it does not take the request as it is (also a RequestError)
     ├── ChatTemplateError           no template, an unknown role, or a template that fails to render
+    ├── OutputError                 an output cannot be read as the type it should have (also a ValueError)
+    │   └── ValidationError         every attempt of a gen was refused by its ``validate``
+    ├── ToolError                   a function that the model called has failed; names it and its arguments
     ├── DataError                   an input file of the command line cannot be read; says file, line and column
     └── ProgramError                a program failed; chained to its cause, names program, node and variable
         └── TraceError              a trace needs a value that only a run would know; says which, and how to give it
@@ -29,6 +32,8 @@ Messages say what is wrong, where, and what to do about it; they are made to be 
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 __all__ = [
     "ChatTemplateError",
@@ -40,6 +45,7 @@ __all__ = [
     "EngineClosedError",
     "EngineError",
     "ModelLoadError",
+    "OutputError",
     "ProgramError",
     "PromptTooLongError",
     "RemoteAuthenticationError",
@@ -53,8 +59,10 @@ __all__ = [
     "RequestError",
     "SamplingParamsError",
     "SglError",
+    "ToolError",
     "TraceError",
     "UnsupportedSchemaError",
+    "ValidationError",
 ]
 
 
@@ -169,6 +177,31 @@ class ChatTemplateError(SglError, ValueError):
     """There is no chat template, it does not know the role, or it fails to render."""
 
 
+class OutputError(SglError, ValueError):
+    """An output cannot be read as its type: it was cut, it breaks a rule of the type, or it has none."""
+
+
+class ValidationError(OutputError):
+    """Every attempt of a gen was refused.
+
+    Args:
+        refused: text and reason of each attempt, the first one first.
+    """
+
+    def __init__(self, refused: Sequence[tuple[str, str]]) -> None:
+        self.refused = tuple(refused)
+        attempts = "; ".join(
+            f"attempt {number} {_shortened(text)!r}: {_shortened(reason)}"
+            for number, (text, reason) in enumerate(self.refused, 1)
+        )
+        count = len(self.refused)
+        super().__init__(f"the output was refused {count} time{'s' if count > 1 else ''}: {attempts}")
+
+
+class ToolError(SglError):
+    """A function that the model called has failed. ``__cause__`` is what it raised."""
+
+
 class DataError(SglError, ValueError):
     """An input file cannot be read; the message names file, line and column where known."""
 
@@ -220,3 +253,7 @@ class TraceError(ProgramError):
     ) -> None:
         self.line = line
         super().__init__(message, program=program, variable=variable)
+
+
+def _shortened(text: str, length: int = 100) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from sgl_like.errors import ConstraintError, DataError
+from sgl_like.errors import ConstraintError, DataError, SamplingParamsError
+from sgl_like.frontend.adapters import is_type, json_schema
 
 _CLASS = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*(\.[^\W\d]\w*)*)")
 
@@ -75,17 +76,12 @@ def _from_class(spec: str, module_name: str, class_name: str) -> Schema:
         if not hasattr(found, part):
             raise DataError(f"{spec}: {module_name} has no {class_name!r}")
         found = getattr(found, part)
-    if not isinstance(found, type):
+    if not is_type(found):
         raise DataError(f"{spec}: is not a class; give a pydantic model, a dataclass or a TypedDict")
-    from pydantic import TypeAdapter
-    from pydantic.errors import PydanticUserError
-
     try:
-        return TypeAdapter(found).json_schema()
-    except PydanticUserError as error:
-        raise DataError(
-            f"{spec}: pydantic makes no JSON Schema of it: {error.message.splitlines()[0]}"
-        ) from error
+        return json_schema(found)
+    except SamplingParamsError as error:
+        raise DataError(f"{spec}: {error}") from error
 
 
 def _import(spec: str, module_name: str) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sgl_like.errors import SamplingParamsError
 from sgl_like.frontend.choices import ChoicesSamplingMethod, token_length_normalized
 from sgl_like.frontend.expr import Expr, ExprList, Gen, RoleBegin, RoleEnd, Select, flatten
-from sgl_like.frontend.params import dtype_name, schema_text
+from sgl_like.frontend.output_types import gen_type
+from sgl_like.frontend.validation import make_check
 from sgl_like.runtime.sampling_params import CONSTRAINTS, SamplingParams
 
 __all__ = [
@@ -42,7 +43,7 @@ def gen(
     dtype: type | str | None = None,
     choices: Sequence[str] | None = None,
     choices_method: ChoicesSamplingMethod | None = None,
-    regex: str | None = None,
+    regex: Any = None,
     json_schema: Any = None,
     *,
     ebnf: str | None = None,
@@ -54,26 +55,41 @@ def gen(
     logit_bias: Mapping[int | str, float] | None = None,
     bad_words: str | Sequence[str] | None = None,
     token_ids_logprob: Sequence[int] | None = None,
+    validate: Any = None,
+    max_retries: int | None = None,
+    feedback: bool | Callable[[str, str], str] = False,
 ) -> Gen | Select:
     """Text that the model writes; read it as ``s[name]``. ``None`` leaves a parameter to the run's default.
 
     What is not explained here is as in `sgl_like.SamplingParams`; ``max_tokens`` is its ``max_new_tokens``,
     ``min_tokens`` its ``min_new_tokens``.
 
-    * ``name``: variable for the text.
-    * ``n``: so many outputs; the value is a list of texts, and the program goes on with the first, which is the one
-      that streams. ``get_meta_info`` has theirs in a list ``"samples"``.
+    * ``name``: variable for the text, a `GenText`: a str that knows the value it stands for (``s[name].parsed``), its
+      ``finish_reason``, ``token_ids``, ``logprobs`` and ``meta``.
+    * ``n``: so many outputs; the value is a list of texts, and the program goes on with the first.
+      ``get_meta_info`` has theirs in a list ``"samples"``, and ``text_iter(name, index=i)`` streams each.
     * ``return_logprob``, ``logprob_start_len``, ``top_logprobs_num``, ``token_ids_logprob``,
       ``return_text_in_logprobs``: log-probabilities, for ``get_meta_info``, as in `sgl_like.Engine.generate`.
-    * ``dtype``: int, float, str or bool: the text is one of that type (it stays text), held by a regex.
+    * ``dtype``: int, float, str or bool: the text is a literal of that type, held by a regex; ``parsed`` is its value.
     * ``choices``: the text is one of these; the same as `select`.
     * ``regex``: the whole text matches this (``re.fullmatch``).
-    * ``json_schema``: the text is JSON valid under this: a dict, its JSON text, or a pydantic model class.
+    * ``json_schema``: the text is JSON valid under this: a JSON Schema (a dict or its JSON text), or a type: a pydantic
+      model, a dataclass, a TypedDict, an Enum, ``list[...]``, ``Literal[...]``, a union. ``parsed`` is of that type.
     * ``ebnf``: the text is of this grammar, in GBNF or Lark syntax.
     * ``structural_tag``: the text is free up to a trigger, and JSON under a schema after it.
     * ``property_order``: ``"schema"`` or ``"any"``: order of the properties of an object.
     * ``whitespace``: ``"compact"`` or ``"any"``: whether there may be any between the tokens of JSON.
     * ``seed``: of this gen alone, taken as it is; a run's seed is varied from gen to gen and fork to fork.
+    * ``validate``: a function that gets the value (of a gen without a type, the text), and refuses it by returning
+      ``False`` or raising ValueError or AssertionError; what else it raises fails the program. Or a type: the text has
+      to be its JSON. It runs on a thread of its own, and may be a coroutine function. What is refused is sampled
+      again, with other random numbers, and leaves nothing behind; text is streamed when it has been accepted. A
+      retry of a greedy gen, which would repeat itself, is sampled at temperature 0.7, from a fixed seed if there is
+      none, unless there is feedback.
+    * ``max_retries``: how often, 2 by default; then the program fails, by a `ValidationError`. Without ``validate``,
+      the value itself is checked: that the text was not cut, and the rules of its type that no schema can express.
+    * ``feedback``: ``True``: the model sees what was refused and why before it tries again, as a turn of the user. Or
+      a function that makes that turn's text from output and reason.
 
     Raises:
         SamplingParamsError: parameters that exclude each other. Values are checked when the gen runs; what the
@@ -85,24 +101,25 @@ def gen(
         "top_k": top_k, "min_p": min_p, "frequency_penalty": frequency_penalty,
         "presence_penalty": presence_penalty, "ignore_eos": ignore_eos, "return_logprob": return_logprob,
         "logprob_start_len": logprob_start_len, "top_logprobs_num": top_logprobs_num,
-        "return_text_in_logprobs": return_text_in_logprobs, "regex": regex, "ebnf": ebnf,
+        "return_text_in_logprobs": return_text_in_logprobs, "ebnf": ebnf,
         "structural_tag": structural_tag, "property_order": property_order, "whitespace": whitespace,
         "seed": seed, "repetition_penalty": repetition_penalty, "logit_bias": logit_bias,
         "bad_words": bad_words, "token_ids_logprob": token_ids_logprob,
     }  # fmt: skip
     params = {key: _frozen(value) for key, value in given.items() if value is not None}
-    if json_schema is not None:
-        params["json_schema"] = schema_text(json_schema)
-    if dtype is not None:
-        params["dtype"] = dtype_name(dtype)
+    output_type, held = gen_type(dtype, regex, json_schema)
+    params |= held
+    check = make_check(output_type, validate, max_retries, feedback)
     if choices is not None:
+        if check is not None:
+            raise SamplingParamsError("validate, max_retries and feedback cannot be combined with choices")
         return _gen_choices(name, choices, choices_method, params)
     if choices_method is not None:
         raise SamplingParamsError("choices_method needs choices")
-    held = [key for key in ("dtype", *CONSTRAINTS) if key in params]
-    if len(held) > 1:
-        raise SamplingParamsError(f"{' and '.join(held)} cannot be given together; use one of them")
-    return Gen(name, params)
+    constraints = [key for key in ("dtype", *CONSTRAINTS) if key in params]
+    if len(constraints) > 1:
+        raise SamplingParamsError(f"{' and '.join(constraints)} cannot be given together; use one of them")
+    return Gen(name, params, check.output_type if check else output_type, check)
 
 
 def _gen_choices(

@@ -8,7 +8,7 @@ from sgl_like.errors import ProgramError
 from sgl_like.frontend.expr import Gen, Node, RoleBegin, RoleEnd, Select, Text
 from sgl_like.frontend.media import Image
 from sgl_like.frontend.operations.base import Operation
-from sgl_like.frontend.operations.generate import Generate, Separation
+from sgl_like.frontend.operations.generate import Generate
 from sgl_like.frontend.operations.picture import AppendPictures
 from sgl_like.frontend.operations.select import Select as SelectOperation
 from sgl_like.frontend.operations.text import AppendText, CloseRole, OpenRole
@@ -30,10 +30,8 @@ def _operation(node: Node, places: Iterator[tuple[int, ...]]) -> Operation:
         case Image():
             return AppendPictures(node.label, node.pictures)
         case Gen():
-            thoughts = None
-            if node.make_splitter is not None:
-                thoughts = Separation(node.make_splitter, Variable(reasoning_name(node.name)))
-            return Generate(node.label, Variable(node.name), node.params, next(places), thoughts)
+            thoughts = None if node.make_splitter is None else Variable(reasoning_name(node.name))
+            return Generate(node, Variable(node.name, node.output_type), next(places), thoughts)
         case Select():
             return SelectOperation(node, Variable(node.name), next(places))
         case RoleBegin():

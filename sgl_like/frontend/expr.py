@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from sgl_like.frontend.choices import ChoicesSamplingMethod
+from sgl_like.frontend.output_types import OutputType
 from sgl_like.frontend.reasoning import Splitter
+from sgl_like.frontend.validation import Check
 
 __all__ = ["Expr", "ExprList", "Gen", "Node", "RoleBegin", "RoleEnd", "Select", "Text", "flatten"]
 
@@ -92,13 +94,20 @@ class Text(Node):
 
 @dataclass(frozen=True, repr=False)
 class Gen(Node):
-    """Text that the model writes. `params` holds what was given to ``gen``, under the engine's names.
+    """Text that the model writes.
 
-    With `make_splitter` (given the end of the prompt) its reasoning is separated.
+    Args:
+        name: of its variable.
+        params: what was given to ``gen``, under the engine's names.
+        output_type: how the text is read as a value.
+        check: what it has to pass.
+        make_splitter: what makes a splitter from the end of the prompt, where reasoning is separated.
     """
 
     name: str | None
     params: Mapping[str, Any] = field(default_factory=dict)
+    output_type: OutputType | None = None
+    check: Check | None = None
     make_splitter: Callable[[str], Splitter] | None = field(default=None, compare=False)
 
     @property

@@ -188,8 +188,6 @@ class Interpreter:
             state._count(usage)
             state = state._parent
         with self.watch.changing():
-            if not variable.chunks:
-                variable.chunks.append(str(value))
             variable.finish(value, meta)
 
     def finish(self, operation: Operation) -> None:

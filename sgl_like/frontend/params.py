@@ -12,9 +12,12 @@ from typing import Any
 
 from sgl_like.errors import SamplingParamsError
 from sgl_like.frontend.backend.base import Backend
+from sgl_like.frontend.dtypes import constraint
 from sgl_like.runtime.sampling_params import SamplingParams
 
-__all__ = ["RUN_DEFAULTS", "SAMPLING_OPTIONS", "copies", "derived_seed", "request_params", "schema_text"]
+__all__ = ["RUN_DEFAULTS", "SAMPLING_OPTIONS", "copies", "derived_seed", "request_params", "retry_params"]
+
+RETRY_TEMPERATURE = 0.7
 
 RUN_DEFAULTS: Mapping[str, Any] = {"max_new_tokens": 128, "temperature": 1.0}
 
@@ -43,39 +46,6 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "return_text_in_logprobs": (False,),
 }
 
-# As SGLang's, but for str, which may contain anything that a JSON string may. The trailing blanks let a model
-# end a number its own way; they are stop strings and never part of the value.
-_DTYPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "int": (r"[-+]?[0-9]+[ \n]*", (" ", "\n")),
-    "float": (r"[-+]?[0-9]*\.?[0-9]+[ \n]*", (" ", "\n")),
-    "bool": (r"(True|False)", ()),
-    "str": (r'"([^"\\\n]|\\["\\/bfnrt])*"', ()),
-}
-
-
-def dtype_name(dtype: type | str) -> str:
-    """``int`` or ``"int"`` and so on, as text.
-
-    Raises:
-        SamplingParamsError: it is none of int, float, str and bool.
-    """
-    name = dtype.__name__ if isinstance(dtype, type) else dtype
-    if name not in _DTYPES:
-        raise SamplingParamsError(f"dtype must be int, float, str or bool, not {dtype!r}")
-    return name
-
-
-def schema_text(schema: Any) -> Any:
-    """A pydantic model class becomes its JSON Schema; text and dicts stay for the backend to check."""
-    emit = getattr(schema, "model_json_schema", None)
-    if callable(emit):
-        return emit()
-    if isinstance(schema, (str, dict, bool)):
-        return schema
-    raise SamplingParamsError(
-        f"json_schema must be a dict, its JSON text or a pydantic model class, not {type(schema).__name__}"
-    )
-
 
 def request_params(defaults: Mapping[str, Any], own: Mapping[str, Any], backend: Backend) -> dict[str, Any]:
     """What to submit: the run's defaults, overridden by the gen's own.
@@ -86,10 +56,7 @@ def request_params(defaults: Mapping[str, Any], own: Mapping[str, Any], backend:
     params = {**defaults, **own}
     dtype = params.pop("dtype", None)
     if dtype is not None:
-        regex, stops = _DTYPES[dtype]
-        given = params.get("stop", ())
-        params["regex"] = regex
-        params["stop"] = (*((given,) if isinstance(given, str) else given), *stops)
+        params |= constraint(dtype, params.get("stop"))
     known = backend.supported_params
     for name in [name for name in params if name not in known]:
         value = params.pop(name)
@@ -115,3 +82,25 @@ def derived_seed(seed: int, place: tuple[int, ...]) -> int:
     """
     digest = hashlib.blake2b(repr((seed, place)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def retry_params(
+    params: Mapping[str, Any], place: tuple[int, ...], attempt: int, told: bool, known: frozenset[str]
+) -> dict[str, Any]:
+    """Parameters of another attempt at what `params` gave before: with other random numbers.
+
+    A greedy gen would repeat itself. Unless the model has been `told` what was wrong, it is sampled instead, from a
+    seed that only depends on `place`, so that the program stays reproducible.
+    """
+    again = dict(params)
+    seed = params.get("seed")
+    if (
+        SamplingParams(temperature=params["temperature"], top_k=params.get("top_k", -1)).is_greedy
+        and not told
+    ):
+        again |= {"temperature": RETRY_TEMPERATURE}
+        again.pop("top_k", None)
+        seed = (0 if seed is None else seed) if "seed" in known else None
+    if seed is not None:
+        again["seed"] = derived_seed(seed, (*place, attempt))
+    return again

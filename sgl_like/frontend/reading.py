@@ -19,6 +19,8 @@ from sgl_like.frontend.workers import lending_place
 
 __all__ = ["Reader"]
 
+_INSTEAD = "use: async for ... in s.text_async_iter(...), or s.partial_async_iter(...)"
+
 
 class Reader:
     """Reads one interpreter, from any thread."""
@@ -82,23 +84,48 @@ class Reader:
             what = f"var_scope({name!r}) is still open; its value is there when its block ends"
             raise ProgramError(f"{program}: {what}", program=program, variable=name)
 
-    def text_iter(self, name: str | None) -> Iterator[str]:
+    def awaited(self, name: str | None) -> Variable:
+        """The variable, which may still be without a value. Blocks until it is decided that there is one.
+
+        Raises:
+            ProgramError, UnknownVariableError: as for `variable`.
+        """
+        self._wait(lambda: self._known(name), _INSTEAD)
+        return self._find(name)
+
+    async def awaited_async(self, name: str | None) -> Variable:
+        """`awaited` for a coroutine."""
+        await self._wait_async(lambda: self._known(name))
+        return self._find(name)
+
+    def text_iter(self, name: str | None, index: int = 0) -> Iterator[str]:
         """Text as it arrives: of the variable, or of the whole state for ``None``. See `ProgramState.text_iter`."""
-        instead = "use: async for ... in s.text_async_iter(...)"
-        self._wait(lambda: name is None or self._known(name), instead)
-        cursor = _Cursor(self, None if name is None else self._find(name))
+        yield from self.pieces(None if name is None else self.awaited(name), index)
+
+    async def text_async_iter(self, name: str | None, index: int = 0) -> AsyncIterator[str]:
+        """The same for a coroutine."""
+        variable = None if name is None else await self.awaited_async(name)
+        async for piece in self.pieces_async(variable, index):
+            yield piece
+
+    def pieces(self, variable: Variable | None, index: int = 0) -> Iterator[str]:
+        """Text as it arrives: of an output of the variable, or of the whole state.
+
+        Raises:
+            ProgramError: at its end, if it failed; or there is no output of that number.
+        """
+        cursor = _Cursor(self, variable, index)
         while True:
-            self._wait(cursor.ready, instead)
+            self._wait(cursor.ready, _INSTEAD)
             text, ended = cursor.take()
             if text:
                 yield text
             if ended:
                 return cursor.check()
 
-    async def text_async_iter(self, name: str | None) -> AsyncIterator[str]:
+    async def pieces_async(self, variable: Variable | None, index: int = 0) -> AsyncIterator[str]:
         """The same for a coroutine."""
-        await self._wait_async(lambda: name is None or self._known(name))
-        cursor = _Cursor(self, None if name is None else self._find(name))
+        cursor = _Cursor(self, variable, index)
         while True:
             await self._wait_async(cursor.ready)
             text, ended = cursor.take()
@@ -186,9 +213,10 @@ class Reader:
 class _Cursor:
     """One consumer's place in a text. Text and end are looked at in one moment, so that no tail is lost."""
 
-    def __init__(self, reader: Reader, variable: Variable | None) -> None:
+    def __init__(self, reader: Reader, variable: Variable | None, index: int) -> None:
         self._reader = reader
         self._variable = variable
+        self._index = index
         self._position = 0
 
     def ready(self) -> bool:
@@ -208,10 +236,18 @@ class _Cursor:
             self._reader._of.raise_error()
         else:
             self._reader.check(self._variable)
+            count = len(self._variable.streams)
+            if not 0 <= self._index < count:
+                name, program = self._variable.name, self._reader._of.context.program
+                what = f"{name!r} has no output {self._index}: it has {count}, counted from 0"
+                raise ProgramError(f"{program}: {what}", program=program, variable=name)
 
     @property
     def _chunks(self) -> list[str]:
-        return self._reader._of.chunks if self._variable is None else self._variable.chunks
+        if self._variable is None:
+            return self._reader._of.chunks
+        streams = self._variable.streams
+        return streams[self._index] if 0 <= self._index < len(streams) else []
 
     def _ended(self) -> bool:
         return self._reader._settled() if self._variable is None else self._reader._final(self._variable)

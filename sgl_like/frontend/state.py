@@ -14,6 +14,7 @@ from sgl_like.frontend.expr import Expr, RoleBegin, RoleEnd, flatten
 from sgl_like.frontend.forks import ProgramStateGroup
 from sgl_like.frontend.interpreter import Interpreter
 from sgl_like.frontend.operations.scope import BeginScope, EndScope
+from sgl_like.frontend.partial_reading import partial_async_iter, partial_iter
 from sgl_like.frontend.reading import Reader
 from sgl_like.frontend.variables import Variable
 from sgl_like.runtime.protocol import Usage
@@ -137,6 +138,8 @@ class ProgramState:
     def __getitem__(self, name: str | None) -> Any:
         """The value of a variable; that of an unnamed gen is ``s[None]``. Blocks until it is there.
 
+        That of a gen is a `GenText`, a str that knows its ``parsed`` value, and with ``n`` a list of them.
+
         Raises:
             ProgramError: it will never be there; the cause is chained.
             UnknownVariableError: there is no such variable (also a KeyError).
@@ -224,21 +227,22 @@ class ProgramState:
         self._reader.settle()
         return self
 
-    def text_iter(self, var_name: str | None = None) -> Iterator[str]:
+    def text_iter(self, var_name: str | None = None, *, index: int = 0) -> Iterator[str]:
         """The text, or that of one variable, in pieces as they arrive, from its beginning whenever this is called.
 
         Joined, the pieces are exactly ``s.text()`` or ``s[var_name]``, however slow the consumer, and for any
-        number of them. A run without ``stream=True`` has one piece per finished operation.
+        number of them. A run without ``stream=True`` has one piece per finished operation. With ``n`` outputs,
+        `index` says which; each has a stream of its own.
 
         Raises:
-            ProgramError: after the text there is, if something failed.
+            ProgramError: after the text there is, if something failed; or there is no such output.
             UnknownVariableError: there is no such variable.
         """
-        return self._reader.text_iter(var_name)
+        return self._reader.text_iter(var_name, index)
 
     @overload
     def text_async_iter(
-        self, var_name: str | None = None, return_meta_data: Literal[False] = False
+        self, var_name: str | None = None, return_meta_data: Literal[False] = False, *, index: int = 0
     ) -> AsyncIterator[str]: ...
 
     @overload
@@ -247,7 +251,7 @@ class ProgramState:
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]: ...
 
     def text_async_iter(
-        self, var_name: str | None = None, return_meta_data: bool = False
+        self, var_name: str | None = None, return_meta_data: bool = False, *, index: int = 0
     ) -> AsyncIterator[Any]:
         """`text_iter` for ``async for``; waiting leaves the event loop free.
 
@@ -259,10 +263,27 @@ class ProgramState:
             ValueError: meta data is wanted, but of no variable.
         """
         if not return_meta_data:
-            return self._reader.text_async_iter(var_name)
+            return self._reader.text_async_iter(var_name, index)
         if var_name is None:
             raise ValueError("text_async_iter(return_meta_data=True) needs the name of a variable")
         return self._reader.events_async_iter(var_name)
+
+    def partial_iter(self, var_name: str | None = None, *, index: int = 0) -> Iterator[Any]:
+        """The value of a gen with a type while it is written: every time as far as it is there, at last ``parsed``.
+
+        Models and dataclasses have their default or ``None`` in a field that is still to come; dicts do not have
+        the key. Strings grow; numbers come when they are whole. Text that is cut in the middle raises nothing
+        before the end.
+
+        Raises:
+            ProgramError, UnknownVariableError: as for `text_iter`.
+            OutputError: the gen has no type, or at the end: see `GenText.parsed`.
+        """
+        return partial_iter(self._reader, var_name, index)
+
+    def partial_async_iter(self, var_name: str | None = None, *, index: int = 0) -> AsyncIterator[Any]:
+        """`partial_iter` for ``async for``."""
+        return partial_async_iter(self._reader, var_name, index)
 
     @property
     def ret_value(self) -> Any:

@@ -6,9 +6,12 @@ the newest when it asked.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sgl_like.errors import ProgramError
+
+if TYPE_CHECKING:
+    from sgl_like.frontend.output_types import OutputType
 
 __all__ = ["UnknownVariableError", "Variable"]
 
@@ -25,9 +28,10 @@ class Variable:
     All changes happen inside the `Watch.changing` of the state it belongs to.
     """
 
-    def __init__(self, name: str | None) -> None:
+    def __init__(self, name: str | None, output_type: OutputType | None = None) -> None:
         self.name = name
-        self.chunks: list[str] = []  # text as it arrived
+        self.output_type = output_type  # of a gen's
+        self.streams: list[list[str]] = [[]]  # text as it arrived, of each output of a gen
         self.events: list[tuple[str, dict[str, Any]]] = []  # of a gen that streams: its text with meta data
         self.value: Any = None
         self.meta: dict[str, Any] | None = None
@@ -35,17 +39,23 @@ class Variable:
         self.done = False
         self.open = False  # the program has begun it (`var_scope`), and not yet ended it
 
+    @property
+    def chunks(self) -> list[str]:
+        """Text as it arrived, of the first output."""
+        return self.streams[0]
+
     @classmethod
     def of(cls, name: str | None, value: Any) -> Variable:
         """A variable that has its value."""
         variable = cls(name)
-        variable.chunks.append(str(value))
         variable.finish(value)
         return variable
 
     def finish(self, value: Any, meta: dict[str, Any] | None = None) -> None:
         """The value is known. Does nothing if the variable has failed."""
         if not self.done:
+            if self.streams == [[]]:
+                self.chunks.append(str(value))
             self.value = value
             self.meta = meta
             self.done = True

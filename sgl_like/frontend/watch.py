@@ -12,6 +12,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
+from sgl_like.frontend.workers import lending_place
+
 __all__ = ["Watch"]
 
 
@@ -45,7 +47,7 @@ class Watch:
 
     def wait_for(self, predicate: Callable[[], bool]) -> None:
         """Block this thread until `predicate`, evaluated under the lock, is true."""
-        with self._condition:
+        with lending_place(always=True), self._condition:
             self._condition.wait_for(predicate)
 
     async def wait_for_async(self, predicate: Callable[[], bool]) -> None:

@@ -22,9 +22,16 @@ DEFAULT_SIZE = 64
 
 
 class Workers:
-    """At most `size` threads at work; each starts when a job finds no free one."""
+    """At most `size` threads at work; each starts when a job finds no free one.
 
-    def __init__(self, size: int, name: str) -> None:
+    Args:
+        size: number of places.
+        name: of the threads.
+        always_lends: a thread lends its place whenever it waits for a program, and not only for other bodies.
+    """
+
+    def __init__(self, size: int, name: str, always_lends: bool = False) -> None:
+        self.always_lends = always_lends
         self._size = size
         self._name = name
         self._condition = threading.Condition()
@@ -102,10 +109,13 @@ _bodies: Workers | None = None
 
 
 @contextmanager
-def lending_place() -> Iterator[None]:
-    """While this thread waits in this block for other bodies, its pool, if it is of one, may have another thread."""
+def lending_place(always: bool = False) -> Iterator[None]:
+    """While this thread waits in this block for other bodies, its pool, if it is of one, may have another thread.
+
+    With `always` it waits for anything of a program, where only threads of pools that always lend do so.
+    """
     pool = _here.pool
-    if pool is None:
+    if pool is None or pool.always_lends != always:
         yield
         return
     pool.lend(1)

@@ -88,7 +88,7 @@ def test_class(here: Path, name: str, properties: set[str]) -> None:
         ("shop_none.sub:Person", "there is no module 'shop_none' here or installed"),
         ("shop_models:Nobody", "shop_models:Nobody: shop_models has no 'Nobody'"),
         ("shop_models:number", "shop_models:number: is not a class"),
-        ("shop_models:Worse", "shop_models:Worse: pydantic makes no JSON Schema of it"),
+        ("shop_models:Worse", "shop_models:Worse: pydantic makes no JSON Schema of Worse: "),
         ("shop_broken:X", "importing shop_broken failed: No module named 'nowhere_to_be_found'"),
         ("shop_raises:X", "importing shop_raises failed: ZeroDivisionError: division by zero"),
     ],

@@ -23,7 +23,7 @@ from sgl_like.frontend.backend.base import Backend, Handle, Segment
 from sgl_like.frontend.choices import TokenLogprob, token_length_normalized
 from sgl_like.frontend.expr import Select as SelectNode
 from sgl_like.frontend.operations.base import Operation
-from sgl_like.frontend.operations.generate import raise_if_failed, sum_usages, usage_dict
+from sgl_like.frontend.operations.sample import raise_if_failed, sum_usages, usage_dict
 from sgl_like.frontend.params import derived_seed
 from sgl_like.frontend.variables import Variable
 from sgl_like.frontend.view.log import SelectRecord

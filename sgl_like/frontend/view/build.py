@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sgl_like.errors import ProgramError
-from sgl_like.frontend.operations.generate import usage_dict
+from sgl_like.frontend.operations.sample import usage_dict
 from sgl_like.frontend.view.format import Alternative, Branch, Choice, Failure, Fork, Kind, Part, Token, Trace
 from sgl_like.frontend.view.log import (
     Ended,

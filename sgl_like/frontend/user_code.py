@@ -1,0 +1,33 @@
+"""Functions of the user that a state waits for, validators and tools, on threads of their own.
+
+They may take long, block, or run programs, so the executor's thread only posts them here. One that waits for a program
+lends its place, or programs that tools run within tools could use up all threads and wait for each other.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from sgl_like.frontend.workers import Workers
+
+__all__ = ["called", "post"]
+
+THREADS = 64
+_pool = Workers(THREADS, "sgl-user-code", always_lends=True)
+
+
+def post(job: Callable[[], None]) -> None:
+    """Run `job`, which does not raise, on a thread of the pool. Never blocks."""
+    _pool.submit(job)
+
+
+def called(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What `function` returns; that of a coroutine function runs on an event loop of its own."""
+    result = function(*args, **kwargs)
+    if inspect.iscoroutine(result):
+        import asyncio
+
+        return asyncio.run(result)
+    return result
