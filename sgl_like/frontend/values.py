@@ -66,6 +66,11 @@ class GenText(str):
         return self._parsed
 
     @property
+    def is_typed(self) -> bool:
+        """Whether the gen has a type, so that there is a `parsed`."""
+        return self._output_type is not None
+
+    @property
     def finish_reason(self) -> str:
         """``"stop"``, or ``"length"`` if the output was cut."""
         return str(self.meta["finish_reason"]["type"])

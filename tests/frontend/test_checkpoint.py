@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import sgl_like as sgl
-from sgl_like.errors import DataError, EngineError, ProgramError
+from sgl_like.errors import DataError, EngineError, OutputError, ProgramError
 from sgl_like.frontend import journal
 from tests.support.frontend_fake_backend import Call, FakeBackend
 
@@ -144,6 +144,30 @@ def test_rows_in_any_order_with_any_options(echoing: FakeBackend, path: Path) ->
     assert sorted(ran) == sorted(word for i, word in enumerate(words) if i not in kept)
     assert sorted(state.row for state in again) == list(range(60))
     assert all(state["mine"]["word"] == words[state.row] for state in again)
+
+
+def test_a_restored_text_knows_what_was_plain(echoing: FakeBackend, path: Path) -> None:
+    """c#5: `GenText` from a checkpoint; its type is not kept, and that is said."""
+
+    @sgl.function
+    def typed(s: Any, i: int) -> None:
+        s += "x" + sgl.gen("a", json_schema={}) + sgl.gen("b", n=2)
+        with s.copy() as t:
+            t += sgl.gen("c", dtype=int)
+
+    echoing._respond = lambda call: "5"
+    live = typed.run_batch([(1,)], checkpoint=path)[0]
+    state = typed.run_batch([(1,)], checkpoint=path)[0]
+    assert len(echoing.calls) == 4 and live["a"].parsed == 5
+    for before, after in zip(
+        [live["a"], *live["b"], *live["c"]], [state["a"], *state["b"], *state["c"]], strict=True
+    ):
+        assert type(after) is sgl.GenText and after == before
+        assert (after.token_ids, after.meta) == (before.token_ids, before.meta)
+    assert ["".join(state.text_iter("b", index=i)) for i in range(2)] == ["5", "5"]
+    for name, message in (("a", "the value of 'a' was read from a checkpoint"), ("b", "nothing to parse")):
+        with pytest.raises(OutputError, match=message):
+            _ = state[name][0].parsed if name == "b" else state[name].parsed
 
 
 def test_what_is_not_plain_is_an_error_where_it_is_read(echoing: FakeBackend, path: Path) -> None:
