@@ -39,6 +39,8 @@ class EngineConfig:
         speculation: ``"ngram"``: passes of few rows also compute tokens that are likely to come next because they
             followed the same tokens before; outputs stay the same. ``"off"``.
         speculation_tokens: most of them for one request.
+        chat_template: instead of the model's own: a registered name (`sgl_like.register_chat_template`), the path of a
+            Jinja file, or Jinja text.
         threads: torch's threads in the engine; ``None`` means one for a small model, where a second gains
             a tenth on an idle machine and loses more on a busy one, else torch's choice.
 
@@ -61,6 +63,7 @@ class EngineConfig:
     schedule_policy: str = "lpm"
     speculation: str = "ngram"
     speculation_tokens: int = 5
+    chat_template: str | Path | None = None
     threads: int | None = None
 
     def __post_init__(self) -> None:

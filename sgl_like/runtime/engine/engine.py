@@ -65,7 +65,7 @@ class Engine:
         config = EngineConfig.from_options(options)
         folder = find_model(model_path, with_weights=config.load_format != "dummy")
         shape = read_model_config(folder, config.context_length)
-        self.tokenizer = Tokenizer(folder, shape.vocab_size)
+        self.tokenizer = Tokenizer(folder, shape.vocab_size, config.chat_template)
         model = _aside(
             load_model, folder, config.dtype, config.load_format, config.context_length, config.quantization
         )

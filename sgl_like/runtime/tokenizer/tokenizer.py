@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as HubTokenizer
 
-from sgl_like.errors import ChatTemplateError, ModelLoadError
-from sgl_like.runtime.tokenizer.chat_template import ChatTemplate, Message
+from sgl_like.errors import ConfigError, ModelLoadError
+from sgl_like.runtime.tokenizer.chat_template import JinjaTemplate, Message
 from sgl_like.runtime.tokenizer.detokenizer import Detokenizer, TextSearch, utf8_decoder
+from sgl_like.runtime.tokenizer.named_templates import (
+    ChatTemplate,
+    chat_template_names,
+    get_chat_template,
+    get_chat_template_by_model_path,
+)
 from sgl_like.runtime.tokenizer.token_bytes import token_bytes
 
 
@@ -23,12 +30,18 @@ class Tokenizer:
         folder: where ``tokenizer.json``, ``tokenizer_config.json`` and maybe ``generation_config.json`` and
             ``chat_template.jinja`` lie.
         vocab_size: rows of the model's embedding, if more than the tokenizer's tokens (padding).
+        chat_template: instead of the folder's own: a registered name (`sgl_like.register_chat_template`), the path of
+            a Jinja file, or Jinja text.
 
     Raises:
         ModelLoadError: a file is missing or damaged.
+        ConfigError: `chat_template` is none of these.
+        ChatTemplateError: it is not valid Jinja.
     """
 
-    def __init__(self, folder: Path, vocab_size: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, vocab_size: int | None = None, chat_template: str | Path | None = None
+    ) -> None:
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise ModelLoadError(
@@ -53,6 +66,7 @@ class Tokenizer:
         self.vocab_size = size
         self.token_bytes = token_bytes(raw, pieces, set(self._special_text))
         self.eos_token_ids = self._find_eos()
+        self._given_template = None if chat_template is None else self._read_template(chat_template)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a raw prompt: special tokens in it count as such, and a beginning-of-sequence token that the
@@ -149,8 +163,10 @@ class Tokenizer:
         return []
 
     @cached_property
-    def chat_template(self) -> ChatTemplate | None:
-        """The model's chat template, if it has one."""
+    def chat_template(self) -> JinjaTemplate | ChatTemplate:
+        """The template that was asked for, or the model's own, or with a warning the one that fits its name best."""
+        if self._given_template is not None:
+            return self._given_template
         source = self._config.get("chat_template")
         if isinstance(source, list):  # several named ones
             named = {entry.get("name"): entry.get("template") for entry in source}
@@ -158,23 +174,31 @@ class Tokenizer:
         path = self._folder / "chat_template.jinja"
         if path.is_file():
             source = path.read_text(encoding="utf-8")
-        if not source:
-            return None
-        names = ("bos_token", "eos_token", "unk_token", "pad_token")
-        return ChatTemplate(source, {name: _content(self._config.get(name)) or "" for name in names})
+        if source:
+            return self._jinja(source)
+        found = get_chat_template_by_model_path(str(self._folder))
+        shown = found.render([{"role": "user", "content": "..."}], add_generation_prompt=True)
+        warnings.warn(
+            f"{self._folder.name} has no chat template of its own; messages are written as {found.name!r} does it:"
+            f" {shown!r}. Give chat_template=... to choose another",
+            stacklevel=2,
+        )
+        return found
 
-    def role_affixes(self, messages: Sequence[Message], role: str) -> tuple[str, str]:
-        """See `ChatTemplate.role_affixes`.
-
-        Raises:
-            ChatTemplateError: also when the model has no chat template.
+    @cached_property
+    def template_stops(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """What ends an assistant's message besides the end-of-sequence tokens, if the template says so: strings, and
+        tokens where such a string is a special token.
         """
-        if self.chat_template is None:
-            raise ChatTemplateError(
-                f"{self._folder.name}: the model has no chat template, so roles cannot be used; "
-                "write the prompt as plain text"
-            )
-        return self.chat_template.role_affixes(messages, role)
+        ends = self.chat_template.stop_str if isinstance(self.chat_template, ChatTemplate) else ()
+        texts = tuple(each for each in ends if each not in self._special_ids)
+        return texts, tuple(self._special_ids[each] for each in ends if each in self._special_ids)
+
+    def role_affixes(
+        self, messages: Sequence[Message], role: str, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[str, str]:
+        """See `JinjaTemplate.role_affixes`."""
+        return self.chat_template.role_affixes(messages, role, tools)
 
     def apply_chat_template(
         self, messages: Sequence[Message], add_generation_prompt: bool = True
@@ -182,12 +206,28 @@ class Tokenizer:
         """Ids of a whole conversation.
 
         Raises:
-            ChatTemplateError: there is no template or it refuses the messages.
+            ChatTemplateError: the template refuses the messages.
         """
-        if self.chat_template is None:
-            raise ChatTemplateError(f"{self._folder.name}: the model has no chat template")
         text = self.chat_template.render(messages, add_generation_prompt)
         return self.encode_segments([(text, True)])
+
+    def _read_template(self, given: str | Path) -> JinjaTemplate | ChatTemplate:
+        """A template as an option names it."""
+        if str(given) in chat_template_names():
+            return get_chat_template(str(given))
+        if "{{" in str(given) or "{%" in str(given):
+            return self._jinja(str(given))
+        try:
+            return self._jinja(Path(given).expanduser().read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"chat_template={str(given)!r} is no Jinja text, no file that can be read ({error}), and none of the"
+                f" names {', '.join(chat_template_names())}"
+            ) from error
+
+    def _jinja(self, source: str) -> JinjaTemplate:
+        names = ("bos_token", "eos_token", "unk_token", "pad_token")
+        return JinjaTemplate(source, {name: _content(self._config.get(name)) or "" for name in names})
 
     def _split_special(self, text: str) -> list[str]:
         """`text` cut into special tokens and what is between them."""

@@ -15,7 +15,7 @@ from sgl_like.errors import ChatTemplateError, ModelLoadError
 from sgl_like.runtime.constrain.compiler import GrammarCompiler
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from sgl_like.runtime.models.load import EMBEDDED_MODEL
-from sgl_like.runtime.tokenizer.chat_template import ChatTemplate
+from sgl_like.runtime.tokenizer.chat_template import JinjaTemplate
 from sgl_like.runtime.tokenizer.token_bytes import token_bytes
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
@@ -82,7 +82,7 @@ def test_segments_tokenise_as_one_text(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.parametrize("source", [CHATML, DEFAULT_SYSTEM, LLAMA3])
 def test_roles_one_by_one_give_the_whole_template(source: str) -> None:
-    template = ChatTemplate(source, {"bos_token": "<s>"})
+    template = JinjaTemplate(source, {"bos_token": "<s>"})
     for roles in (["user", "assistant", "user"], ["system", "user", "assistant", "user"]):
         messages: list[dict[str, str]] = []
         text = ""
@@ -96,7 +96,7 @@ def test_roles_one_by_one_give_the_whole_template(source: str) -> None:
 
 
 def test_template_that_rewrites_history() -> None:
-    template = ChatTemplate(FORGETS_THINKING)
+    template = JinjaTemplate(FORGETS_THINKING)
     done = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     assert template.role_affixes(done[:1], "assistant") == ("[assistant]", "[/]")
     assert template.role_affixes(done, "user") == ("[user]", "[/]")
@@ -104,23 +104,16 @@ def test_template_that_rewrites_history() -> None:
 
 def test_template_errors() -> None:
     with pytest.raises(ChatTemplateError, match="not valid Jinja"):
-        ChatTemplate("{% for %}")
-    refusing = ChatTemplate("{{ raise_exception('unknown role ' + messages[0].role) }}")
+        JinjaTemplate("{% for %}")
+    refusing = JinjaTemplate("{{ raise_exception('unknown role ' + messages[0].role) }}")
     with pytest.raises(ChatTemplateError, match="unknown role tool"):
         refusing.role_affixes([], "tool")
     with pytest.raises(ChatTemplateError, match="SecurityError"):
-        ChatTemplate("{{ messages.__class__.__mro__ }}{{ ''.__class__.__subclasses__() }}").render([])
+        JinjaTemplate("{{ messages.__class__.__mro__ }}{{ ''.__class__.__subclasses__() }}").render([])
     with pytest.raises(ChatTemplateError, match="shows no 'system' message"):
-        ChatTemplate("{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}").role_affixes(
-            [], "system"
-        )
-
-
-def test_no_template_is_said(tmp_path: Path) -> None:
-    for name in ("tokenizer.json", "config.json"):
-        (tmp_path / name).write_bytes((EMBEDDED_MODEL / name).read_bytes())
-    with pytest.raises(ChatTemplateError, match="no chat template"):
-        Tokenizer(tmp_path).role_affixes([], "user")
+        JinjaTemplate(
+            "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}"
+        ).role_affixes([], "system")
 
 
 def test_damaged_files(tmp_path: Path) -> None:
