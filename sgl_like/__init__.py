@@ -136,7 +136,13 @@ if TYPE_CHECKING:
     )
     from sgl_like.frontend.backend.cache import cached as cached
     from sgl_like.frontend.backend.default import (
+        cache_stats as cache_stats,
+    )
+    from sgl_like.frontend.backend.default import (
         flush_cache as flush_cache,
+    )
+    from sgl_like.frontend.backend.default import (
+        get_server_info as get_server_info,
     )
     from sgl_like.frontend.backend.default import (
         set_default_backend as set_default_backend,
@@ -182,6 +188,21 @@ if TYPE_CHECKING:
     from sgl_like.frontend.workers import set_worker_threads as set_worker_threads
     from sgl_like.runtime.engine.engine import Engine as Engine
     from sgl_like.runtime.sampling_params import SamplingParams as SamplingParams
+    from sgl_like.runtime.tokenizer.named_templates import (
+        ChatTemplate as ChatTemplate,
+    )
+    from sgl_like.runtime.tokenizer.named_templates import (
+        get_chat_template as get_chat_template,
+    )
+    from sgl_like.runtime.tokenizer.named_templates import (
+        get_chat_template_by_model_path as get_chat_template_by_model_path,
+    )
+    from sgl_like.runtime.tokenizer.named_templates import (
+        register_chat_template as register_chat_template,
+    )
+    from sgl_like.runtime.tokenizer.named_templates import (
+        register_chat_template_matching_function as register_chat_template_matching_function,
+    )
 
 _NAMES_OF = {
     "sgl_like.errors": (
@@ -218,11 +239,11 @@ _NAMES_OF = {
         "user", "user_begin", "user_end",
     ),
     "sgl_like.frontend.backend.cache": ("cached",),
-    "sgl_like.frontend.backend.default": ("flush_cache", "set_default_backend"),
     "sgl_like.frontend.backend.remote.clients": ("Anthropic", "OpenAI", "OpenAICompatible"),
     "sgl_like.frontend.backend.remote.runtime_endpoint": ("RuntimeEndpoint",),
     "sgl_like.frontend.backend.record": ("record",),
     "sgl_like.frontend.backend.replay": ("replay",),
+    "sgl_like.frontend.backend.default": ("cache_stats", "flush_cache", "get_server_info", "set_default_backend"),
     "sgl_like.frontend.backend.runtime": ("Runtime",),
     "sgl_like.frontend.choices": (
         "ChoicesDecision", "ChoicesSamplingMethod", "greedy_token_selection", "token_length_normalized",
@@ -237,6 +258,10 @@ _NAMES_OF = {
     "sgl_like.frontend.workers": ("set_worker_threads",),
     "sgl_like.runtime.engine.engine": ("Engine",),
     "sgl_like.runtime.sampling_params": ("SamplingParams",),
+    "sgl_like.runtime.tokenizer.named_templates": (
+        "ChatTemplate", "get_chat_template", "get_chat_template_by_model_path", "register_chat_template",
+        "register_chat_template_matching_function",
+    ),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 

@@ -243,8 +243,9 @@ def run(
             prompt = sys.stdin.read().rstrip("\n")
         if not talking and not prompt:
             raise DataError("the prompt is empty")
-        options = {"dtype": dtype.value, "quantization": quantization and quantization.value}
-        with sgl_like.Runtime(model_path=model, **options) as runtime:
+        with sgl_like.Runtime(
+            model_path=model, dtype=dtype.value, quantization=quantization and quantization.value
+        ) as runtime:
             conversation = Conversation(runtime, params, system, plain)
             if talking:
                 chat(conversation, partial(input, "> "), _write, partial(say, console))

@@ -88,6 +88,7 @@ class Prompt:
 
     def append_markup(self, text: str) -> None:
         """Markup; at the beginning of a message it is no part of the message's content."""
+        self.log.given(text, *self._place, markup=True)
         self.pieces.append(Piece(text, trusted=True))
         if self.role is not None and self.role.start == len(self.pieces) - 1:
             self.role = replace(self.role, start=len(self.pieces))

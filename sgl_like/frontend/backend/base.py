@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from sgl_like.errors import RequestError
 from sgl_like.frontend.executor import Executor
 from sgl_like.runtime.protocol import Output
 
-__all__ = ["Backend", "Handle", "Picture", "Segment", "Sink"]
+__all__ = ["Backend", "CacheStats", "Handle", "Picture", "Segment", "Sink"]
 
 Sink = Callable[[Output], None]
 """Gets every event of a request, on the backend's own thread; it is quick and does not raise."""
@@ -48,6 +49,35 @@ class Segment(NamedTuple):
     text: str
     trusted: bool
     picture: Picture | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """A prefix cache since it began, in tokens.
+
+    Args:
+        hits: of prompts, found in the cache.
+        misses: of prompts, not found.
+        evictions: that had to make room.
+        cached: that are there now, and could be evicted.
+        pinned: that are there now, and stay.
+        capacity: that there is room for, running requests included.
+        reloaded: that came back from files (``cache_dir``).
+    """
+
+    hits: int
+    misses: int
+    evictions: int
+    cached: int
+    pinned: int
+    capacity: int
+    reloaded: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of prompts' tokens that were found."""
+        asked = self.hits + self.misses
+        return self.hits / asked if asked else 0.0
 
 
 class Handle(Protocol):
@@ -142,6 +172,22 @@ class Backend(ABC):
         Raises:
             RequestError: as for `submit`.
         """
+
+    def cache_prefix(self, prefix: str) -> None:
+        """Have the backend compute a prefix of prompts to come. Does nothing where the cache is not ours to fill."""
+        return
+
+    def cache_stats(self) -> CacheStats:
+        """What the prefix cache did so far.
+
+        Raises:
+            RequestError: the backend has none, or does not tell.
+        """
+        raise RequestError(f"{type(self).__name__} says nothing about a prefix cache")
+
+    def get_server_info(self) -> dict[str, Any]:
+        """What there is to know about the model and what runs it; at least ``"model_path"``."""
+        return {"model_path": self.model_name}
 
     @abstractmethod
     def flush_cache(self) -> bool:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
-from sgl_like.frontend.backend.base import Backend
+from sgl_like.errors import RequestError
+from sgl_like.frontend.backend.base import Backend, CacheStats
 
 __all__ = [
+    "cache_stats",
     "default_if_set",
     "flush_cache",
     "get_default_backend",
+    "get_server_info",
     "resolve_backend",
     "set_default_backend",
     "swap_default_backend",
@@ -75,6 +79,24 @@ def flush_cache(backend: Backend | None = None) -> bool:
     with _lock:
         target = backend if backend is not None else _default
     return False if target is None else _checked(target).flush_cache()
+
+
+def get_server_info(backend: Backend | None = None) -> dict[str, Any] | None:
+    """What `backend` (or the default one) says about its model and itself; ``None`` if there is none."""
+    target = backend if backend is not None else default_if_set()
+    return None if target is None else _checked(target).get_server_info()
+
+
+def cache_stats(backend: Backend | None = None) -> CacheStats:
+    """Hits, misses, evictions and pins of the prefix cache of `backend` (or of the default one).
+
+    Raises:
+        RequestError: there is no backend, or it has no cache of its own.
+    """
+    target = backend if backend is not None else default_if_set()
+    if target is None:
+        raise RequestError("there is no backend yet: nothing has run, and none was set")
+    return _checked(target).cache_stats()
 
 
 def _checked(backend: Backend) -> Backend:
