@@ -70,7 +70,7 @@ def test_arguments_are_mapped() -> None:
         ({"kv_cache_dtype": "fp8_e5m2"}, "kv_cache_dtype='fp8_e5m2' cannot be honoured"),
         ({"max_total_tokens": 100}, "give kv_cache_memory"),
         ({"speculative_algorithm": "EAGLE"}, "there is 'NGRAM' only"),
-        ({"mem_fraction_statik": 0.5}, "unknown argument 'mem_fraction_statik' of Runtime; did you mean 'mem_fraction_"),
+        ({"mem_fraction_statik": 0.5}, "argument 'mem_fraction_statik' of Runtime; did you mean 'mem_fraction_static'"),
         ({"max_runing_requests": 5}, "did you mean 'max_running_requests'"),
         ({"chat_template": "chatml", "chat_template_name": "yi"}, "given twice, also as chat_template_name"),
         ({"quantization": "fp8"}, "quantization must be 'int8', 'int4' or None"),
