@@ -55,6 +55,7 @@ def test_only_backends_are_backends(unset: None) -> None:
 
 class StubTokenizer:
     start_ids = (1,)
+    template_stops = ((), ())
 
     def encode_segments(self, segments: Sequence[tuple[str, bool]]) -> list[int]:
         return [ord(char) for text, _ in segments for char in text]

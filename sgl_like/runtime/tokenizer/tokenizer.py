@@ -185,12 +185,15 @@ class Tokenizer:
         )
         return found
 
-    @cached_property
+    @property
     def template_stops(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """What ends an assistant's message besides the end-of-sequence tokens, if the template says so: strings, and
-        tokens where such a string is a special token.
+        """What ends an assistant's message besides the end-of-sequence tokens, if a named template is in use and says so:
+        strings, and tokens where such a string is a special token.
         """
-        ends = self.chat_template.stop_str if isinstance(self.chat_template, ChatTemplate) else ()
+        used = self._given_template or self.__dict__.get(
+            "chat_template"
+        )  # not looked up before a message is written
+        ends = used.stop_str if isinstance(used, ChatTemplate) else ()
         texts = tuple(each for each in ends if each not in self._special_ids)
         return texts, tuple(self._special_ids[each] for each in ends if each in self._special_ids)
 

@@ -302,3 +302,11 @@ def test_ends_of_messages_are_stops_or_stop_tokens() -> None:
     assert named.template_stops == ((), tuple(named.encode("<|end|>")))
     assert Tokenizer(EMBEDDED_MODEL, chat_template="chatml").template_stops == (("<|im_end|>",), ())
     assert Tokenizer(EMBEDDED_MODEL).template_stops == ((), ())
+
+
+def test_texts_without_messages_need_no_template_and_no_warning(bare: Path) -> None:
+    tokenizer = Tokenizer(bare)
+    assert tokenizer.template_stops == ((), ())
+    with pytest.warns(UserWarning, match="no chat template"):
+        tokenizer.role_affixes([], "user")
+    assert tokenizer.template_stops == (("</s>",), ())
