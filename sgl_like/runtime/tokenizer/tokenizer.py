@@ -187,8 +187,8 @@ class Tokenizer:
 
     @property
     def template_stops(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """What ends an assistant's message besides the end-of-sequence tokens, if a named template is in use and says so:
-        strings, and tokens where such a string is a special token.
+        """What ends an assistant's message besides the end-of-sequence tokens, if a named template is in use and says
+        so: strings, and tokens where such a string is a special token.
         """
         used = self._given_template or self.__dict__.get(
             "chat_template"
