@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sgl_like.frontend.backend.base import Backend, Handle, Segment, Sink
+from sgl_like.frontend.backend.base import Backend, CacheStats, Handle, Segment, Sink
 from sgl_like.runtime.protocol import Output
 
 __all__ = ["Collected", "NoHandle", "Wrapped"]
@@ -96,6 +96,18 @@ class Wrapped(Backend):
     def score(self, prompt_ids: Sequence[int], choices: Sequence[Sequence[int]], sink: Sink) -> Handle:
         """As the backend inside."""
         return self.inner.score(prompt_ids, choices, sink)
+
+    def cache_prefix(self, prefix: str) -> None:
+        """As the backend inside."""
+        self.inner.cache_prefix(prefix)
+
+    def cache_stats(self) -> CacheStats:
+        """Of the backend inside."""
+        return self.inner.cache_stats()
+
+    def get_server_info(self) -> dict[str, Any]:
+        """Of the backend inside."""
+        return self.inner.get_server_info()
 
     def flush_cache(self) -> bool:
         """As the backend inside."""
