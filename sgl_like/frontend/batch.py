@@ -26,10 +26,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sgl_like.frontend.bodies import Body
 from sgl_like.frontend.calls import Call, Row, positive_seconds
 from sgl_like.frontend.checkpoint import Checkpoint
 from sgl_like.frontend.executor import Timer
 from sgl_like.frontend.retry import Backoff, exponential_backoff
+from sgl_like.frontend.starters import Starter, Threads
 from sgl_like.frontend.window import Window
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class BatchOptions:
         if self.on_error not in ("return", "raise"):
             raise ValueError(f'on_error must be "return" or "raise", not {self.on_error!r}')
         if self.num_threads != "auto" and not _is_whole(self.num_threads, 1):
-            raise ValueError(f'num_threads must be "auto" or at least 1, not {self.num_threads!r}')
+            raise ValueError(f"num_threads or max_concurrency must be at least 1, not {self.num_threads!r}")
         if not _is_whole(self.max_retries, 0):
             raise ValueError(f"max_retries must be a whole number, not {self.max_retries!r}")
         positive_seconds(self.timeout)
@@ -82,7 +84,7 @@ class BatchProgram:
         name: of the program.
         make_state: a fresh state.
         make_call: arguments from a row's number and the row; raises ProgramError.
-        run: runs the body to its end, on a worker's thread; keeps errors in the state.
+        make_body: what to run for a state and its arguments.
         call_later: makes a call in so many seconds.
         fingerprint: what its results depend on besides the rows, for the checkpoint.
     """
@@ -90,7 +92,7 @@ class BatchProgram:
     name: str
     make_state: Callable[[], ProgramState]
     make_call: Callable[[int, Row], Call]
-    run: Callable[[ProgramState, Call], None]
+    make_body: Callable[[ProgramState, Call], Body]
     call_later: Callable[[float, Callable[[], None]], Timer]
     fingerprint: Callable[[], Mapping[str, Any]]
 
@@ -126,24 +128,35 @@ class Batch:
     def states(self) -> Generator[ProgramState, None, None]:
         """The finished states. Closing it, or an exception, cancels what is running."""
         rows = self.rows if isinstance(self.rows, Iterable) else _waited_for(self.rows)
-        with self._window() as window:
+        with self.window(Threads(self.threads, f"sgl-{self.program.name}")) as window:
             for number, row in enumerate(rows):
                 window.begin(number, row)
-                while window.ready() or len(window) >= WINDOW * self.options.threads:
+                while window.ready() or window.full():
                     yield window.take()
             while len(window):
                 yield window.take()
 
+    @property
+    def total(self) -> int | None:
+        """How many rows there are, if that is known."""
+        return len(self.rows) if isinstance(self.rows, Sized) else None
+
+    @property
+    def threads(self) -> int:
+        """Most rows at a time."""
+        most = self.options.threads
+        return most if self.total is None else min(most, max(self.total, 1))
+
     @contextmanager
-    def _window(self) -> Iterator[Window]:
-        total = len(self.rows) if isinstance(self.rows, Sized) else None
-        threads = self.options.threads if total is None else min(self.options.threads, max(total, 1))
+    def window(self, starter: Starter) -> Iterator[Window]:
+        """A window for the rows; at the end of the block what is running in it is cancelled."""
         with (
             self._checkpoint() as checkpoint,
-            _progress(self.program.name, total, self.options.progress_bar) as advance,
+            _progress(self.program.name, self.total, self.options.progress_bar) as advance,
             self.around(),
         ):
-            window = Window(self.program, self.options, checkpoint, threads, advance)
+            size = WINDOW * self.options.threads
+            window = Window(size, self.program, self.options, starter, checkpoint, advance)
             try:
                 yield window
             finally:

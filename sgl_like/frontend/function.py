@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Callable, Generator, Iterable, Mapping
-from functools import partial, update_wrapper
+from collections.abc import Callable, Generator, Mapping
+from functools import update_wrapper
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
-from sgl_like.errors import ProgramError, TraceError
+from sgl_like.errors import TraceError
 from sgl_like.frontend.abatch import AsyncBatch
 from sgl_like.frontend.backend.base import Backend
 from sgl_like.frontend.backend.default import resolve_backend
 from sgl_like.frontend.batch import Batch, BatchOptions, BatchProgram, Rows
 from sgl_like.frontend.bodies import Body
-from sgl_like.frontend.calls import Arguments, Call, Row, positive_seconds
+from sgl_like.frontend.calls import Arguments, Call, positive_seconds
 from sgl_like.frontend.checkpoint import fingerprint
 from sgl_like.frontend.inspect.active import calls_instead
 from sgl_like.frontend.interpreter import Interpreter, RunContext
@@ -250,57 +250,73 @@ class SglFunction(Generic[P, R]):
             ValueError: an option is out of range.
             DataError: the checkpoint cannot be written, or is of something else; says what, or which row.
         """
-        _check_batch_options("run_batch", sampling, on_error)
-        options = BatchOptions(
+        batch = self._batch("run_batch", rows, backend, sampling, BatchOptions(
             num_threads=num_threads, progress_bar=progress_bar, on_error=on_error, max_retries=max_retries,
             timeout=timeout, backoff=backoff, as_completed=as_completed, checkpoint=checkpoint,
-        )  # fmt: skip
+        ))  # fmt: skip
+        return batch.states() if generator_style else list(batch.states())
+
+    def abatch(
+        self,
+        rows: Rows,
+        *,
+        backend: Backend | None = None,
+        max_concurrency: int = 64,
+        progress_bar: bool = False,
+        on_error: Literal["return", "raise"] = "return",
+        max_retries: int = 0,
+        timeout: float | None = None,
+        backoff: Backoff = exponential_backoff,
+        as_completed: bool = False,
+        checkpoint: str | PathLike[str] | None = None,
+        **sampling: Any,
+    ) -> AsyncBatch:
+        """`run_batch` for coroutines: ``await`` it for a list of states, or take them by ``async for``.
+
+        To stop iterating, or to cancel the task, cancels what is running.
+
+        Args:
+            rows: as for `run_batch`.
+            backend: what runs it; by default the default one.
+            max_concurrency: how many rows at a time.
+            progress_bar: show one on stderr.
+            on_error: this and the others are as for `run_batch`.
+            max_retries: see there.
+            timeout: see there.
+            backoff: see there.
+            as_completed: see there.
+            checkpoint: see there; one that `run_batch` has begun can be continued, and the other way round.
+            **sampling: as for `run`.
+
+        Raises:
+            TypeError, ValueError, ProgramError: as for `run_batch`; other errors when it is awaited or iterated.
+        """
+        return AsyncBatch(self._batch("abatch", rows, backend, sampling, BatchOptions(
+            num_threads=max_concurrency, progress_bar=progress_bar, on_error=on_error, max_retries=max_retries,
+            timeout=timeout, backoff=backoff, as_completed=as_completed, checkpoint=checkpoint,
+        )))  # fmt: skip
+
+    def _batch(
+        self,
+        caller: str,
+        rows: Rows,
+        backend: Backend | None,
+        sampling: Mapping[str, Any],
+        options: BatchOptions,
+    ) -> Batch:
+        unknown = sorted(set(sampling) - SAMPLING_OPTIONS)
+        if unknown:
+            raise TypeError(f"{caller}() got an unexpected keyword argument {unknown[0]!r}")
         chosen = resolve_backend(backend)
         program = BatchProgram(
             name=self.name,
             make_state=lambda: self._state(chosen, sampling, stream=False),
             make_call=self._arguments.row,
-            run=self._run_apart,
+            make_body=lambda state, call: Body(self.func, self.is_async, state, call, None),
             call_later=chosen.executor.call_later,
-            fingerprint=lambda: fingerprint(self.func, self.bound, sampling, chosen.model_name),
+            fingerprint=lambda: fingerprint(self.func, self.bound, sampling, chosen.fingerprint),
         )
-        batch = Batch(rows=rows, program=program, options=options)
-        return batch.states() if generator_style else list(batch.states())
-
-    def abatch(
-        self,
-        rows: Iterable[Row] | AsyncIterable[Row],
-        *,
-        backend: Backend | None = None,
-        max_concurrency: int = 64,
-        on_error: Literal["return", "raise"] = "return",
-        timeout: float | None = None,
-        **sampling: Any,
-    ) -> AsyncBatch:
-        """`run_batch` for coroutines: ``await`` it for a list of states, or take them in order by ``async for``.
-
-        Args:
-            rows: as for `run_batch`; may be an async iterable. They are read as they are needed.
-            backend: what runs it; by default the default one.
-            max_concurrency: how many rows at a time.
-            on_error: as for `run_batch`. To stop iterating, or to cancel the task, cancels what is running.
-            timeout: seconds for each row.
-            **sampling: as for `run`.
-
-        Raises:
-            TypeError, ValueError: an option is unknown or out of range.
-        """
-        _check_batch_options("abatch", sampling, on_error)
-        if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
-            raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency!r}")
-        options = {**sampling, "backend": resolve_backend(backend), "timeout": positive_seconds(timeout)}
-        return AsyncBatch(
-            rows=rows,
-            begin=lambda number, row: self._body(self._arguments.row(number, row)._replace(options=options)),
-            fail=partial(self._failed, options["backend"]),
-            limit=max_concurrency,
-            raising=on_error == "raise",
-        )
+        return Batch(rows=rows, program=program, options=options)
 
     def _body(self, call: Call) -> Body:
         options = dict(call.options)
@@ -317,24 +333,6 @@ class SglFunction(Generic[P, R]):
         given = {name: value for name, value in sampling.items() if value is not None}
         context = RunContext(resolve_backend(backend), self.name, {**RUN_DEFAULTS, **given}, stream)
         return ProgramState(Interpreter(context))
-
-    def _failed(self, backend: Backend, error: ProgramError) -> ProgramState:
-        """The state of a run that cannot begin."""
-        state = self._state(backend, {}, stream=False)
-        state._interpreter.fail(error)
-        return state
-
-    def _run_apart(self, state: ProgramState, call: Call) -> None:
-        """Run the body in this thread for a caller in another; whatever happens is kept in the state."""
-        Body(self.func, self.is_async, state, call, None).run_kept()
-
-
-def _check_batch_options(what: str, sampling: Mapping[str, Any], on_error: str) -> None:
-    unknown = sorted(set(sampling) - SAMPLING_OPTIONS)
-    if unknown:
-        raise TypeError(f"{what}() got an unexpected keyword argument {unknown[0]!r}")
-    if on_error not in ("return", "raise"):
-        raise ValueError(f'on_error must be "return" or "raise", not {on_error!r}')
 
 
 @overload

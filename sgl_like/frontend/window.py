@@ -20,8 +20,9 @@ from sgl_like.errors import DeadlineExceeded, ProgramError, RequestAborted
 from sgl_like.frontend.calls import Call, Row
 from sgl_like.frontend.executor import Timer
 from sgl_like.frontend.retry import is_transient
+from sgl_like.frontend.starters import Attempt, Starter
 from sgl_like.frontend.watch import Watch
-from sgl_like.frontend.workers import Workers, lending_place
+from sgl_like.frontend.workers import lending_place
 
 if TYPE_CHECKING:
     from sgl_like.frontend.batch import BatchOptions, BatchProgram
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Window"]
 
 
-class _Attempt:
-    """One run of a row."""
+class _Try:
+    """How far one attempt at a row is."""
 
     def __init__(self, state: ProgramState) -> None:
         self.state = state
@@ -47,39 +48,42 @@ class _Task:
     def __init__(self, number: int, state: ProgramState) -> None:
         self.number = number
         self.call: Call | None = None
-        self.attempt = _Attempt(state)
+        self.newest = _Try(state)
         self.tries = 1
         self.timer: Timer | None = None  # for the next attempt
         self.ended = False
 
     @property
     def state(self) -> ProgramState:
-        return self.attempt.state
+        return self.newest.state
 
 
 class Window:
     """Used by the batch on one thread; what it starts goes on by itself on others.
 
     Args:
+        size: most rows in it.
         program: what to run.
         options: of the batch.
+        starter: runs them.
         checkpoint: where rows are kept that have ended, if anywhere.
-        threads: most rows at a time.
         advance: called once for every row that has ended, on any thread.
     """
 
     def __init__(
         self,
+        size: int,
         program: BatchProgram,
         options: BatchOptions,
+        starter: Starter,
         checkpoint: Checkpoint | None,
-        threads: int,
         advance: Callable[[], None],
     ) -> None:
+        self._size = size
         self._program = program
         self._options = options
         self._checkpoint = checkpoint
-        self._workers = Workers(threads, f"sgl-{program.name}")
+        self._starter = starter
         self._advance = advance
         self._watch = Watch()
         self._tasks: dict[int, _Task] = {}  # in the order of the rows
@@ -119,6 +123,10 @@ class Window:
             return bool(self._ended)
         return bool(self._tasks) and next(iter(self._tasks.values())).ended
 
+    def full(self) -> bool:
+        """Whether no other row may be begun."""
+        return len(self) >= self._size
+
     def take(self) -> ProgramState:
         """The next state: of the first row, or of the first that ended. Waits for it.
 
@@ -128,29 +136,26 @@ class Window:
         """
         with lending_place():  # the rows may need the pool that this thread is of
             self._watch.wait_for(self.ready)
-        if self._failure is not None:
-            raise self._failure
-        task = self._ended[0] if self._options.as_completed else next(iter(self._tasks.values()))
-        self._ended.remove(task)
-        del self._tasks[task.number]
-        error = task.state._interpreter.error
-        if error is not None and self._options.on_error == "raise":
-            raise error
-        return task.state
+        return self._taken()
+
+    async def take_async(self) -> ProgramState:
+        """The same for a coroutine."""
+        await self._watch.wait_for_async(self.ready)
+        return self._taken()
 
     def close(self) -> None:
         """Cancel what is not over. What is over is still recorded."""
         with self._watch.holding():
             self._stopped = True
-            left = [task for task in self._tasks.values() if not task.attempt.over or task.timer]
+            left = [task for task in self._tasks.values() if not task.newest.over or task.timer]
             for task in left:
-                task.attempt.over = True
-                for timer in (task.timer, task.attempt.timer):
+                task.newest.over = True
+                for timer in (task.timer, task.newest.timer):
                     if timer is not None:
                         timer.cancel()
         for task in left:
             task.state._interpreter.cancel(RequestAborted("the batch was cancelled"))
-        self._workers.close()
+        self._starter.close()
         self._watch.wait_for(lambda: not self._ending)
 
     # -- the life of a row ------------------------------------------------------------------------------------
@@ -161,42 +166,42 @@ class Window:
         return state
 
     def _queue(self, task: _Task) -> None:
-        self._workers.submit(partial(self._run, task, task.attempt))
-
-    def _run(self, task: _Task, attempt: _Attempt) -> None:
-        """On a worker's thread."""
-        timeout = self._options.timeout
-        with self._watch.holding():
-            if attempt.over:
-                return  # cancelled while it waited for a thread
-            if timeout is not None:
-                expire = partial(self._expire, task, attempt)
-                attempt.timer = self._program.call_later(timeout, expire)
         assert task.call is not None, "a row without arguments is not run"
-        self._program.run(attempt.state, task.call)
-        if self._claim(attempt):
-            self._go_on(task)
-        elif attempt.late:
-            self._workers.lend(-1)
+        this, body = task.newest, self._program.make_body(task.state, task.call)
+        self._starter.start(Attempt(body, partial(self._begun, task, this), partial(self._over, task, this)))
 
-    def _expire(self, task: _Task, attempt: _Attempt) -> None:
+    def _begun(self, task: _Task, this: _Try) -> bool:
+        """The attempt has a place now; false if it was cancelled before."""
+        with self._watch.holding():
+            if not this.over and self._options.timeout is not None:
+                expire = partial(self._expire, task, this)
+                this.timer = self._program.call_later(self._options.timeout, expire)
+            return not this.over
+
+    def _over(self, task: _Task, this: _Try) -> bool:
+        """The attempt has ended; false if it was given up before because its time was up."""
+        if self._claim(this):
+            self._go_on(task)
+        return not this.late
+
+    def _expire(self, task: _Task, this: _Try) -> None:
         """On the executor's thread."""
-        if self._claim(attempt, late=True):
-            self._workers.lend(1)  # its body may never notice
-            interpreter = attempt.state._interpreter
+        if self._claim(this, late=True):
+            self._starter.lend()  # its body may never notice
+            interpreter = this.state._interpreter
             what = f"row {task.number} had not ended after {self._options.timeout:g} s"
             interpreter.cancel(DeadlineExceeded(what))
             interpreter.close("its time was up")  # so that no reader waits for the body
             self._go_on(task)
 
-    def _claim(self, attempt: _Attempt, late: bool = False) -> bool:
+    def _claim(self, this: _Try, late: bool = False) -> bool:
         """Whether the caller is the first to find the attempt over; it then calls `_go_on`."""
         with self._watch.holding():
-            if attempt.over:
+            if this.over:
                 return False
-            attempt.over, attempt.late = True, late
-            if attempt.timer is not None:
-                attempt.timer.cancel()
+            this.over, this.late = True, late
+            if this.timer is not None:
+                this.timer.cancel()
             self._ending += 1
             return True
 
@@ -228,7 +233,7 @@ class Window:
         with self._watch.holding():
             if not self._stopped:
                 task.timer = None
-                task.attempt = _Attempt(state)
+                task.newest = _Try(state)
                 self._queue(task)
 
     def _end(self, task: _Task) -> None:
@@ -236,3 +241,14 @@ class Window:
             task.ended = True
             self._ended.append(task)
         self._advance()
+
+    def _taken(self) -> ProgramState:
+        if self._failure is not None:
+            raise self._failure
+        task = self._ended[0] if self._options.as_completed else next(iter(self._tasks.values()))
+        self._ended.remove(task)
+        del self._tasks[task.number]
+        error = task.state._interpreter.error
+        if error is not None and self._options.on_error == "raise":
+            raise error
+        return task.state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import sgl_like as sgl
 from sgl_like.errors import DeadlineExceeded, EngineError, ProgramError, RequestAborted
 from sgl_like.frontend import workers
 from tests.support.frontend_fake_backend import FakeBackend
+from tests.support.timers import ManualTimers
 
 
 @sgl.function
@@ -268,21 +270,23 @@ def test_abatch_keeps_order_and_errors(backend: FakeBackend, program: Any) -> No
             yield row
 
     async def main() -> None:
-        for given in (rows, iter(rows), source()):
+        with pytest.raises(ProgramError, match="row 9"):  # of a list that is known before anything runs
+            program.abatch(rows)
+        for given in (iter(rows), source()):
             states = await program.abatch(given, max_concurrency=3, temperature=0)
             failed = [i for i, state in enumerate(states) if state.error() is not None]
             assert failed == [7, 9] and len(states) == 20
             assert states[3].text().startswith("w3") and "row 9" in str(states[9].error())
         seen = []
         with pytest.raises(ProgramError, match="boom"):
-            async for state in program.abatch(rows, on_error="raise"):
+            async for state in program.abatch(iter(rows), on_error="raise"):
                 seen.append(state)
         assert len(seen) == 7
         for wrong, error in (
             ({"max_concurrency": 0}, ValueError), ({"on_error": "x"}, ValueError), ({"x": 1}, TypeError)
         ):  # fmt: skip
             with pytest.raises(error):
-                program.abatch(rows, **wrong)
+                program.abatch([], **wrong)
 
     asyncio.run(main())
 
@@ -314,3 +318,69 @@ def test_abatch_runs_so_many_at_a_time_and_reads_rows_as_needed(backend: FakeBac
         await batch.aclose()  # type: ignore[attr-defined]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("program", [chain, plain])
+def test_abatch_can_what_run_batch_can(backend: FakeBackend, program: Any, tmp_path: Path) -> None:
+    """Retries, states as they end, timeouts, and a checkpoint that one has begun and the other continues."""
+    timers = ManualTimers(backend, at_once=1)
+    failures = [EngineError("busy")]
+    backend._respond = lambda call: failures.pop() if failures and "busy" in call.prompt else call.prompt[:2]
+    rows = [("busy" if i == 3 else f"w{i}",) for i in range(12)]
+    path = tmp_path / "x.jsonl"
+
+    async def main() -> None:
+        backend.hold(lambda call: "w0" in call.prompt)
+        batch = aiter(
+            program.abatch(rows, max_retries=1, as_completed=True, checkpoint=path, max_concurrency=3)
+        )
+        taken = [await anext(batch) for _ in range(11)]
+        assert all(state.error() is None for state in taken)
+        assert sorted(state.row or 0 for state in taken) == list(range(1, 12))
+        await batch.aclose()  # type: ignore[attr-defined]
+        assert backend.cancelled() > 0
+        backend.release()
+        before = len(backend.calls)
+        states = await program.abatch(rows, checkpoint=path)
+        assert [state.row for state in states] == list(range(12)) and states[0].text().startswith("w0")
+        assert {call.prompt[:2] for call in backend.calls[before:]} == {"w0"}, "only the first row is run"
+
+        backend.hold(lambda call: "slow" in call.prompt)
+        late = asyncio.create_task(_all(program.abatch([("slow",), ("x",)], timeout=5, max_concurrency=1)))
+        await _until(lambda: bool(timers.waiting()))
+        timers.fire()
+        slow, quick = await late
+        assert "row 0 had not ended after 5 s" in str(slow.error()) and quick.error() is None
+
+    asyncio.run(main())
+    before = len(backend.calls)
+    assert [state.row for state in program.run_batch(rows, checkpoint=path)] == list(range(12))
+    assert len(backend.calls) == before
+    backend.release()
+
+
+async def _all(batch: Any) -> list[sgl.ProgramState]:
+    return await batch  # type: ignore[no-any-return]
+
+
+def test_abatch_goes_on_beside_a_plain_body_that_does_not_notice(backend: FakeBackend) -> None:
+    timers = ManualTimers(backend)
+    stuck = threading.Event()
+
+    @sgl.function
+    def stubborn(s: Any, i: int) -> int:
+        if i == 0:
+            stuck.wait(timeout=20)
+        return i
+
+    async def main() -> None:
+        running = asyncio.create_task(
+            _all(stubborn.abatch([(i,) for i in range(5)], timeout=5, max_concurrency=1))
+        )
+        await _until(lambda: bool(timers.waiting()))
+        timers.fire()
+        states = await running
+        assert [state.error() is None for state in states] == [False, True, True, True, True]
+
+    asyncio.run(main())
+    stuck.set()
