@@ -178,6 +178,7 @@ if TYPE_CHECKING:
         unconditional_likelihood_normalized as unconditional_likelihood_normalized,
     )
     from sgl_like.frontend.function import function as function
+    from sgl_like.frontend.global_config import global_config as global_config
     from sgl_like.frontend.media import image as image
     from sgl_like.frontend.media import video as video
     from sgl_like.frontend.separation import separate_reasoning as separate_reasoning
@@ -250,6 +251,7 @@ _NAMES_OF = {
         "unconditional_likelihood_normalized",
     ),
     "sgl_like.frontend.function": ("function",),
+    "sgl_like.frontend.global_config": ("global_config",),
     "sgl_like.frontend.media": ("image", "video"),
     "sgl_like.frontend.separation": ("separate_reasoning",),
     "sgl_like.frontend.state": ("ProgramState",),

@@ -24,6 +24,7 @@ from typing import Any
 from sgl_like.errors import DeadlineExceeded, ProgramError, RequestAborted
 from sgl_like.frontend.calls import Call
 from sgl_like.frontend.current import current_body, running_body
+from sgl_like.frontend.global_config import global_config
 from sgl_like.frontend.interpreter import Interpreter
 from sgl_like.frontend.loops import run_on_own_loop, running_loop, start_on_own_loop
 from sgl_like.frontend.state import ProgramState
@@ -121,6 +122,7 @@ class Body:
         with self._begun():
             self.state._finish(self.func(self.state, *self.call.args, **self.call.kwargs))
             self.state._interpreter.wait()
+        self._show()
 
     async def _coroutine(self) -> None:
         interpreter = self.state._interpreter
@@ -128,6 +130,12 @@ class Body:
         with self._begun(), _interruptible(interpreter):
             self.state._finish(await self.func(self.state, *self.call.args, **self.call.kwargs))
             await interpreter.wait_async()
+        self._show()
+
+    def _show(self) -> None:
+        """Print the text, if that is wanted of all runs."""
+        if global_config.verbosity >= 2:
+            print("".join(self.state._interpreter.chunks))
 
     @contextmanager
     def _begun(self) -> Iterator[None]:

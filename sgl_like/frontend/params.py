@@ -13,6 +13,7 @@ from typing import Any
 from sgl_like.errors import SamplingParamsError
 from sgl_like.frontend.backend.base import Backend
 from sgl_like.frontend.dtypes import constraint
+from sgl_like.frontend.global_config import global_config
 from sgl_like.runtime.sampling_params import SamplingParams
 
 __all__ = ["RUN_DEFAULTS", "SAMPLING_OPTIONS", "copies", "derived_seed", "request_params", "retry_params"]
@@ -54,6 +55,8 @@ def request_params(defaults: Mapping[str, Any], own: Mapping[str, Any], backend:
         SamplingParamsError: a parameter is set that the backend does not have.
     """
     params = {**defaults, **own}
+    if not global_config.skip_special_tokens_in_output:
+        params.setdefault("skip_special_tokens", False)
     dtype = params.pop("dtype", None)
     if dtype is not None:
         params |= constraint(dtype, params.get("stop"))

@@ -41,6 +41,7 @@ EXPECTED = {
     "get_chat_template",
     "get_chat_template_by_model_path",
     "get_server_info",
+    "global_config",
     "greedy_token_selection",
     "image",
     "record",
