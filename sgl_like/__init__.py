@@ -114,6 +114,9 @@ if TYPE_CHECKING:
         gen as gen,
     )
     from sgl_like.frontend.api import (
+        role as role,
+    )
+    from sgl_like.frontend.api import (
         select as select,
     )
     from sgl_like.frontend.api import (
@@ -236,8 +239,8 @@ _NAMES_OF = {
         "ValidationError",
     ),
     "sgl_like.frontend.api": (
-        "assistant", "assistant_begin", "assistant_end", "gen", "select", "system", "system_begin", "system_end",
-        "user", "user_begin", "user_end",
+        "assistant", "assistant_begin", "assistant_end", "gen", "role", "select", "system", "system_begin",
+        "system_end", "user", "user_begin", "user_end",
     ),
     "sgl_like.frontend.backend.cache": ("cached",),
     "sgl_like.frontend.backend.remote.clients": ("Anthropic", "OpenAI", "OpenAICompatible"),

@@ -13,7 +13,7 @@ from sgl_like.frontend.validation import make_check
 from sgl_like.runtime.sampling_params import CONSTRAINTS, SamplingParams
 
 __all__ = [
-    "assistant", "assistant_begin", "assistant_end", "gen", "select", "system", "system_begin", "system_end",
+    "assistant", "assistant_begin", "assistant_end", "gen", "role", "select", "system", "system_begin", "system_end",
     "user", "user_begin", "user_end",
 ]  # fmt: skip
 
@@ -194,6 +194,14 @@ def user(expr: Expr | str | None = None) -> ExprList:
 def assistant(expr: Expr | str | None = None) -> ExprList:
     """An assistant message with this content; without content, an empty one."""
     return role_message("assistant", expr)
+
+
+def role(role: str, expr: Expr | str | None = None) -> ExprList:
+    """A message of any role that the chat template has, such as ``"tool"``; without content, an empty one.
+
+    Another role is the error of the state.
+    """
+    return role_message(role, expr)
 
 
 def role_message(role: str, expr: Expr | str | None) -> ExprList:

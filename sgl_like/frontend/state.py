@@ -81,6 +81,10 @@ class ProgramState:
         """Add an assistant message; without an argument, a context manager."""
         return self._message("assistant", expr)
 
+    def role(self, role: str, expr: str | Expr | type[_Unset] = _Unset) -> Any:
+        """Add a message of any role that the chat template has, such as ``"tool"``; without content, a context manager."""
+        return self._message(role, expr)
+
     def _message(self, role: str, expr: Any) -> Any:
         if expr is _Unset:
             return self._role_scope(role)

@@ -48,6 +48,7 @@ EXPECTED = {
     "replay",
     "register_chat_template",
     "register_chat_template_matching_function",
+    "role",
     "select",
     "separate_reasoning",
     "set_default_backend",

@@ -99,6 +99,25 @@ def test_begin_and_end_are_the_same_as_a_message(backend: FakeBackend) -> None:
     ]
 
 
+def test_other_roles_are_those_of_the_template(backend: FakeBackend) -> None:
+    class WithTools(FakeBackend):
+        def role_affixes(self, messages: Any, role: str) -> tuple[str, str]:
+            return ("<|tool|>", "<|end|>") if role == "tool" else super().role_affixes(messages, role)
+
+    @sgl.function
+    def program(s: Any) -> None:
+        s += sgl.user("?") + sgl.role("tool", "7")
+        s.role("tool", "8")
+        with s.role("tool"):
+            s += "9"
+
+    state = program.run(backend=WithTools())
+    assert [message["role"] for message in state.messages()] == ["user", "tool", "tool", "tool"]
+    assert state.text() == "<|user|>?<|end|><|tool|>7<|end|><|tool|>8<|end|><|tool|>9<|end|>"
+    with pytest.raises(sgl.ProgramError, match="unknown role 'tool'"):
+        program().text()
+
+
 def test_b23_an_open_scope_is_an_error_in_its_own_block_and_never_a_number(backend: FakeBackend) -> None:
     @sgl.function
     def program(s: Any) -> None:

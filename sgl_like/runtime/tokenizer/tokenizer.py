@@ -204,14 +204,17 @@ class Tokenizer:
         return self.chat_template.role_affixes(messages, role, tools)
 
     def apply_chat_template(
-        self, messages: Sequence[Message], add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[int]:
-        """Ids of a whole conversation.
+        """Ids of a whole conversation, with descriptions of `tools` where the template shows them.
 
         Raises:
             ChatTemplateError: the template refuses the messages.
         """
-        text = self.chat_template.render(messages, add_generation_prompt)
+        text = self.chat_template.render(messages, add_generation_prompt, tools=tools)
         return self.encode_segments([(text, True)])
 
     def _read_template(self, given: str | Path) -> JinjaTemplate | ChatTemplate:
