@@ -82,7 +82,7 @@ class ProgramState:
         return self._message("assistant", expr)
 
     def role(self, role: str, expr: str | Expr | type[_Unset] = _Unset) -> Any:
-        """Add a message of any role that the chat template has, such as ``"tool"``; without content, a context manager."""
+        """Add a message of any role that the chat template has, such as ``"tool"``; or see `user`."""
         return self._message(role, expr)
 
     def _message(self, role: str, expr: Any) -> Any:
