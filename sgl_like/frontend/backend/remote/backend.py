@@ -17,12 +17,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sgl_like.errors import EngineClosedError, RemoteConnectionError, RemoteError, RequestError, SglError
+from sgl_like.errors import EngineClosedError, RemoteError, RequestError, SglError
 from sgl_like.frontend.backend.base import Backend, Handle, Segment, Sink
 from sgl_like.frontend.backend.remote import codec, loop
 from sgl_like.frontend.backend.remote.codec import Chat, Prompt, Tokens
 from sgl_like.frontend.backend.remote.dialect import Dialect, merged
-from sgl_like.frontend.backend.remote.http import Http, error_message
+from sgl_like.frontend.backend.remote.http import BrokenOffError, Http, error_message
 from sgl_like.frontend.backend.remote.request import Request, mode_for, request_for
 from sgl_like.frontend.backend.remote.scoring import scored
 from sgl_like.frontend.backend.remote.sse import json_lines, server_sent_events
@@ -208,9 +208,9 @@ class RemoteBackend(Backend):
                         )
                 if output.finish is None:
                     path = request.mode.wire.path(output.stream)
-                    raise self._http.error(RemoteConnectionError, path, "ended in the middle of an answer")
+                    raise self._http.error(BrokenOffError, path, "ended in the middle of an answer")
                 break
-            except RemoteConnectionError:
+            except BrokenOffError:
                 rest = output.rest_of(request)
                 if rest is None or tries >= self._max_retries:
                     raise

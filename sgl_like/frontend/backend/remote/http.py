@@ -30,7 +30,7 @@ from sgl_like.errors import (
     RemoteTimeoutError,
 )
 
-__all__ = ["Http", "HttpOptions", "error_message", "public_url"]
+__all__ = ["BrokenOffError", "Http", "HttpOptions", "error_message", "public_url"]
 
 RETRIED = frozenset({408, 429, 502, 503, 504, 529})
 REQUEST_ID_HEADERS = ("x-request-id", "request-id")
@@ -76,6 +76,10 @@ class HttpOptions:
                 raise ConfigError(f"{name} must be greater than {low}, not {value!r}")
 
 
+class BrokenOffError(RemoteConnectionError):
+    """An answer had begun, and ended before its end."""
+
+
 class Http:
     """Requests to `base_url`. Its coroutines run on the loop of `loop.py`.
 
@@ -112,7 +116,7 @@ class Http:
             try:
                 text = await response.text()
             except (aiohttp.ClientError, OSError) as error:
-                raise self._unreachable(path, error) from error
+                raise self._broken(path, error) from error
         try:
             return json.loads(text)
         except ValueError:
@@ -129,7 +133,7 @@ class Http:
                 async for chunk in response.content.iter_any():
                     yield chunk
             except (aiohttp.ClientError, OSError) as error:
-                raise self._unreachable(path, error) from error
+                raise self._broken(path, error) from error
 
     async def close(self) -> None:
         """Close the connections."""
@@ -189,6 +193,11 @@ class Http:
         )
         reason = f"{response.status} {response.reason or ''}".strip()
         return self.error(kind, path, f"answered {reason}: {_message(text)}", response.status, request_id)
+
+    def _broken(self, path: str, error: BaseException) -> RemoteError:
+        if isinstance(error, TimeoutError):
+            return self._unreachable(path, error)
+        return self.error(BrokenOffError, path, f"broke off: {error or type(error).__name__}")
 
     def _unreachable(self, path: str, error: BaseException) -> RemoteError:
         if isinstance(error, TimeoutError):
