@@ -61,7 +61,9 @@ def convert(folder: Path, out: Path) -> None:
     kinds = [TokenType.CONTROL if text in special else TokenType.NORMAL for text in tokens]
     merges = [m if isinstance(m, str) else " ".join(m) for m in tokenizer["model"]["merges"]]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")  # the nearest that llama.cpp has: it keeps a blank with the word after it
+    writer.add_tokenizer_pre(
+        "gpt-2"
+    )  # the nearest that llama.cpp has: it keeps a blank with the word after it
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     writer.add_token_merges(merges)
@@ -95,10 +97,22 @@ def started(python: str, model: Path, log: Path) -> tuple[subprocess.Popen[bytes
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [python, "-m", "llama_cpp.server", "--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        python,
+        "-m",
+        "llama_cpp.server",
+        "--model",
+        str(model),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     options = ["--n_ctx", "1024", "--n_threads", "2", "--model_alias", "tiny"]
-    process = subprocess.Popen(command + options, stdout=log.open("wb"), stderr=subprocess.STDOUT, env=environment)
+    process = subprocess.Popen(
+        command + options, stdout=log.open("wb"), stderr=subprocess.STDOUT, env=environment
+    )
     for _ in range(120):
         if process.poll() is not None:
             raise SystemExit(f"the server ended:\n{log.read_text()[-2000:]}")
@@ -136,7 +150,9 @@ def programs() -> dict[str, Any]:
 
     @sgl.function
     def grammar(s: Any) -> None:
-        s += sgl.user("how many?") + sgl.assistant(sgl.gen("x", max_tokens=8, ebnf='root ::= [0-9] "," [0-9]'))
+        s += sgl.user("how many?") + sgl.assistant(
+            sgl.gen("x", max_tokens=8, ebnf='root ::= [0-9] "," [0-9]')
+        )
 
     @sgl.function
     def choice(s: Any) -> None:
@@ -153,7 +169,9 @@ def programs() -> dict[str, Any]:
 
 def main() -> None:
     """Convert, serve, compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--server-python", default=sys.executable)
     parser.add_argument("--convert", nargs=2, metavar=("FOLDER", "OUT"), help="only write a GGUF file")
     arguments = parser.parse_args()

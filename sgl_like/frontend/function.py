@@ -12,6 +12,7 @@ from sgl_like.errors import TraceError
 from sgl_like.frontend.abatch import AsyncBatch
 from sgl_like.frontend.backend.base import Backend
 from sgl_like.frontend.backend.default import resolve_backend
+from sgl_like.frontend.backend.speculation import checked_spec_tokens, speculating
 from sgl_like.frontend.batch import Batch, BatchOptions, BatchProgram, Rows
 from sgl_like.frontend.bodies import Body
 from sgl_like.frontend.calls import Arguments, Call, positive_seconds
@@ -37,7 +38,10 @@ class SglFunction(Generic[P, R]):
     """A program. Call it (or ``run`` it) to get a `ProgramState`; its own arguments keep their types."""
 
     def __init__(
-        self, func: Callable[Concatenate[ProgramState, P], R], bound: Mapping[str, Any] | None = None
+        self,
+        func: Callable[Concatenate[ProgramState, P], R],
+        bound: Mapping[str, Any] | None = None,
+        num_api_spec_tokens: int | None = None,
     ) -> None:
         if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
             raise TypeError(f"{func.__qualname__}: a program's body cannot yield; return a value instead")
@@ -48,6 +52,7 @@ class SglFunction(Generic[P, R]):
         self.__signature__ = self._arguments.signature
         self.bound: Mapping[str, Any] = self._arguments.bound
         self.name: str = func.__name__
+        self.num_api_spec_tokens = checked_spec_tokens(num_api_spec_tokens)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState:
         """The same as `run`."""
@@ -104,7 +109,7 @@ class SglFunction(Generic[P, R]):
         Raises:
             TypeError: the program has no such parameter.
         """
-        return SglFunction(self.func, {**self.bound, **kwargs})
+        return SglFunction(self.func, {**self.bound, **kwargs}, self.num_api_spec_tokens)
 
     def trace(self, *args: Any, **kwargs: Any) -> Trace:
         """Run the body once without a model, and return the steps it takes.
@@ -331,7 +336,8 @@ class SglFunction(Generic[P, R]):
                 f"{self.name}: only plain calls of programs can be traced, no batches and no streams"
             )
         given = {name: value for name, value in sampling.items() if value is not None}
-        context = RunContext(resolve_backend(backend), self.name, {**RUN_DEFAULTS, **given}, stream)
+        chosen = speculating(resolve_backend(backend), self.num_api_spec_tokens)
+        context = RunContext(chosen, self.name, {**RUN_DEFAULTS, **given}, stream)
         return ProgramState(Interpreter(context))
 
 
@@ -340,13 +346,23 @@ def function(func: Callable[Concatenate[ProgramState, P], R], /) -> SglFunction[
 
 
 @overload
-def function() -> Callable[[Callable[Concatenate[ProgramState, P], R]], SglFunction[P, R]]: ...
+def function(
+    *, num_api_spec_tokens: int | None = ...
+) -> Callable[[Callable[Concatenate[ProgramState, P], R]], SglFunction[P, R]]: ...
 
 
-def function(func: Callable[..., Any] | None = None, /) -> Any:
+def function(func: Callable[..., Any] | None = None, /, *, num_api_spec_tokens: int | None = None) -> Any:
     """Make a program of a function whose first parameter, of any name, is the state.
+
+    Args:
+        func: the body.
+        num_api_spec_tokens: for backends that are paid by the request (`sgl_like.OpenAI` and others that take text):
+            tokens to ask for at a time, so that one request can serve several gens. Others take no notice.
 
     Raises:
         TypeError: it has no such parameter, or is a generator.
+        ValueError: `num_api_spec_tokens` is not at least 1.
     """
-    return SglFunction if func is None else SglFunction(func)
+    if func is None:
+        return partial(SglFunction, num_api_spec_tokens=num_api_spec_tokens)
+    return SglFunction(func, num_api_spec_tokens=num_api_spec_tokens)

@@ -20,9 +20,11 @@ from typing import Any, TypeVar
 
 from sgl_like.errors import ProgramError
 from sgl_like.frontend.backend.base import Backend
+from sgl_like.frontend.backend.speculation import Speculation
 from sgl_like.frontend.compile import operations_for, role_after
 from sgl_like.frontend.expr import Node, RoleEnd
 from sgl_like.frontend.operations.base import Operation
+from sgl_like.frontend.operations.expect import operations_ahead
 from sgl_like.frontend.operations.fork import Fork
 from sgl_like.frontend.prompt import Prompt
 from sgl_like.frontend.variables import Variable
@@ -301,7 +303,8 @@ class Interpreter:
 
     def _operations(self, nodes: Sequence[Node]) -> list[Operation]:
         """What is done for `nodes`. A trace does something else here."""
-        return operations_for(nodes, self._gen_places())
+        make = operations_ahead if isinstance(self.context.backend, Speculation) else operations_for
+        return make(nodes, self._gen_places())
 
     def _gen_places(self) -> Iterator[tuple[int, ...]]:
         while True:

@@ -126,6 +126,12 @@ class Backend(ABC):
         """
         return True
 
+    def opening(self, prompt_ids: Sequence[int]) -> int | None:
+        """How many ids stand before the open message of a prompt, if something is written of it already and the
+        backend cannot continue it; ``None`` if it can, or need not.
+        """
+        return None
+
     @abstractmethod
     def encode(self, segments: Sequence[Segment], *, start: bool = False) -> list[int]:
         """Token ids of the joined text of `segments`; of the first tokens of a prompt if `start`, which then

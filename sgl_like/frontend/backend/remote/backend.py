@@ -124,6 +124,13 @@ class RemoteBackend(Backend):
         request.body(stream)  # whatever cannot be written raises here
         return self._start(self._generate(request, _Output(sink, stream, isinstance(prompt, Tokens))), sink)
 
+    def opening(self, prompt_ids: Sequence[int]) -> int | None:
+        """See `Backend.opening`."""
+        prompt, chat = self._prompt(prompt_ids), self.dialect.chat
+        if not isinstance(prompt, Chat) or not prompt.begun or chat is None or chat.prefill is not None:
+            return None
+        return len(prompt_ids) - len(prompt.begun)
+
     def scores(self, prompt_ids: Sequence[int]) -> bool:
         """Whether this engine can score texts after such a prompt."""
         return mode_for(self.dialect, self._prompt(prompt_ids)).scoring is not None
