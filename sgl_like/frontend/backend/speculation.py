@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -107,8 +107,7 @@ class Speculation(Backend):
             follows = self._follows.pop(ids, [])
         if any(params.get(name) not in (None, False, 0, "", (), []) for name in _UNSUITED):
             return self._backend.submit(ids, params, sink, stream)
-        gen = _Gen(self, ids, params, sink, follows, self._backend.opening(ids))
-        return gen.start()
+        return _Gen(self, ids, params, sink, stream, follows).start()
 
     # -- the rest is the other backend's ----------------------------------------------------------------------------
 
@@ -166,14 +165,16 @@ class _Gen:
         ids: tuple[int, ...],
         params: Mapping[str, Any],
         sink: Sink,
+        stream: bool,
         follows: list[Follow],
-        opening: int | None,
     ) -> None:
+        opening = owner._backend.opening(ids)
         stop = params.get("stop") or ()
         self._owner = owner
         self._ids = ids
         self._params = params
         self._sink = sink
+        self._stream = stream
         self._follows = follows
         self._whole = opening is not None  # the whole message has to be asked for
         self._start = len(ids) if opening is None else opening
@@ -225,11 +226,7 @@ class _Gen:
 
     def _on_output(self, answer: _Answer, output: Output) -> None:
         """The answer, on the backend's thread."""
-        self._spent = Usage(
-            self._spent.prompt_tokens + output.usage.prompt_tokens,
-            self._spent.completion_tokens + output.usage.completion_tokens,
-            self._spent.cached_tokens + output.usage.cached_tokens,
-        )
+        self._spent = _sum(self._spent, output.usage)
         if output.finish is None or output.finish.type in ("error", "abort"):
             self._sink(output)
             return
@@ -251,7 +248,7 @@ class _Gen:
     def _go_on(self, answer: _Answer, cut: _Cut | None) -> None:
         """The answer is of no use."""
         if not self._whole:  # the gen wants more than is asked for at a time: ask for it alone
-            self._handle = self._owner._backend.submit(self._ids, self._params, self._sink, False)
+            self._handle = self._owner._backend.submit(self._ids, self._params, self._alone, self._stream)
         elif self._tries < TRIES:
             self._ask()
         else:
@@ -262,6 +259,10 @@ class _Gen:
         if self._cancelled and self._handle is not None:
             self._handle.cancel()
 
+    def _alone(self, output: Output) -> None:
+        """An event of a request for this gen alone; the answers that were of no use are paid for as well."""
+        self._sink(replace(output, usage=_sum(self._spent, output.usage)))
+
     def _why(self, answer: _Answer, cut: _Cut | None) -> str:
         given, tokens = self._given(), self._owner._tokens
         if not answer.text.startswith(given):
@@ -270,7 +271,7 @@ class _Gen:
             texts = [follow.text for follow in self._follows if follow.text]
             return f"its texts {texts!r} are not where the program has them, or beyond {tokens} tokens"
         return (
-            f"this gen does not end within num_api_spec_tokens={tokens}, or its max_tokens cannot be counted"
+            f"the gen does not end within num_api_spec_tokens={tokens}, or its max_tokens cannot be counted"
         )
 
     def _given(self) -> str:
@@ -278,7 +279,7 @@ class _Gen:
         return _text(self._ids[self._start :])
 
     def _cut_from(self, answer: _Answer) -> _Cut | None:
-        """This gen's part of `answer`; ``None`` if it has none, or not all of it."""
+        """The part of this gen in `answer`; ``None`` if it has none, or not all of it."""
         done = len(answer.prompt)
         if self._ids[:done] != answer.prompt or answer.sampler != self._sampler:
             return None
@@ -327,6 +328,14 @@ class _Gen:
                 return after is None and answer.ended
             at = found[0]
         return True
+
+
+def _sum(a: Usage, b: Usage) -> Usage:
+    return Usage(
+        a.prompt_tokens + b.prompt_tokens,
+        a.completion_tokens + b.completion_tokens,
+        a.cached_tokens + b.cached_tokens,
+    )
 
 
 def _text(ids: Sequence[int]) -> str:
