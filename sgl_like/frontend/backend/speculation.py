@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from sgl_like.errors import EngineError, RequestError, SamplingParamsError
 from sgl_like.frontend.backend.base import Backend, Handle, Segment, Sink
 from sgl_like.frontend.backend.remote.codec import decode
+from sgl_like.frontend.backend.wrapped import Wrapped
 from sgl_like.runtime.protocol import FinishReason, Output, Usage, new_request_id
 from sgl_like.runtime.sampling_params import CONSTRAINTS
 
@@ -81,13 +82,12 @@ def speculating(backend: Backend, tokens: int | None) -> Backend:
     return backend if tokens is None or backend.ids_are_tokens else Speculation(backend, tokens)
 
 
-class Speculation(Backend):
+class Speculation(Wrapped):
     """A backend for one run, in front of another."""
 
     def __init__(self, backend: Backend, tokens: int) -> None:
-        super().__init__()
-        self.executor = backend.executor
-        self._backend = backend
+        super().__init__(backend)
+        self.executor = backend.executor  # runs are many, and share it
         self._tokens = tokens
         self._lock = threading.Lock()
         self._answers: list[_Answer] = []  # the newest last
@@ -106,54 +106,8 @@ class Speculation(Backend):
         with self._lock:
             follows = self._follows.pop(ids, [])
         if any(params.get(name) not in (None, False, 0, "", (), []) for name in _UNSUITED):
-            return self._backend.submit(ids, params, sink, stream)
+            return self.inner.submit(ids, params, sink, stream)
         return _Gen(self, ids, params, sink, stream, follows).start()
-
-    # -- the rest is the other backend's ----------------------------------------------------------------------------
-
-    @property
-    def model_name(self) -> str:
-        """See `Backend.model_name`."""
-        return self._backend.model_name
-
-    @property
-    def supported_params(self) -> frozenset[str]:
-        """See `Backend.supported_params`."""
-        return self._backend.supported_params
-
-    @property
-    def supports_images(self) -> bool:
-        """See `Backend.supports_images`."""
-        return self._backend.supports_images
-
-    @property
-    def ids_are_tokens(self) -> bool:
-        """See `Backend.ids_are_tokens`."""
-        return self._backend.ids_are_tokens
-
-    def scores(self, prompt_ids: Sequence[int]) -> bool:
-        """See `Backend.scores`."""
-        return self._backend.scores(prompt_ids)
-
-    def encode(self, segments: Sequence[Segment], *, start: bool = False) -> list[int]:
-        """See `Backend.encode`."""
-        return self._backend.encode(segments, start=start)
-
-    def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
-        """See `Backend.role_affixes`."""
-        return self._backend.role_affixes(messages, role)
-
-    def score(self, prompt_ids: Sequence[int], choices: Sequence[Sequence[int]], sink: Sink) -> Handle:
-        """See `Backend.score`."""
-        return self._backend.score(prompt_ids, choices, sink)
-
-    def flush_cache(self) -> bool:
-        """See `Backend.flush_cache`."""
-        return self._backend.flush_cache()
-
-    def shutdown(self) -> None:
-        """See `Backend.shutdown`."""
-        self._backend.shutdown()
 
 
 class _Gen:
@@ -168,7 +122,7 @@ class _Gen:
         stream: bool,
         follows: list[Follow],
     ) -> None:
-        opening = owner._backend.opening(ids)
+        opening = owner.inner.opening(ids)
         stop = params.get("stop") or ()
         self._owner = owner
         self._ids = ids
@@ -205,12 +159,12 @@ class _Gen:
             self._handle.cancel()
 
     def _serve(self, cut: _Cut, usage: Usage) -> None:
-        ids = self._owner._backend.encode([Segment(cut.text, trusted=False)]) if cut.text else []
+        ids = self._owner.inner.encode([Segment(cut.text, trusted=False)]) if cut.text else []
         self._sink(Output(new_request_id(), cut.text, tuple(ids), cut.finish, usage=usage))
 
     def _ask(self) -> None:
         self._tries += 1
-        tokens, backend = self._owner._tokens, self._owner._backend
+        tokens, backend = self._owner._tokens, self._owner.inner
         asked = {**self._sampler, "max_new_tokens": tokens}
         answer = _Answer(self._ids[: self._start], self._sampler)
         sink = partial(self._on_output, answer)
@@ -248,7 +202,7 @@ class _Gen:
     def _go_on(self, answer: _Answer, cut: _Cut | None) -> None:
         """The answer is of no use."""
         if not self._whole:  # the gen wants more than is asked for at a time: ask for it alone
-            self._handle = self._owner._backend.submit(self._ids, self._params, self._alone, self._stream)
+            self._handle = self._owner.inner.submit(self._ids, self._params, self._alone, self._stream)
         elif self._tries < TRIES:
             self._ask()
         else:

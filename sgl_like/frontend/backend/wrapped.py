@@ -71,6 +71,10 @@ class Wrapped(Backend):
         """As the backend inside."""
         return self.inner.scores(prompt_ids)
 
+    def opening(self, prompt_ids: Sequence[int]) -> int | None:
+        """As the backend inside."""
+        return self.inner.opening(prompt_ids)
+
     def encode(self, segments: Sequence[Segment], *, start: bool = False) -> list[int]:
         """As the backend inside."""
         return self.inner.encode(segments, start=start)
