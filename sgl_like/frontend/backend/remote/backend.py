@@ -98,11 +98,6 @@ class RemoteBackend(Backend):
         return repr((self._http.public_url, self.dialect.name, self._model, self._extra_body))
 
     @property
-    def fingerprint(self) -> str:
-        """Server, model, dialect, and the fields that every request gets."""
-        return f"{self._http.public_url} {self._model} {self.dialect.name} {sorted(self._extra_body.items())}"
-
-    @property
     def supported_params(self) -> frozenset[str]:
         """All: what this engine does not know is refused by `submit`, which can say what it does."""
         return _SUPPORTED
