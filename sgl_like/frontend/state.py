@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 from sgl_like.errors import ProgramError, RequestAborted
 from sgl_like.frontend.api import role_message
@@ -17,10 +17,8 @@ from sgl_like.frontend.operations.scope import BeginScope, EndScope
 from sgl_like.frontend.partial_reading import partial_async_iter, partial_iter
 from sgl_like.frontend.reading import Reader
 from sgl_like.frontend.variables import Variable
+from sgl_like.frontend.view.shown import view
 from sgl_like.runtime.protocol import Usage
-
-if TYPE_CHECKING:
-    from sgl_like.frontend.view.format import Trace
 
 __all__ = ["ProgramState"]
 
@@ -315,7 +313,7 @@ class ProgramState:
         Args:
             wait: until everything added is done. Without, what there is so far.
         """
-        return self._viewed(wait).to_json()
+        return view(self).traces(wait)[0].to_json()
 
     def save_trace(self, path: str | Path, wait: bool = True) -> None:
         """Write `trace` to a file, which ``sgl-like view`` makes a page of.
@@ -325,13 +323,12 @@ class ProgramState:
         """
         Path(path).write_text(json.dumps(self.trace(wait)) + "\n", encoding="utf-8")
 
-    def _viewed(self, wait: bool) -> Trace:
-        from sgl_like.frontend.view.build import trace_of
+    def show(self, *, probabilities: bool = False, wait: bool = True) -> None:
+        """Print what this state and its forks did; see `View.show`."""
+        view(self).show(probabilities=probabilities, wait=wait)
 
-        if wait:
-            self._reader.settle()
-            self._interpreter.wait()  # for the forks
-        return trace_of(self._interpreter)
+    def _repr_html_(self) -> str:
+        return view(self)._repr_html_()
 
     # -- control ------------------------------------------------------------------------------------------------
 

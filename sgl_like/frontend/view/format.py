@@ -56,6 +56,11 @@ class Alternative:
     logprob: float | None = None
     id: int | None = None
 
+    @property
+    def probability(self) -> float | None:
+        """Between 0 and 1."""
+        return None if self.logprob is None else math.exp(min(self.logprob, 0.0))
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -78,6 +83,16 @@ class Token:
     top: list[Alternative] = field(default_factory=list)
     cut: int = 0
     joined: bool = False
+
+    @property
+    def probability(self) -> float | None:
+        """Between 0 and 1."""
+        return None if self.logprob is None else math.exp(min(self.logprob, 0.0))
+
+    @property
+    def kept(self) -> str:
+        """What of it is in the text."""
+        return self.text[: len(self.text) - self.cut]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +138,12 @@ class Part:
     choices: list[Choice] = field(default_factory=list)
     others: list[Part] = field(default_factory=list)
     broken: bool = False
+
+    @property
+    def ended_by(self) -> str:
+        """Why it ended, in a few words."""
+        kind, matched = str(self.finish.get("type", "")), self.finish.get("matched")
+        return f"{kind} {json.dumps(matched, ensure_ascii=False)}" if isinstance(matched, str) else kind
 
 
 @dataclass(frozen=True, slots=True)

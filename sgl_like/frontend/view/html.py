@@ -1,0 +1,270 @@
+"""Traces as HTML: a page that stands alone, or a piece of one for a notebook.
+
+There is no script. What a token's probability was, and what could have come instead, lies in the markup and is shown by
+the style sheet when the token is pointed at or focused. The page's policy (CSP) allows that style sheet, by its digest,
+and nothing else: whatever a model or a user wrote could not run or load anything even if it were not escaped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from html import escape
+from itertools import groupby
+
+from sgl_like.frontend.view.format import KINDS, Branch, Fork, Part, Token, Trace
+from sgl_like.frontend.view.style import PAGE_STYLE, STYLE
+from sgl_like.frontend.view.visible import percent, split_visible, visible
+
+__all__ = ["fragment", "page"]
+
+_BOUNDS = (0.01, 0.1, 0.5, 0.9)  # of probability; the classes p0 ... p3 are below them
+
+
+def page(traces: Sequence[Trace], title: str | None = None) -> str:
+    """A whole document."""
+    digest = b64encode(hashlib.sha256(PAGE_STYLE.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    name = title or " · ".join(dict.fromkeys(trace.program for trace in traces)) or "trace"
+    body = "".join(_Page(trace, f"t{number}").html() for number, trace in enumerate(traces, 1))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{_attribute(name)}</title><style>{PAGE_STYLE}</style></head>\n<body><main>{body}</main></body></html>\n"
+    )
+
+
+def fragment(traces: Sequence[Trace], prefix: str = "t") -> str:
+    """A piece of a document, for notebooks. `prefix` keeps its ids apart from those of others there."""
+    body = "".join(_Page(trace, f"{prefix}{number}").html() for number, trace in enumerate(traces, 1))
+    return f"<div><style>{STYLE}</style>{body}</div>"
+
+
+class _Page:
+    """Writes one trace. Gens are numbered as they come, so that text and table can refer to each other."""
+
+    def __init__(self, trace: Trace, prefix: str) -> None:
+        self._trace = trace
+        self._prefix = prefix
+        self._gens: list[Part] = []
+
+    def html(self) -> str:
+        trace = self._trace
+        head = f"<h1>{_text(trace.program)}</h1><div class=sub>{_text(trace.model)}{_usage(trace.run)}</div>"
+        body = self._branch(trace.run)
+        return f'<article class="sgl-trace">{head}{_legend()}{body}{self._table()}</article>'
+
+    def _branch(self, branch: Branch) -> str:
+        out: list[str] = []
+        shown: set[int | None] = set()
+        for message, group in groupby(branch.parts, key=lambda p: -1 if isinstance(p, Fork) else p.message):
+            parts = list(group)
+            if message == -1:
+                out += [self._fork(part) for part in parts if isinstance(part, Fork)]
+                continue
+            texts = [part for part in parts if isinstance(part, Part)]
+            role = texts[0].role
+            label = (
+                ""
+                if role is None
+                else f'<div class="role">{_text(role)}{", continued" * (message in shown)}</div>'
+            )
+            shown.add(message)
+            content = "".join(self._part(part) for part in texts)
+            out.append(f'<section class="card">{label}<div class="text" dir="auto">{content}</div></section>')
+        if branch.error is not None:
+            cause = (
+                f"\n{branch.error.cause}"
+                if branch.error.cause and branch.error.cause not in branch.error.message
+                else ""
+            )
+            out.append(f'<div class="error" role="alert">{_text(branch.error.message + cause)}</div>')
+        if branch.running:
+            out.append('<div class="sub">still running …</div>')
+        return "".join(out)
+
+    def _fork(self, fork: Fork) -> str:
+        count = len(fork.branches)
+        branches = "".join(
+            f'<section class="branch"><h3>fork {number} <span class="sub">of {count}{_usage(branch)}</span></h3>'
+            f"{self._branch(branch)}</section>"
+            for number, branch in enumerate(fork.branches)
+        )
+        joined = "" if fork.join is None else f'<div class="sub joined">joined: {_text(fork.join)}</div>'
+        return f'<div class="fork">{branches}</div>{joined}'
+
+    def _part(self, part: Part) -> str:
+        if part.type == "text":
+            tokens = _tokens(part, focusable=False)
+            return f'<span class="markup">{tokens}</span>' if part.markup else tokens
+        self._gens.append(part)
+        number = len(self._gens)
+        classes = f"gen {part.type}{' broken' * part.broken}"
+        label = (
+            f'<a class="name" href="#{self._prefix}r{number}">{_text(part.name or part.type)}</a>'
+            if part.usage
+            else f'<span class="name">{_text(part.name or part.type)}</span>'
+        )
+        return f'<span class="{classes}" id="{self._prefix}g{number}">{label}{_tokens(part)}</span>{_others(part)}'
+
+    def _table(self) -> str:
+        rows = [self._row(number, part) for number, part in enumerate(self._gens, 1) if part.usage]
+        if not rows:
+            return ""
+        heads = (
+            "name",
+            "ended by",
+            "prompt",
+            "cached",
+            "computed",
+            "output",
+            "forced",
+            "seconds",
+            "asked for",
+        )
+        numbers = heads[2:8]
+        head = "".join(f"<th{' class=num' * (name in numbers)}>{name}</th>" for name in heads)
+        return (
+            f'<section class="card scroll"><table class="gens"><thead><tr>{head}</tr></thead>'
+            f"<tbody>{''.join(rows)}</tbody></table></section>"
+        )
+
+    def _row(self, number: int, part: Part) -> str:
+        usage = part.usage
+        counts = [
+            usage.get(f"{name}_tokens", 0)
+            for name in ("prompt", "cached", "computed", "completion", "forced")
+        ]
+        cells = "".join(f"<td class=num>{count:,}</td>" for count in counts)
+        seconds = "" if part.seconds is None else f"{part.seconds:.3f}"
+        name = _text(part.name or part.type)
+        return (
+            f'<tr id="{self._prefix}r{number}"><td><a href="#{self._prefix}g{number}">{name}</a></td>'
+            f"<td>{_text(part.ended_by)}</td>{cells}<td class=num>{seconds}</td><td>{_asked(part)}</td></tr>"
+        )
+
+
+def _tokens(part: Part, focusable: bool = True) -> str:
+    if part.tokens is None:
+        kind = {"text": "prompt", "gen": "sampled", "select": "selected"}[part.type]
+        return f'<span class="t {kind}">{_text(part.text)}</span>' if part.text else ""
+    return "".join(_token(token, focusable) for token in part.tokens)
+
+
+def _token(token: Token, focusable: bool) -> str:
+    probability = token.probability
+    bucket = ""
+    if token.kind == "sampled" and probability is not None:
+        bucket = next((f" p{i}" for i, bound in enumerate(_BOUNDS) if probability < bound), "")
+    text = _text(token.kept)
+    if not token.text and focusable:
+        text = '<span class="bytes">·</span>'
+    if token.cut:
+        text += f'<span class="cut">{_text(token.text[len(token.kept) :])}</span>'
+    tip, focus = "", ""
+    if focusable or probability is not None:
+        tip, focus = f'<span class="tip" role="tooltip">{_tip(token)}</span>', ' tabindex="0"'
+    return f'<span class="t {token.kind}{bucket}"{focus}>{text}{tip}</span>'
+
+
+def _tip(token: Token) -> str:
+    about = [f"<b>{token.kind}</b>: {KINDS[token.kind]}"]
+    if token.cut:
+        about.append(
+            "not part of the output" if token.cut == len(token.text) else "its end is not part of the output"
+        )
+    if token.joined:
+        about.append("begins in the text before")
+    if not token.text:
+        about.append("the beginning of a character")
+    if token.id is not None:
+        about.append(f"token {token.id}")
+    if token.logprob is not None:
+        about.append(f"probability {percent(token.probability)} (log {token.logprob:.3f})")
+    rows = []
+    for each in token.top:
+        taken = ' class="taken"' if each.id is not None and each.id == token.id else ""
+        rows.append(
+            f'<tr{taken}><td class="alt">{_text(each.text, names=True)}</td>'
+            f"<td><meter value={each.probability or 0:.4f}></meter></td>"
+            f"<td class=num>{percent(each.probability)}</td></tr>"
+        )
+    table = f"<table>{''.join(rows)}</table>" if rows else ""
+    return "<br>".join(about) + table
+
+
+def _others(part: Part) -> str:
+    if not part.others:
+        return ""
+    outputs = "".join(
+        f'<div><span class="gen">{_tokens(other)}</span> <span class="sub">{_text(other.ended_by)}</span></div>'
+        for other in part.others
+    )
+    count = len(part.others)
+    return f"<details><summary>{count} other output{'s' * (count > 1)}</summary>{outputs}</details>"
+
+
+def _asked(part: Part) -> str:
+    if part.type == "select":
+        rows = "".join(
+            f'<tr><td class="alt">{_text(choice.text, names=True)}</td>'
+            f"<td><meter value={choice.probability or 0:.4f}></meter></td>"
+            f"<td class=num>{percent(choice.probability)}</td></tr>"
+            for choice in part.choices
+        )
+        return f"<table>{rows}</table>"
+    short = {name: value for name, value in part.params.items() if not isinstance(value, dict)}
+    rest = {name: value for name, value in part.params.items() if isinstance(value, dict)}
+    line = ", ".join(f"{name}={json.dumps(value)}" for name, value in short.items())
+    long = "".join(
+        f"<details><summary>{_text(name)}</summary><pre>{_text(json.dumps(value, indent=1))}</pre></details>"
+        for name, value in rest.items()
+    )
+    return f"<pre>{_text(line)}</pre>{long}"
+
+
+def _legend() -> str:
+    items = "".join(
+        f'<li><span class="t {kind}">{kind}</span> {meaning}</li>' for kind, meaning in KINDS.items()
+    )
+    scale = " ".join(
+        f'<span class="t sampled p{i}">&lt; {bound:.0%}</span>' for i, bound in enumerate(_BOUNDS)
+    )
+    return f'<ul class="legend">{items}<li>probability {scale}</li></ul>'
+
+
+def _usage(branch: Branch) -> str:
+    usage = branch.usage
+    if not usage.get("prompt_tokens"):
+        return ""
+    names = {
+        "prompt": "prompt",
+        "cached": "cached",
+        "computed": "computed",
+        "completion": "output",
+        "forced": "forced",
+    }
+    counts = ", ".join(f"{usage.get(f'{name}_tokens', 0):,} {word}" for name, word in names.items())
+    return f" · tokens: {counts}"
+
+
+def _text(text: str, names: bool = False) -> str:
+    """Escaped, with marks for line breaks and for what would not be seen; with `names` blanks are marked, too."""
+    return "".join(_pieces(text, names))
+
+
+def _pieces(text: str, names: bool) -> Iterator[str]:
+    for piece, special in split_visible(text):
+        if special:
+            yield f'<span class="ctl">{escape(piece)}</span>'
+        elif names:
+            yield escape(piece).replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
+        else:
+            yield escape(piece).replace("\n", '<span class="nl" aria-hidden="true">↵</span>\n')
+
+
+def _attribute(text: str) -> str:
+    return escape(visible(text))
