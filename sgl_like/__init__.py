@@ -189,6 +189,7 @@ if TYPE_CHECKING:
     from sgl_like.frontend.typed_gens import gen_int as gen_int
     from sgl_like.frontend.typed_gens import gen_string as gen_string
     from sgl_like.frontend.values import GenText as GenText
+    from sgl_like.frontend.view.shown import view as view
     from sgl_like.frontend.workers import set_worker_threads as set_worker_threads
     from sgl_like.runtime.engine.engine import Engine as Engine
     from sgl_like.runtime.sampling_params import SamplingParams as SamplingParams
@@ -260,6 +261,7 @@ _NAMES_OF = {
     "sgl_like.frontend.state": ("ProgramState",),
     "sgl_like.frontend.typed_gens": ("gen_int", "gen_string"),
     "sgl_like.frontend.values": ("GenText",),
+    "sgl_like.frontend.view.shown": ("view",),
     "sgl_like.frontend.workers": ("set_worker_threads",),
     "sgl_like.runtime.engine.engine": ("Engine",),
     "sgl_like.runtime.sampling_params": ("SamplingParams",),

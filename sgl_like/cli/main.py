@@ -257,6 +257,34 @@ def run(
                 say(console, f"the answer was cut at {max_tokens} tokens; raise --max-tokens")
 
 
+@app.command()
+def view(
+    traces: Annotated[list[Path], typer.Argument(metavar="TRACE.json ...", help="From state.save_trace().")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="OUT.html", help="Default: beside the first trace, as .html."),
+    ] = None,
+    text: Annotated[bool, typer.Option("--text", help="Print it here instead of writing a page.")] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="With --text: also tables of tokens.")
+    ] = False,
+) -> None:
+    """Make one page of HTML, which needs nothing else, of what runs did."""
+    console = Console(stderr=True)
+    with _one_line_errors(console):
+        if probabilities and not text:
+            raise DataError("--probabilities goes with --text; the page has them anyway")
+        shown = sgl_like.view(traces)
+        if text:
+            shown.show(probabilities=probabilities)
+            return
+        page = out or traces[0].with_suffix(".html")
+        if any(page.exists() and page.samefile(trace) for trace in traces):
+            raise DataError(f"{page}: is a trace; give another -o")
+        shown.save(page)
+        say(console, f"wrote {page}")
+
+
 def main() -> None:
     """Entry point of the `sgl-like` script."""
     app()

@@ -62,6 +62,7 @@ EXPECTED = {
     "user_begin",
     "user_end",
     "video",
+    "view",
 }
 
 

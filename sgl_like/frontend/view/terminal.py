@@ -22,19 +22,20 @@ from sgl_like.frontend.view.visible import percent, split_visible, visible
 
 __all__ = ["show"]
 
+_INK = "#000000"
 _STYLES = {
     "prompt": Style(),
     "cached": Style(color="bright_blue"),
-    "sampled": Style(color="black", bgcolor="green"),
-    "forced": Style(color="black", bgcolor="yellow"),
-    "selected": Style(color="black", bgcolor="magenta"),
-    "healed": Style(color="black", bgcolor="magenta", underline=True),
+    "sampled": Style(color=_INK, bgcolor="#87d787"),
+    "forced": Style(color=_INK, bgcolor="#ffd75f", underline=True),
+    "selected": Style(color=_INK, bgcolor="#d7afff"),
+    "healed": Style(color=_INK, bgcolor="#d7afff", underline=True),
 }
 _UNLIKELY = (
-    (0.01, Style(color="black", bgcolor="red")),
-    (0.1, Style(color="black", bgcolor="bright_red")),
-    (0.5, Style(color="black", bgcolor="bright_yellow")),
-    (0.9, Style(color="black", bgcolor="bright_green")),
+    (0.01, Style(color=_INK, bgcolor="#ff8787")),
+    (0.1, Style(color=_INK, bgcolor="#ffaf87")),
+    (0.5, Style(color=_INK, bgcolor="#e4e48a")),
+    (0.9, Style(color=_INK, bgcolor="#afd787")),
 )
 _NARROWEST = 24  # columns that a fork needs
 
