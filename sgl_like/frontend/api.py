@@ -9,6 +9,7 @@ from sgl_like.errors import SamplingParamsError
 from sgl_like.frontend.choices import ChoicesSamplingMethod, token_length_normalized
 from sgl_like.frontend.expr import Expr, ExprList, Gen, RoleBegin, RoleEnd, Select, flatten
 from sgl_like.frontend.output_types import gen_type
+from sgl_like.frontend.placeholders import has_placeholder
 from sgl_like.frontend.validation import make_check
 from sgl_like.runtime.sampling_params import CONSTRAINTS, SamplingParams
 
@@ -168,6 +169,8 @@ def select(
     for option in options:
         if not isinstance(option, str) or not option:
             raise SamplingParamsError(f"choices must be non-empty strings, not {option!r}")
+        if has_placeholder(option):
+            raise SamplingParamsError("choices must be text; a gen cannot be part of one")
     if len(set(options)) < len(options):
         twice = next(option for option in options if options.count(option) > 1)
         raise SamplingParamsError(f"choices must be distinct; {twice!r} is there twice")

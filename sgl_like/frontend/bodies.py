@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sgl_like.errors import DeadlineExceeded, ProgramError, RequestAborted
+from sgl_like.errors import DeadlineExceeded, RequestAborted
 from sgl_like.frontend.calls import Call
-from sgl_like.frontend.current import current_body, running_body
+from sgl_like.frontend.current import guarding_loop, refuse_blocking, running_body
+from sgl_like.frontend.deferred import begin_deferred, begin_deferred_async
 from sgl_like.frontend.global_config import global_config
 from sgl_like.frontend.interpreter import Interpreter
-from sgl_like.frontend.loops import run_on_own_loop, running_loop, start_on_own_loop
+from sgl_like.frontend.loops import run_on_own_loop, start_on_own_loop
 from sgl_like.frontend.state import ProgramState
 from sgl_like.frontend.workers import body_workers, lending_place
 
@@ -57,13 +58,10 @@ class Body:
         """Run it to the end of the run. What the body raises is raised unchanged.
 
         Raises:
-            ProgramError: this code runs on the event loop of an async body, which it would block.
+            ProgramError: this code is part of an async body, whose event loop it would block.
         """
-        outer, loop = current_body(), running_loop()
         program = self.state._interpreter.context.program
-        if outer is not None and loop is not None and outer.loop is loop:
-            where = f"{program} would block the event loop of {outer.context.program}"
-            raise ProgramError(f"{where}; use: await {program}.arun(...)", program=program)
+        refuse_blocking(program, f"use: await {program}.arun(...)")
         if self.is_async:
             run_on_own_loop(self._coroutine())
         else:
@@ -120,15 +118,19 @@ class Body:
 
     def _plain(self) -> None:
         with self._begun():
-            self.state._finish(self.func(self.state, *self.call.args, **self.call.kwargs))
+            value = self.func(self.state, *self.call.args, **self.call.kwargs)
+            begin_deferred(self.state._interpreter)
+            self.state._finish(value)
             self.state._interpreter.wait()
         self._show()
 
     async def _coroutine(self) -> None:
         interpreter = self.state._interpreter
         interpreter.loop = asyncio.get_running_loop()
-        with self._begun(), _interruptible(interpreter):
-            self.state._finish(await self.func(self.state, *self.call.args, **self.call.kwargs))
+        with self._begun(), guarding_loop(), _interruptible(interpreter):
+            value = await self.func(self.state, *self.call.args, **self.call.kwargs)
+            await begin_deferred_async(interpreter)
+            self.state._finish(value)
             await interpreter.wait_async()
         self._show()
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from sgl_like.frontend.choices import ChoicesSamplingMethod
 from sgl_like.frontend.output_types import OutputType
+from sgl_like.frontend.placeholders import placeholder_for, split_placeholders
 from sgl_like.frontend.reasoning import Splitter
 from sgl_like.frontend.validation import Check
 
@@ -35,16 +36,16 @@ class Expr:
         return ExprList((*flatten(other), *flatten(self)))
 
     def __str__(self) -> str:
-        self._refuse()
+        raise TypeError(
+            f"{self!r} cannot become a string (its text is not known yet);"
+            ' add it: s += "..." + sgl.gen("name"), or s += f"...{sgl.gen(\'name\')}"'
+        )
 
     def __format__(self, spec: str) -> str:
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        raise TypeError(
-            f"{self!r} cannot be put into a string (its text is not known yet);"
-            ' add it instead: s += "..." + sgl.gen("name") + "..."'
-        )
+        """In an f-string it stands for itself, to be found when the string is added to a state."""
+        if spec:
+            raise TypeError(f"{self!r} takes no format, but {spec!r} was given; its text is not known yet")
+        return placeholder_for(self)
 
 
 class Node(Expr):
@@ -163,9 +164,16 @@ def flatten(expr: Expr | str) -> tuple[Node, ...]:
         TypeError: it is neither a string nor an expression.
     """
     if isinstance(expr, str):
-        return (Text(expr),) if expr else ()
+        parts = split_placeholders(expr)
+        return tuple(node for part in parts for node in _part(part))
     if isinstance(expr, Expr):
         return expr._nodes()
     raise TypeError(
         f"a string or an expression such as sgl.gen(...) is needed, not {type(expr).__name__}: {expr!r}"
     )
+
+
+def _part(part: str | Expr) -> tuple[Node, ...]:
+    if isinstance(part, str):
+        return (Text(part),) if part else ()
+    return part._nodes()

@@ -31,7 +31,7 @@ class ProgramStateGroup:
     def __init__(self, states: Sequence[ProgramState], parent: ProgramState) -> None:
         self._states = list(states)
         self._parent = parent
-        self._at_fork = dict(parent._interpreter.variables)
+        self._at_fork = dict(parent._names.variables)
 
     def __len__(self) -> int:
         return len(self._states)
@@ -207,7 +207,7 @@ class ProgramStateGroup:
 
     def _end(self, **join: Any) -> None:
         """Queue a `Join` in the parent, and let nothing be added to the forks any more."""
-        self._parent._interpreter.enqueue(Join(self._children, **join))
+        self._parent._interpreter.enqueue(Join(self._children, **join), self._parent._names)
         for child in self._children:
             child.close("the fork has been joined", end_role=False)
 

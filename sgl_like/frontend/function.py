@@ -17,8 +17,11 @@ from sgl_like.frontend.batch import Batch, BatchOptions, BatchProgram, Rows
 from sgl_like.frontend.bodies import Body
 from sgl_like.frontend.calls import Arguments, Call, positive_seconds
 from sgl_like.frontend.checkpoint import fingerprint
+from sgl_like.frontend.current import current_body
+from sgl_like.frontend.deferred import DeferredState
 from sgl_like.frontend.inspect.active import calls_instead
 from sgl_like.frontend.interpreter import Interpreter, RunContext
+from sgl_like.frontend.loops import running_loop
 from sgl_like.frontend.params import RUN_DEFAULTS, SAMPLING_OPTIONS
 from sgl_like.frontend.retry import Backoff, exponential_backoff
 from sgl_like.frontend.state import ProgramState
@@ -48,14 +51,17 @@ class SglFunction(Generic[P, R]):
         update_wrapper(self, func)
         self.func = func
         self.is_async = inspect.iscoroutinefunction(func)
-        self._arguments = Arguments(func, bound or {})
-        self.__signature__ = self._arguments.signature
-        self.bound: Mapping[str, Any] = self._arguments.bound
+        self.arguments = Arguments(func, bound or {})
+        self.__signature__ = self.arguments.signature
+        self.bound: Mapping[str, Any] = self.arguments.bound
         self.name: str = func.__name__
         self.num_api_spec_tokens = checked_spec_tokens(num_api_spec_tokens)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState:
-        """The same as `run`."""
+        """The same as `run`; in the body of a program it begins when its result is used, see `deferred`."""
+        kept = current_body() is not None or (self.is_async and running_loop() is not None)
+        if kept and not self.arguments.call(args, kwargs).options.get("stream"):
+            return DeferredState(self, args, kwargs)
         return self.run(*args, **kwargs)
 
     def run(self, *args: Any, **kwargs: Any) -> ProgramState:
@@ -76,7 +82,7 @@ class SglFunction(Generic[P, R]):
         """
         if (instead := calls_instead.get()) is not None:
             return instead.call(self, args, kwargs)
-        call = self._arguments.call(args, kwargs)
+        call = self.arguments.call(args, kwargs)
         body = self._body(call)
         return body.start() if call.options.get("stream") else body.run()
 
@@ -92,7 +98,7 @@ class SglFunction(Generic[P, R]):
         """
         if (instead := calls_instead.get()) is not None:
             return await instead.acall(self, args, kwargs)
-        call = self._arguments.call(args, kwargs)
+        call = self.arguments.call(args, kwargs)
         body = self._body(call)
         return body.astart() if call.options.get("stream") else await body.arun()
 
@@ -101,7 +107,7 @@ class SglFunction(Generic[P, R]):
 
         async for text in f.astream(x).text_async_iter("answer"): ...
         """
-        return self._body(self._arguments.call(args, {**kwargs, "stream": True})).astart()
+        return self._body(self.arguments.call(args, {**kwargs, "stream": True})).astart()
 
     def bind(self, **kwargs: Any) -> SglFunction[..., R]:
         """Give some arguments ahead; a later call may still give others in their place.
@@ -316,7 +322,7 @@ class SglFunction(Generic[P, R]):
         program = BatchProgram(
             name=self.name,
             make_state=lambda: self._state(chosen, sampling, stream=False),
-            make_call=self._arguments.row,
+            make_call=self.arguments.row,
             make_body=lambda state, call: Body(self.func, self.is_async, state, call, None),
             call_later=chosen.executor.call_later,
             fingerprint=lambda: fingerprint(self.func, self.bound, sampling, chosen.fingerprint),

@@ -16,13 +16,14 @@ from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sgl_like.errors import ProgramError
 from sgl_like.frontend.backend.base import Backend
 from sgl_like.frontend.backend.speculation import Speculation
 from sgl_like.frontend.compile import operations_for, role_after
-from sgl_like.frontend.expr import Node, RoleEnd
+from sgl_like.frontend.expr import Expr, Node, RoleEnd
+from sgl_like.frontend.names import Names
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.operations.expect import operations_ahead
 from sgl_like.frontend.operations.fork import Fork
@@ -30,6 +31,9 @@ from sgl_like.frontend.prompt import Prompt
 from sgl_like.frontend.variables import Variable
 from sgl_like.frontend.watch import Watch
 from sgl_like.runtime.protocol import Usage
+
+if TYPE_CHECKING:
+    from sgl_like.frontend.state import ProgramState
 
 __all__ = ["Interpreter", "RunContext"]
 
@@ -62,7 +66,7 @@ class Interpreter:
         self.prompt = Prompt()
         self.chunks: list[str] = []  # the whole text as it arrived
         self.scopes: list[Variable] = []  # open ones; they get all text
-        self.variables: dict[str | None, Variable] = dict(parent.variables) if parent else {}
+        self.names = Names(context.program, parent.variables if parent else {})
         self.error: ProgramError | None = None
         self.usage = Usage()
         self.role: str | None = (
@@ -74,6 +78,10 @@ class Interpreter:
         self.loop: AbstractEventLoop | None = parent.loop if parent else None
         self.stop_body: Callable[[], None] | None = None  # interrupts the body, if that can be done
         self.children: list[Interpreter] = []
+        self.placeholders: list[Expr] = []  # what f-strings of the body stand for, until it ends
+        self.deferred: list[
+            ProgramState
+        ] = []  # runs that the body has called for, and that may not have begun
         self._parent = parent
         self._path: tuple[int, ...] = (*parent._path, parent._places, number) if parent else ()
         self._places: int = 0
@@ -84,39 +92,48 @@ class Interpreter:
 
     # -- the program's side: any thread ---------------------------------------------------------------------
 
-    def submit(self, nodes: Sequence[Node]) -> None:
-        """Queue `nodes`, all or none.
+    @property
+    def variables(self) -> dict[str | None, Variable]:
+        """The variables by name, with those of called programs."""
+        return self.names.variables
+
+    def submit(self, nodes: Sequence[Node], names: Names | None = None) -> None:
+        """Queue `nodes`, all or none, for the program with these `names` (the state's own if there are none).
 
         Raises:
             ProgramError: messages are nested, or none is open to be ended, or the state is closed.
         """
+        names = names or self.names
         with self.watch.changing():
-            role = role_after(self.role, nodes, self.context.program)
-            self._enqueue(self._operations(nodes))
+            role = role_after(self.role, nodes, names.program)
+            self._enqueue(self._operations(names.with_defaults(nodes)), names)
             self.role = role
 
-    def enqueue(self, operation: Operation) -> None:
+    def enqueue(self, operation: Operation, names: Names | None = None) -> None:
         """Queue an operation that no node stands for.
 
         Raises:
             ProgramError: the state is closed.
         """
         with self.watch.changing():
-            self._enqueue([operation])
+            self._enqueue([operation], names or self.names)
 
-    def fork(self, size: int) -> list[Interpreter]:
+    def fork(self, size: int, names: Names | None = None) -> list[Interpreter]:
         """Children that start when the operations queued so far are done."""
+        names = names or self.names
         with self.watch.changing():
             children = [type(self)(self.context, self, number) for number in range(size)]
+            for child in children:
+                child.names = names.of_fork()
             self._places += 1
-            self._enqueue([Fork(children)])
+            self._enqueue([Fork(children)], names)
             self.children.extend(children)
         return children
 
-    def assign(self, name: str | None, value: Any) -> None:
+    def assign(self, name: str | None, value: Any, names: Names | None = None) -> None:
         """Give a variable a value now; operations queued before with that name do not change it."""
         with self.watch.changing():
-            self.variables[name] = Variable.of(name, value)
+            (names or self.names).define(Variable.of(name, value))
 
     def close(self, reason: str, end_role: bool = True) -> None:
         """End the program of this state: an open message is ended, nothing can be added any more."""
@@ -125,6 +142,7 @@ class Interpreter:
                 if end_role and self.role is not None:
                     self.submit([RoleEnd(self.role)])
                 self.closed = reason
+                self.placeholders.clear()
                 self.apart = False
             children = list(self.children)
         for child in children:
@@ -285,12 +303,13 @@ class Interpreter:
         callbacks, self._idle_callbacks = self._idle_callbacks, []
         return callbacks
 
-    def _enqueue(self, operations: Sequence[Operation]) -> None:
-        if self.closed is not None:
-            raise ProgramError(f"nothing can be added: {self.closed}", program=self.context.program)
+    def _enqueue(self, operations: Sequence[Operation], names: Names) -> None:
+        if (closed := self.closed or names.closed) is not None:
+            raise ProgramError(f"nothing can be added: {closed}", program=names.program)
         for operation in operations:
+            operation.program = names.program
             for variable in operation.variables:
-                self.variables[variable.name] = variable
+                names.define(variable)
                 if self.error is not None:
                     variable.fail(self.error)
             if self.error is not None:
@@ -315,7 +334,8 @@ class Interpreter:
         self.fail(self._wrapped(cause, operation))
 
     def _wrapped(self, cause: BaseException, operation: Operation | None) -> ProgramError:
-        program, tail = self.context.program, self.prompt.tail(_TAIL)
+        program = (operation and operation.program) or self.context.program
+        tail = self.prompt.tail(_TAIL)
         what = str(cause) if isinstance(cause, ProgramError) else f"{type(cause).__name__}: {cause}"
         where = f"{program}, {operation.label}" if operation else program
         ending = f" (prompt ends with {tail[-60:]!r})" if operation and tail else ""

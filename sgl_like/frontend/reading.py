@@ -11,9 +11,9 @@ from contextlib import nullcontext
 from typing import Any
 
 from sgl_like.errors import ProgramError
-from sgl_like.frontend.current import in_body_of
+from sgl_like.frontend.current import in_body_of, refuse_blocking
 from sgl_like.frontend.interpreter import Interpreter
-from sgl_like.frontend.loops import running_loop
+from sgl_like.frontend.names import Names
 from sgl_like.frontend.variables import UnknownVariableError, Variable
 from sgl_like.frontend.workers import lending_place
 
@@ -23,10 +23,11 @@ _INSTEAD = "use: async for ... in s.text_async_iter(...), or s.partial_async_ite
 
 
 class Reader:
-    """Reads one interpreter, from any thread."""
+    """Reads one interpreter, from any thread; `names` are those of the program that reads."""
 
-    def __init__(self, of: Interpreter) -> None:
+    def __init__(self, of: Interpreter, names: Names) -> None:
         self._of = of
+        self._names = names
 
     def settle(self) -> None:
         """Block until the state is settled."""
@@ -56,7 +57,7 @@ class Reader:
 
     def has(self, name: str | None) -> bool:
         """Whether the variable has its value now."""
-        variable = self._of.variables.get(name)
+        variable = self._names.variables.get(name)
         return variable is not None and variable.done and variable.error is None
 
     def variable(self, name: str | None) -> Variable:
@@ -80,7 +81,7 @@ class Reader:
             raise variable.error.with_traceback(None)
         if not variable.done:
             self._of.raise_error()
-            program, name = self._of.context.program, variable.name
+            program, name = self._names.program, variable.name
             what = f"var_scope({name!r}) is still open; its value is there when its block ends"
             raise ProgramError(f"{program}: {what}", program=program, variable=name)
 
@@ -167,19 +168,17 @@ class Reader:
         of = self._of
         if of.watch.holds(predicate):
             return
-        if of.loop is not None and of.loop is running_loop():
-            what = f"this read would block the event loop; {instead}"
-            raise ProgramError(f"{of.context.program}: {what}", program=of.context.program)
+        refuse_blocking(self._names.program, instead, of.loop)
         with lending_place() if of.apart else nullcontext():
             of.watch.wait_for(predicate)
 
     def _known(self, name: str | None) -> bool:
         """Whether it is decided if there is such a variable."""
-        return name in self._of.variables or self._of.error is not None or not self._body_runs_elsewhere()
+        return name in self._names.variables or self._of.error is not None or not self._body_runs_elsewhere()
 
     def _decided(self, name: str | None) -> bool:
         """Whether it is known what reading the variable gives."""
-        variable = self._of.variables.get(name)
+        variable = self._names.variables.get(name)
         return self._known(name) if variable is None else self._final(variable)
 
     def _final(self, variable: Variable) -> bool:
@@ -201,10 +200,10 @@ class Reader:
         return variable
 
     def _find(self, name: str | None) -> Variable:
-        variable = self._of.variables.get(name)
+        variable = self._names.variables.get(name)
         if variable is None:
             self._of.raise_error()
-            program, known = self._of.context.program, [repr(key) for key in self._of.variables]
+            program, known = self._names.program, [repr(key) for key in self._names.variables]
             names = f"known are {', '.join(known)}" if known else "there are none yet"
             raise UnknownVariableError(f"{program}: no variable {name!r}; {names}", program=program)
         return variable

@@ -6,19 +6,23 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from sgl_like.errors import ProgramError, RequestAborted
 from sgl_like.frontend.api import role_message
 from sgl_like.frontend.expr import Expr, RoleBegin, RoleEnd, flatten
 from sgl_like.frontend.forks import ProgramStateGroup
 from sgl_like.frontend.interpreter import Interpreter
+from sgl_like.frontend.names import Names
 from sgl_like.frontend.operations.scope import BeginScope, EndScope
 from sgl_like.frontend.partial_reading import partial_async_iter, partial_iter
 from sgl_like.frontend.reading import Reader
 from sgl_like.frontend.variables import Variable
 from sgl_like.frontend.view.shown import view
 from sgl_like.runtime.protocol import Usage
+
+if TYPE_CHECKING:
+    from sgl_like.frontend.function import SglFunction
 
 __all__ = ["ProgramState"]
 
@@ -42,30 +46,70 @@ class ProgramState:
     value raises one `ProgramError`, chained to its cause. A state may be read from any number of threads.
     """
 
-    def __init__(self, interpreter: Interpreter) -> None:
+    def __init__(self, interpreter: Interpreter, names: Names | None = None) -> None:
         self._interpreter = interpreter
-        self._reader = Reader(interpreter)
+        self._names = names or interpreter.names
+        self._reader = Reader(interpreter, self._names)
         self._returned = Variable(None)  # what the body returned
         self.row: int | None = None
         """Which row of a batch this is the state of, counted from 0."""
 
     # -- adding -------------------------------------------------------------------------------------------------
 
-    def __iadd__(self, other: str | Expr | Submitted) -> ProgramState:
-        """Add text or an expression.
+    def __iadd__(self, other: str | Expr | Submitted | ProgramState) -> ProgramState:
+        """Add text, an expression, or what another program does: ``s += other(x)`` is ``s.call(other, x)``.
 
         Raises:
-            TypeError: it is neither.
+            TypeError: it is none of these.
             ProgramError: messages are nested, or the program has ended.
         """
+        if isinstance(other, ProgramState):
+            return self._add_program(other)
         if isinstance(other, Submitted):
             if other.state is not self:
                 raise TypeError(
                     "s.user(...) has added its message to another state already; use sgl.user(...) here"
                 )
             return self
-        self._interpreter.submit(flatten(other))
+        self._interpreter.submit(flatten(other), self._names)
         return self
+
+    def _add_program(self, other: ProgramState) -> ProgramState:
+        from sgl_like.frontend.deferred import DeferredState
+
+        if not isinstance(other, DeferredState) or not other.add_to(self):
+            raise TypeError(
+                "this program has run by itself already; to run it in this state, write"
+                " s += program(...) in one line, or s.call(program, ...)"
+            )
+        return self
+
+    def call(self, program: SglFunction[..., Any], *args: Any, **kwargs: Any) -> ProgramState:
+        """Run the body of another program here, as if it stood in this one; it sees this prompt and adds to it.
+
+        Args:
+            program: the other program.
+            *args: its arguments.
+            **kwargs: its arguments; also sampling parameters, as defaults for its gens.
+
+        Returns:
+            A state for what it has done: its variables, and what it returned as ``ret_value``. Its variables do not
+            mix with those of this program, where ``"x"`` of it has the name ``"program.x"``.
+
+        Raises:
+            TypeError: the arguments do not fit the program.
+            ProgramError: it is async, and this is an async body: use `acall`.
+            Exception: what its body raises.
+        """
+        from sgl_like.frontend.nested import call_inside
+
+        return call_inside(self, program, args, kwargs)
+
+    async def acall(self, program: SglFunction[..., Any], *args: Any, **kwargs: Any) -> ProgramState:
+        """`call` for an async body; `program` may be plain or async."""
+        from sgl_like.frontend.nested import acall_inside
+
+        return await acall_inside(self, program, args, kwargs)
 
     def system(self, expr: str | Expr | type[_Unset] = _Unset) -> Any:
         """Add a system message; without an argument, a context manager: ``with s.system(): s += ...``."""
@@ -88,17 +132,17 @@ class ProgramState:
             return self._role_scope(role)
         if expr is None:
             raise TypeError(f's.{role}(None): give the content, or nothing for "with s.{role}():"')
-        self._interpreter.submit(role_message(role, expr).nodes)
+        self._interpreter.submit(role_message(role, expr).nodes, self._names)
         return Submitted(self)
 
     @contextlib.contextmanager
     def _role_scope(self, role: str) -> Iterator[ProgramState]:
-        self._interpreter.submit([RoleBegin(role)])
+        self._interpreter.submit([RoleBegin(role)], self._names)
         try:
             yield self
         finally:
             if self._interpreter.role == role:  # unless the program has ended it by sgl.user_end()
-                self._interpreter.submit([RoleEnd(role)])
+                self._interpreter.submit([RoleEnd(role)], self._names)
 
     @contextlib.contextmanager
     def var_scope(self, name: str) -> Iterator[ProgramState]:
@@ -108,11 +152,11 @@ class ProgramState:
         in the block has a text of its own, part of the value only if it is joined by ``concate_and_append``.
         """
         variable = Variable(name)
-        self._interpreter.enqueue(BeginScope(variable))
+        self._interpreter.enqueue(BeginScope(variable), self._names)
         try:
             yield self
         finally:
-            self._interpreter.enqueue(EndScope(variable))
+            self._interpreter.enqueue(EndScope(variable), self._names)
 
     def fork(self, size: int = 1) -> ProgramStateGroup:
         """`size` copies of this state as it is after what has been added so far. They run side by side.
@@ -122,7 +166,9 @@ class ProgramState:
         """
         if size < 1:
             raise ValueError(f"a fork needs at least 1 copy, not {size}")
-        return ProgramStateGroup([type(self)(child) for child in self._interpreter.fork(size)], self)
+        return ProgramStateGroup(
+            [type(self)(child) for child in self._interpreter.fork(size, self._names)], self
+        )
 
     @contextlib.contextmanager
     def copy(self) -> Iterator[ProgramState]:
@@ -149,7 +195,7 @@ class ProgramState:
         return self._reader.variable(name).value
 
     def __setitem__(self, name: str | None, value: Any) -> None:
-        self._interpreter.assign(name, value)
+        self._interpreter.assign(name, value, self._names)
 
     def __contains__(self, name: str | None) -> bool:
         """Whether the variable has its value now; does not wait."""
@@ -336,8 +382,11 @@ class ProgramState:
         """Stop what is queued and in flight, here and in the forks; later reads raise ProgramError."""
         self._interpreter.cancel(RequestAborted("the program was cancelled"))
 
-    def _finish(self, ret_value: Any) -> None:
+    def _return(self, ret_value: Any) -> None:
         self._returned.finish(ret_value)
+
+    def _finish(self, ret_value: Any) -> None:
+        self._return(ret_value)
         self._interpreter.close("the program has ended")
 
     def __repr__(self) -> str:

@@ -121,8 +121,9 @@ def test_a_blocking_read_in_an_async_body_is_an_error(backend: FakeBackend) -> N
         (lambda s: s.messages(), "await s"),
         (lambda s: s.error(), "await s"),
         (lambda s: list(s.text_iter("a")), "async for"),
-        (lambda s: plain("x"), "use: await plain.arun"),
-        (lambda s: chain("x"), "use: await chain.arun"),
+        (lambda s: plain("x")["a"], "use: await plain.arun"),
+        (lambda s: chain.run("x"), "use: await chain.arun"),
+        (lambda s: s.call(chain, "x"), "await s.acall"),
     ]
 
     @sgl.function

@@ -12,6 +12,7 @@ from sgl_like.errors import SglError, TraceError
 from sgl_like.frontend.backend.default import default_if_set
 from sgl_like.frontend.backend.dry import DryBackend
 from sgl_like.frontend.current import running_body
+from sgl_like.frontend.deferred import begin_deferred, begin_deferred_async
 from sgl_like.frontend.inspect.active import calls_instead
 from sgl_like.frontend.inspect.trace import Trace
 from sgl_like.frontend.inspect.tracer import TraceContext, TraceInterpreter, Tracer, TraceState
@@ -103,6 +104,7 @@ class _Setting(NamedTuple):
             return run_on_own_loop(self.arun(function, state, given))
         with self._noted(state) as trace:
             trace.ret_value = function.func(state, *given.args, **given.kwargs)
+            begin_deferred(state._interpreter)
 
     async def arun(
         self, function: SglFunction[..., Any], state: TraceState, given: inspect.BoundArguments
@@ -110,6 +112,7 @@ class _Setting(NamedTuple):
         """Run the body of an async program."""
         with self._noted(state) as trace:
             trace.ret_value = await function.func(state, *given.args, **given.kwargs)
+            await begin_deferred_async(state._interpreter)
 
     @contextmanager
     def _noted(self, state: TraceState) -> Iterator[Trace]:

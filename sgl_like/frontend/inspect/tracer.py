@@ -20,6 +20,7 @@ from sgl_like.frontend.inspect.places import user_line
 from sgl_like.frontend.inspect.trace import Trace, TraceNode, kind_of
 from sgl_like.frontend.inspect.unknown import Unknown, Unknowns
 from sgl_like.frontend.interpreter import Interpreter, RunContext
+from sgl_like.frontend.names import Names
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.operations.fork import Join
 from sgl_like.frontend.separation import reasoning_name
@@ -132,12 +133,12 @@ class TraceInterpreter(Interpreter):
             self.trace.variables.update(parent.trace.variables)
             parent.trace.child_states.append(self.trace)
 
-    def fork(self, size: int) -> list[Interpreter]:
+    def fork(self, size: int, names: Names | None = None) -> list[Interpreter]:
         """See `Interpreter.fork`."""
         self.context.tracer.step(self.trace, "fork", f"fork({size})")
-        return super().fork(size)
+        return super().fork(size, names)
 
-    def enqueue(self, operation: Operation) -> None:
+    def enqueue(self, operation: Operation, names: Names | None = None) -> None:
         """See `Interpreter.enqueue`."""
         step = self.context.tracer.step(self.trace, kind_of(operation), operation.label)
         if isinstance(operation, Join):
@@ -147,7 +148,7 @@ class TraceInterpreter(Interpreter):
             step.sources.extend(end for last in ends for end in last)
         for variable in operation.variables:
             self.trace.variables[variable.name] = step
-        super().enqueue(operation)
+        super().enqueue(operation, names)
 
     def _operations(self, nodes: Sequence[Node]) -> list[Operation]:
         return [operation for node in nodes for operation in self._traced(node)]

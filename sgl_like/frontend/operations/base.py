@@ -25,6 +25,7 @@ class Operation(ABC):
     def __init__(self, label: str, *variables: Variable) -> None:
         self.label = label
         self.variables = variables
+        self.program: str | None = None  # which has added it; see `Names.program`
 
     @abstractmethod
     def start(self, at: Interpreter) -> bool:

@@ -66,7 +66,7 @@ def test_called_programs_and_scopes_are_indented() -> None:
 
     @sgl.function
     def outer(s: Any) -> None:
-        inner()
+        inner().sync()
         with s.var_scope("v"):
             s += "text"
         s += "after"

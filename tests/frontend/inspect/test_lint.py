@@ -234,11 +234,18 @@ def test_what_is_unknown_is_not_judged() -> None:
 def test_gen_in_a_string_c13() -> None:
     @sgl.function
     def program(s: Any) -> None:
-        s += "x {}".format(sgl.gen("a"))  # here
+        s += "x %s" % sgl.gen("a")  # noqa: UP031  # here
 
     (message,) = found(program, "gen-in-string")
     assert message == 'error: gen(...) cannot be made a string: add it, as in s += "..." + sgl.gen(...)'
     assert len(program.lint()) == 1, "the trace's own error at that line says nothing more"
+
+    @sgl.function
+    def working(s: Any) -> str:
+        s += f"x{sgl.gen('f')}" + "{}".format(sgl.gen("g"))
+        return str(s["f"] + s["g"])
+
+    assert working.lint() == []
 
 
 def test_dropped_expressions() -> None:
