@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sgl_like.errors import ConfigError, RemoteRequestError
-from sgl_like.frontend.backend.base import Segment
+from sgl_like.errors import ConfigError, RemoteRequestError, RequestError
+from sgl_like.frontend.backend.base import Handle, Segment, Sink
 from sgl_like.frontend.backend.remote import codec, loop
 from sgl_like.frontend.backend.remote.backend import RemoteBackend
 from sgl_like.frontend.backend.remote.clients import http_options
@@ -36,6 +36,8 @@ class RuntimeEndpoint(RemoteBackend):
         base_url: its address, e.g. ``"http://localhost:30000"``.
         api_key: sent as a bearer token. Never shown.
         verify: path of a file of certificates to trust, or whether to check the server's at all.
+        chat_template_name: put messages into the registered template of that name (`get_chat_template`) instead of
+            leaving that to the model's own; what ends a message there ends a gen.
         tokenizer: folder with the model's tokenizer, to send token ids; ``None``: send text; ``"auto"``: the folder
             that a server on this machine names, if it is there.
         extra_body: fields merged into every request as they are.
@@ -45,6 +47,7 @@ class RuntimeEndpoint(RemoteBackend):
     Raises:
         ConfigError: an argument cannot be used.
         RemoteError: the server does not answer, or is not of that kind.
+        ChatTemplateError: there is no template of that name.
         ModelLoadError: `tokenizer` names a folder without a usable one.
     """
 
@@ -53,11 +56,18 @@ class RuntimeEndpoint(RemoteBackend):
         base_url: str,
         api_key: str | None = None,
         verify: bool | str | None = None,
+        chat_template_name: str | None = None,
         *,
         tokenizer: str | None = "auto",
         extra_body: Mapping[str, Any] | None = None,
         **http: Any,
     ) -> None:
+        template = None
+        if chat_template_name is not None:
+            from sgl_like.runtime.tokenizer.named_templates import get_chat_template
+
+            template = get_chat_template(chat_template_name)
+        self._template = template
         checked = {} if verify is None else {"verify": verify}
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         options = http_options({**http, **checked}, headers)
@@ -92,9 +102,38 @@ class RuntimeEndpoint(RemoteBackend):
 
     def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
         """Markup around the next message: of the model's own template, or marks for the server to replace."""
+        if self._template is not None:
+            return self._template.role_affixes(messages, role)
         if self._tokenizer is None:
             return codec.turn_affixes(role)
         return self._tokenizer.role_affixes(messages, role)
+
+    def submit(
+        self, prompt_ids: Sequence[int], params: Mapping[str, Any], sink: Sink, stream: bool
+    ) -> Handle:
+        """Send a request; see `Backend.submit`."""
+        if self._template is not None and self._template.stop_str:
+            given = params.get("stop") or ()
+            listed = (given,) if isinstance(given, str) else tuple(given)
+            params = {**params, "stop": (*listed, *self._template.stop_str)}
+        return super().submit(prompt_ids, params, sink, stream)
+
+    def token_pieces(self, ids: Sequence[int]) -> list[bytes | str] | None:
+        """Bytes, or the name of a special token; ``None`` without the tokenizer."""
+        return None if self._tokenizer is None else self._tokenizer.pieces(ids)
+
+    def token_bytes(self) -> Sequence[bytes | None] | None:
+        """The bytes of each token; ``None`` without the tokenizer."""
+        return None if self._tokenizer is None else self._tokenizer.token_bytes
+
+    def cache_prefix(self, prefix: str) -> None:
+        """Have the server compute a prefix. Waits until that is done.
+
+        Raises:
+            RemoteError: the server does not answer.
+        """
+        nothing = {"text": prefix, "sampling_params": {"max_new_tokens": 0, "temperature": 0.0}}
+        loop.run(self._http.json("POST", "/generate", nothing))
 
     def flush_cache(self) -> bool:
         """Have the server forget every cached prefix.
@@ -118,7 +157,23 @@ class RuntimeEndpoint(RemoteBackend):
         return info
 
     def _prompt(self, ids: Sequence[int]) -> Prompt:
-        return codec.read(ids) if self._tokenizer is None else Tokens(tuple(ids))
+        if self._tokenizer is not None:
+            return Tokens(tuple(ids))
+        if self._template is not None:
+            self._refuse_markup(codec.decode(ids))
+        return codec.read(ids)
+
+    def _refuse_markup(self, segments: Sequence[Segment]) -> None:
+        """The server cannot tell a template's markup from the same characters in a message."""
+        assert self._template is not None
+        both = self._template.role_prefix_and_suffix.values()
+        marks = [mark for affixes in both for mark in map(str.strip, affixes) if mark]
+        found = next((mark for s in segments if not s.trusted for mark in marks if mark in s.text), None)
+        if found is not None:
+            raise RequestError(
+                f"the text of a message has {found!r} in it, which would be taken for the chat template's own;"
+                " name the model's tokenizer, or leave chat_template_name out"
+            )
 
     def _choice(self, ids: Sequence[int]) -> str | tuple[int, ...]:
         return super()._choice(ids) if self._tokenizer is None else tuple(ids)
