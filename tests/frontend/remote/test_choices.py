@@ -77,6 +77,19 @@ def test_what_needs_log_probabilities_is_refused(options: dict[str, Any]) -> Non
         assert "gives no log-probabilities of choices here" in str(state.error()) and not server.asked
 
 
+@pytest.mark.parametrize(
+    ("model", "fields"), [("claude-haiku-4-5", {"temperature": 0.0}), ("claude-opus-5", {})]
+)
+def test_a_choice_of_anthropic(model: str, fields: dict[str, Any]) -> None:
+    content = [{"type": "text", "text": '{"choice":"no"}'}]
+    reply = {"type": "message", "content": content, "stop_reason": "end_turn", "usage": {"output_tokens": 3}}
+    with FakeServer([Reply(reply)]) as server, sgl.Anthropic(model, "k", base_url=server.url) as backend:
+        assert program(True).run(backend=backend)["x"] == "no"
+        body = server.asked[0].body
+        assert body["output_config"] == {"format": {"type": "json_schema", "schema": OBJECT}}
+        assert {key: body[key] for key in body.keys() & {"temperature"}} == fields
+
+
 def test_an_engine_with_neither_is_refused() -> None:
     with FakeServer([]) as server:
         state = program(False).run(backend=sgl.OpenAI("gpt-4o", "k", base_url=server.url))

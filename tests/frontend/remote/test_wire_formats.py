@@ -33,6 +33,22 @@ def begun(**params: Any) -> Any:
     return program
 
 
+def begun_with(text: str) -> Any:
+    @sgl.function
+    def program(s: Any) -> None:
+        s += sgl.user("Hi") + sgl.assistant(text + sgl.gen("x"))
+
+    return program
+
+
+def late_system() -> Any:
+    @sgl.function
+    def program(s: Any) -> None:
+        s += sgl.user("Hi") + sgl.system("Be brief.") + sgl.assistant(sgl.gen("x"))
+
+    return program
+
+
 def plain(**params: Any) -> Any:
     @sgl.function
     def program(s: Any) -> None:
@@ -329,7 +345,7 @@ def test_anthropic_keeps_the_system_message_for_every_call() -> None:  # b#27
     assert server.asked[0].headers["x-api-key"] == "key-1" and "anthropic-version" in server.asked[0].headers
     assert first == {
         "model": "claude-sonnet-4-5", "system": "Be brief.", "messages": MESSAGES[1:], "stream": False,
-        "max_tokens": 5, "temperature": 1.0, "top_k": 4, "stop_sequences": ["."],
+        "max_tokens": 5, "top_k": 4, "stop_sequences": ["."],
     }  # fmt: skip
     assert second["system"] == "Be brief." and "top_k" not in second  # upstream sent top_k=-1
     assert second["messages"][-1] == {"role": "assistant", "content": "Well,"}
@@ -341,9 +357,12 @@ def test_anthropic_keeps_the_system_message_for_every_call() -> None:  # b#27
     ("model", "program", "message"),
     [
         ("claude-opus-4-6", begun(), "cannot continue a message: 'It is'"),
-        ("claude-sonnet-4-5", chat(seed=1), "seed=1 cannot be asked of Anthropic"),
+        ("claude-sonnet-4-5", chat(seed=1), "seed=1 cannot be asked of Anthropic's claude-sonnet-4-5"),
         ("claude-sonnet-4-5", chat(regex="a"), "it knows json_schema"),
         ("claude-sonnet-4-5", plain(), "takes messages only"),
+        ("claude-opus-5", chat(temperature=0), "temperature=0 cannot be asked of Anthropic's claude-opus-5"),
+        ("claude-sonnet-4-5", begun_with("It is "), "does not continue a message that ends with a blank"),
+        ("claude-sonnet-4-5", late_system(), "a system message only before all others"),
     ],
 )
 def test_anthropic_refuses_before_the_call(model: str, program: Any, message: str) -> None:

@@ -148,7 +148,10 @@ class RemoteBackend(Backend):
                 f" (for {'messages' if mode.wire.chat else 'plain text'}); use sgl.gen"
             )
         longest = max(len(text.encode()) for text in texts)  # bytes: no token is shorter
-        given = {"temperature": 0.0, "max_new_tokens": longest + 32}
+        given = {
+            "max_new_tokens": longest + 32,
+            **({"temperature": 0.0} if "temperature" in mode.params else {}),
+        }
         request = request_for(self.dialect, self._model, prompt, given, self._extra_body)
         body = merged(request.body(False), mode.choice.fields(tuple(texts), False))
         return self._start(self._answered(self._choose(request, body), sink), sink)

@@ -11,8 +11,7 @@ from sgl_like.errors import ConfigError
 from sgl_like.frontend.backend.remote import loop
 from sgl_like.frontend.backend.remote.backend import RemoteBackend
 from sgl_like.frontend.backend.remote.detect import detected
-from sgl_like.frontend.backend.remote.dialect import Dialect
-from sgl_like.frontend.backend.remote.engines.anthropic import ANTHROPIC
+from sgl_like.frontend.backend.remote.engines.anthropic import anthropic_dialect
 from sgl_like.frontend.backend.remote.engines.openai import OPENAI
 from sgl_like.frontend.backend.remote.http import Http, HttpOptions
 
@@ -74,7 +73,8 @@ class OpenAI(RemoteBackend):
         model_name: e.g. ``"gpt-4o-mini"``.
         api_key: by default that of the environment variable ``OPENAI_API_KEY``. Never shown.
         base_url: another address of the same API.
-        extra_body: fields merged into every request as they are, e.g. ``{"reasoning_effort": "low"}``.
+        extra_body: fields merged into every request as they are, e.g. ``{"reasoning_effort": "low"}``, or
+            ``{"temperature": 1}`` for models that take no other, whose `select` is sampled then.
         **http: fields of `HttpOptions`.
 
     Raises:
@@ -106,8 +106,8 @@ class Anthropic(RemoteBackend):
         model_name: e.g. ``"claude-sonnet-4-5"``.
         api_key: by default that of the environment variable ``ANTHROPIC_API_KEY``. Never shown.
         base_url: another address of the same API.
-        prefill: whether the model continues a message that is begun; ``None``: those do of which it is known (up to
-            Claude 4.5; 4.6 and later do not).
+        prefill: whether the model continues a message that is begun; ``None``: Claude up to 4.5 does.
+        sampling: whether the model takes ``temperature``, ``top_p`` and ``top_k``; ``None``: Claude up to 4.6 does.
         extra_body: fields merged into every request as they are.
         **http: fields of `HttpOptions`.
 
@@ -122,25 +122,15 @@ class Anthropic(RemoteBackend):
         *,
         base_url: str = "https://api.anthropic.com",
         prefill: bool | None = None,
+        sampling: bool | None = None,
         extra_body: Mapping[str, Any] | None = None,
         **http: Any,
     ) -> None:
         key = _key(api_key, "ANTHROPIC_API_KEY")
         options = http_options(http, {"x-api-key": key, "anthropic-version": "2023-06-01"})
-        if prefill is None:
-            prefill = any(name in model_name for name in _CONTINUE)
-        dialect = ANTHROPIC if prefill else _without_prefill(ANTHROPIC)
+        dialect = anthropic_dialect(model_name, prefill, sampling)
         server = Http(base_url.rstrip("/").removesuffix("/v1"), (key,), options)
         super().__init__(server, dialect, model_name, max_retries=options.max_retries, extra_body=extra_body)
-
-
-_CONTINUE = ("claude-3", "claude-2", "claude-sonnet-4-0", "claude-opus-4-0", "claude-sonnet-4-2", "claude-opus-4-2",
-             "claude-opus-4-1", "claude-sonnet-4-5", "claude-haiku-4-5", "claude-opus-4-5")  # fmt: skip
-
-
-def _without_prefill(dialect: Dialect) -> Dialect:
-    assert dialect.chat is not None
-    return replace(dialect, title=f"{dialect.title}'s model", chat=replace(dialect.chat, prefill=None))
 
 
 def _key(given: str | None, variable: str) -> str:

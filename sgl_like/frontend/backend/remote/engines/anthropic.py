@@ -1,13 +1,15 @@
 """Anthropic's ``/v1/messages``.
 
 https://docs.anthropic.com/en/api/messages and .../messages-streaming; field names checked against the ``anthropic``
-package (types/message_create_params.py, types/raw_*_event.py). The system message is a field of its own; the state's
+package (types/message_create_params.py, types/raw_*_event.py), which since 2.x has no ``temperature``, ``top_p`` and
+``top_k`` any more: newer models take none. The system message is a field of its own; the state's
 messages are not touched for it (b#27).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sgl_like.errors import RequestError
@@ -17,7 +19,7 @@ from sgl_like.frontend.backend.remote.engines.common import BASIC, choice_object
 from sgl_like.frontend.backend.remote.wire import Answer, Piece, Wire, finish_of
 from sgl_like.runtime.protocol import Usage
 
-__all__ = ["ANTHROPIC"]
+__all__ = ["ANTHROPIC", "anthropic_dialect"]
 
 
 class AnthropicMessages(Wire):
@@ -96,6 +98,7 @@ ANTHROPIC = Dialect(
         AnthropicMessages(),
         {
             **BASIC,
+            "temperature": Spell("temperature"),
             "top_k": Spell("top_k"),
             "stop": Spell("stop_sequences"),
             "json_schema": Spell(
@@ -111,3 +114,27 @@ ANTHROPIC = Dialect(
         chosen=chosen_of_object,
     ),
 )
+
+_SAMPLING = ("temperature", "top_p", "top_k")
+_UP_TO_4_5 = (
+    "claude-2", "claude-3", "claude-sonnet-4-2", "claude-opus-4-2", "claude-sonnet-4-0", "claude-opus-4-0",
+    "claude-opus-4-1", "claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5",
+)  # fmt: skip
+_4_6 = ("claude-opus-4-6", "claude-sonnet-4-6")
+
+
+def anthropic_dialect(model: str, prefill: bool | None, sampling: bool | None) -> Dialect:
+    """What `model` can be asked; ``None`` stands for what is known of it."""
+    old = any(name in model for name in _UP_TO_4_5)
+    if prefill is None:
+        prefill = old
+    if sampling is None:
+        sampling = old or any(name in model for name in _4_6)
+    chat = ANTHROPIC.chat
+    assert chat is not None
+    params = {name: spell for name, spell in chat.params.items() if sampling or name not in _SAMPLING}
+    return replace(
+        ANTHROPIC,
+        title=f"Anthropic's {model}",
+        chat=replace(chat, params=params, prefill=chat.prefill if prefill else None),
+    )
