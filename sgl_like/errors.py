@@ -24,7 +24,7 @@
     ├── OutputError                 an output cannot be read as the type it should have (also a ValueError)
     │   └── ValidationError         every attempt of a gen was refused by its ``validate``
     ├── ToolError                   a function that the model called has failed; names it and its arguments
-    ├── DataError                   an input file of the command line cannot be read; says file, line and column
+    ├── DataError                   an input file or a checkpoint cannot be used; says file, line and column, or row
     └── ProgramError                a program failed; chained to its cause, names program, node and variable
         └── TraceError              a trace needs a value that only a run would know; says which, and how to give it
 
@@ -203,7 +203,7 @@ class ToolError(SglError):
 
 
 class DataError(SglError, ValueError):
-    """An input file cannot be read; the message names file, line and column where known."""
+    """An input file or a checkpoint cannot be used; the message names file, line and column, or row, where known."""
 
 
 class ProgramError(SglError):

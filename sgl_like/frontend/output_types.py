@@ -41,21 +41,21 @@ class DtypeOutput(OutputType):
     """An output of ``dtype`` int, float, str or bool."""
 
     def __init__(self, dtype: str) -> None:
-        self._dtype = dtype
+        self.dtype = dtype
 
     def parse(self, text: str) -> Any:
         """See `OutputType.parse`."""
         try:
-            value = PARSERS[self._dtype](text)
+            value = PARSERS[self.dtype](text)
         except (ValueError, KeyError):
-            raise OutputError(f"{_shown(text)} is no {self._dtype}") from None
+            raise OutputError(f"{_shown(text)} is no {self.dtype}") from None
         if isinstance(value, float) and not math.isfinite(value):
             raise OutputError(f"{_shown(text)} is too large for a float")
         return value
 
     def parse_partial(self, text: str) -> Any:
         """See `OutputType.parse_partial`; only a str grows."""
-        return partial_json(text) if self._dtype == "str" else NOTHING
+        return partial_json(text) if self.dtype == "str" else NOTHING
 
 
 class JsonOutput(OutputType):
@@ -68,11 +68,11 @@ class JsonOutput(OutputType):
 
     def __init__(self, schema: dict[str, Any] | bool | str, annotation: Any = Any) -> None:
         self.schema = schema
-        self._annotation = annotation
+        self.annotation = annotation
 
     def parse(self, text: str) -> Any:
         """See `OutputType.parse`."""
-        if self._annotation is Any:
+        if self.annotation is Any:
             try:
                 return json.loads(text)
             except (ValueError, RecursionError) as error:
@@ -80,15 +80,15 @@ class JsonOutput(OutputType):
         from pydantic import ValidationError
 
         try:
-            return adapter(self._annotation).validate_json(text)
+            return adapter(self.annotation).validate_json(text)
         except ValidationError as error:
-            name = type_name(self._annotation)
+            name = type_name(self.annotation)
             raise OutputError(f"{_shown(text)} is no {name}: {problems(error)}") from error
 
     def parse_partial(self, text: str) -> Any:
         """See `OutputType.parse_partial`."""
         value = partial_json(text)
-        return value if value is NOTHING else partial_value(self._annotation, value)
+        return value if value is NOTHING else partial_value(self.annotation, value)
 
 
 def json_output(source: Any, *, role: str = "json_schema") -> JsonOutput:

@@ -11,10 +11,11 @@ from dataclasses import asdict
 from typing import Any
 
 from sgl_like.errors import OutputError, ProgramError
-from sgl_like.frontend.output_types import OutputType
+from sgl_like.frontend.output_types import DtypeOutput, JsonOutput, OutputType
 from sgl_like.frontend.partial import NOTHING
 from sgl_like.frontend.plain import NotPlainError, decode, encode
 from sgl_like.frontend.state import ProgramState
+from sgl_like.frontend.type_names import type_data, type_named
 from sgl_like.frontend.values import GenText
 from sgl_like.frontend.variables import Variable
 from sgl_like.runtime.protocol import Usage
@@ -67,7 +68,16 @@ def _data(variable: Variable) -> dict[str, Any]:
 def _output_data(output: GenText, meta: Any) -> dict[str, Any]:
     """What is known about an output besides its text, and besides the `meta` of its variable."""
     own = None if output.meta == meta else encode(dict(output.meta))
-    return {"token_ids": list(output.token_ids), "meta": own, "typed": output.is_typed}
+    return {"token_ids": list(output.token_ids), "meta": own, "type": _type_data(output.output_type)}
+
+
+def _type_data(output_type: OutputType | None) -> Any:
+    if isinstance(output_type, DtypeOutput):
+        return {"dtype": output_type.dtype}
+    try:
+        return {"json": type_data(output_type.annotation)} if isinstance(output_type, JsonOutput) else None
+    except NotPlainError as error:
+        return {"lost": str(error)}
 
 
 def _variable(data: Mapping[str, Any], program: str, what: str) -> Variable:
@@ -84,27 +94,36 @@ def _variable(data: Mapping[str, Any], program: str, what: str) -> Variable:
         value = outputs if isinstance(value, list) else outputs[0]
         if meta is not None:  # not of a join
             variable.streams = [[output] for output in outputs]
+            variable.output_type = outputs[0].output_type
     variable.finish(value, meta)
     return variable
 
 
 def _output(text: str, data: Mapping[str, Any], meta: Any, what: str) -> GenText:
     own = meta if data["meta"] is None else decode(data["meta"])
-    return GenText(text, data["token_ids"], own, _Forgotten(what) if data["typed"] else None)
+    return GenText(text, data["token_ids"], own, _output_type(data["type"], what))
 
 
-class _Forgotten(OutputType):
-    """Of a gen that had a type: its text is kept, and the type is not."""
+def _output_type(data: Any, what: str) -> OutputType | None:
+    if data is None:
+        return None
+    if "dtype" in data:
+        return DtypeOutput(data["dtype"])
+    try:
+        return _Lost(what, data["lost"]) if "lost" in data else JsonOutput(True, type_named(data["json"]))
+    except NotPlainError as error:
+        return _Lost(what, str(error))
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+
+class _Lost(OutputType):
+    """Of a gen whose type cannot be found again: its text is there, its value is not."""
+
+    def __init__(self, what: str, why: str) -> None:
+        self._message = f"{what} comes from a checkpoint, and is there as text only: {why}"
 
     def parse(self, text: str) -> Any:
         """See `OutputType.parse`."""
-        raise OutputError(
-            f"{self._what} was read from a checkpoint, which keeps its text and not its type: read the text again, e.g."
-            " with pydantic's TypeAdapter(T).validate_json(text)"
-        )
+        raise OutputError(self._message)
 
     def parse_partial(self, text: str) -> Any:
         """See `OutputType.parse_partial`."""

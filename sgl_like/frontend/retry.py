@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sgl_like.errors import EngineClosedError, EngineError, RequestAborted
+from sgl_like.errors import (
+    EngineClosedError,
+    EngineError,
+    RemoteAuthenticationError,
+    RequestAborted,
+    RequestError,
+)
 
 __all__ = ["Backoff", "exponential_backoff", "is_transient"]
 
@@ -18,7 +24,7 @@ Backoff = Callable[[int], float]
 
 _FIRST, _LONGEST = 0.5, 30.0
 _BROKEN = (EngineError, ConnectionError, TimeoutError)
-_FINAL = (EngineClosedError, RequestAborted)
+_FINAL = (EngineClosedError, RequestAborted, RequestError, RemoteAuthenticationError)
 
 
 def exponential_backoff(attempt: int) -> float:
@@ -29,9 +35,9 @@ def exponential_backoff(attempt: int) -> float:
 def is_transient(error: BaseException | None) -> bool:
     """Whether `error`, or what caused it, can be gone at another attempt.
 
-    An exception with an attribute ``transient`` says so itself. Otherwise an `EngineError` is transient unless the
-    engine was shut down or the request cancelled; and so are ConnectionError and TimeoutError, also from the code of
-    the program. The first in the chain of causes that is known either way decides.
+    An exception with an attribute ``transient`` says so itself. Otherwise an `EngineError` is transient, unless the
+    engine was shut down, the request cancelled, or refused as it is; and so are ConnectionError and TimeoutError, also
+    from the code of the program. The first in the chain of causes that is known either way decides.
     """
     seen = set()
     while error is not None and id(error) not in seen:
@@ -39,7 +45,7 @@ def is_transient(error: BaseException | None) -> bool:
         said = getattr(error, "transient", None)
         if isinstance(said, bool):
             return said
-        if isinstance(error, _BROKEN):
+        if isinstance(error, (*_FINAL, *_BROKEN)):
             return not isinstance(error, _FINAL)
         error = error.__cause__
     return False

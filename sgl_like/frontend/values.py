@@ -66,9 +66,9 @@ class GenText(str):
         return self._parsed
 
     @property
-    def is_typed(self) -> bool:
-        """Whether the gen has a type, so that there is a `parsed`."""
-        return self._output_type is not None
+    def output_type(self) -> OutputType | None:
+        """How the text is read, if the gen has a type."""
+        return self._output_type
 
     @property
     def finish_reason(self) -> str:

@@ -7,13 +7,15 @@ import signal
 import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import sgl_like as sgl
 from sgl_like.errors import EngineError, ProgramError
-from sgl_like.frontend.batch import WINDOW
+from sgl_like.frontend.batch import WINDOW, BatchOptions
 from tests.support.frontend_fake_backend import Call, FakeBackend
 from tests.support.instant_backend import InstantBackend
 
@@ -311,6 +313,39 @@ def test_progress_bar(echoing: FakeBackend, capfd: pytest.CaptureFixture[str]) -
     say.run_batch(rows, progress_bar=True)
     out, err = capfd.readouterr()
     assert "7/7" in err and "say" in err and out == ""
+
+
+def test_the_progress_bar_is_closed_when_the_batch_breaks_off(echoing: FakeBackend) -> None:
+    """b#6."""
+
+    def bars() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if type(thread).__name__ == "_RefreshThread"]
+
+    def rows() -> Iterator[tuple[str]]:
+        yield ("a",)
+        assert len(bars()) == 1
+        raise OSError("the file is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        say.run_batch(rows(), progress_bar=True)
+    assert bars() == []
+
+
+def test_something_around_a_batch(echoing: FakeBackend) -> None:
+    """What has to be there before the first row, and until the last has ended."""
+    seen: list[Any] = []
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        seen.append(len(echoing.calls))
+        yield
+        seen.append(len(echoing.calls))
+
+    batch = say._batch("run_batch", [("a",), ("b",)], None, {}, BatchOptions())
+    states = replace(batch, around=around).states()
+    assert seen == []
+    assert next(states)["said"] == "a" and len(seen) == 1
+    assert len(list(states)) == 1 and seen == [0, 2]
 
 
 def test_threads_leave(echoing: FakeBackend) -> None:

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import pydantic
 import pytest
 
 import sgl_like as sgl
@@ -146,28 +147,49 @@ def test_rows_in_any_order_with_any_options(echoing: FakeBackend, path: Path) ->
     assert all(state["mine"]["word"] == words[state.row] for state in again)
 
 
-def test_a_restored_text_knows_what_was_plain(echoing: FakeBackend, path: Path) -> None:
-    """c#5: `GenText` from a checkpoint; its type is not kept, and that is said."""
+class Point(pydantic.BaseModel):
+    x: int
+
+
+def test_restored_outputs_have_their_types(echoing: FakeBackend, path: Path) -> None:
+    """c#5: `GenText` from a checkpoint is what it was."""
+
+    class Local(Point):
+        pass
+
+    types = [Point, list[Point], Point | None, dict[str, int], Literal["a", 1], tuple[int, ...], {}, Any]
+    texts = ['{"x": 1}', '[{"x": 1}]', "null", '{"a": 1}', '"a"', "[1, 2]", "5", "5"]
 
     @sgl.function
     def typed(s: Any, i: int) -> None:
-        s += "x" + sgl.gen("a", json_schema={}) + sgl.gen("b", n=2)
+        for number, each in enumerate(types[:-1]):
+            s += f"\n{number}:" + sgl.gen(f"t{number}", json_schema=each)
+        s += "\n7:" + sgl.gen("local", json_schema=Local) + "\n6:" + sgl.gen("b", n=2)
         with s.copy() as t:
-            t += sgl.gen("c", dtype=int)
+            t += "\n6:" + sgl.gen("c", dtype=int)
 
-    echoing._respond = lambda call: "5"
+    answers = {**{f"{i}:": text for i, text in enumerate(texts)}, "7:": '{"x": 2}'}
+    echoing._respond = lambda call: answers[call.prompt.rsplit("\n")[-1]]
     live = typed.run_batch([(1,)], checkpoint=path)[0]
+    calls = len(echoing.calls)
     state = typed.run_batch([(1,)], checkpoint=path)[0]
-    assert len(echoing.calls) == 4 and live["a"].parsed == 5
-    for before, after in zip(
-        [live["a"], *live["b"], *live["c"]], [state["a"], *state["b"], *state["c"]], strict=True
-    ):
+    assert len(echoing.calls) == calls
+    names = [f"t{number}" for number in range(len(types) - 1)]
+    for before, after in [
+        *((live[name], state[name]) for name in (*names, "local")),
+        *zip([*live["b"], *live["c"]], [*state["b"], *state["c"]], strict=True),
+    ]:
         assert type(after) is sgl.GenText and after == before
         assert (after.token_ids, after.meta) == (before.token_ids, before.meta)
+    values = [state[name].parsed for name in names]
+    assert values == [Point(x=1), [Point(x=1)], None, {"a": 1}, "a", (1, 2), 5]
+    assert values == [live[name].parsed for name in names] and state["c"][0].parsed == 5
     assert ["".join(state.text_iter("b", index=i)) for i in range(2)] == ["5", "5"]
-    for name, message in (("a", "the value of 'a' was read from a checkpoint"), ("b", "nothing to parse")):
-        with pytest.raises(OutputError, match=message):
-            _ = state[name][0].parsed if name == "b" else state[name].parsed
+    assert live["local"].parsed == Local(x=2)
+    with pytest.raises(OutputError, match="'local' comes from a checkpoint, and is there as text only"):
+        _ = state["local"].parsed
+    with pytest.raises(OutputError, match="nothing to parse"):
+        _ = state["b"][0].parsed
 
 
 def test_what_is_not_plain_is_an_error_where_it_is_read(echoing: FakeBackend, path: Path) -> None:

@@ -14,6 +14,9 @@ from sgl_like.errors import (
     EngineClosedError,
     EngineError,
     ProgramError,
+    RemoteAuthenticationError,
+    RemoteRateLimitError,
+    RemoteRequestError,
     RequestAborted,
     RequestError,
 )
@@ -39,7 +42,8 @@ def caused(cause: BaseException) -> ProgramError:
         (TimeoutError(), True), (Busy("429"), True), (EngineClosedError("shut down"), False),
         (RequestAborted("cancelled"), False), (RequestError("bad"), False), (LookupError("mine"), False),
         (FileNotFoundError(), False), (caused(LookupError()), False), (caused(caused(TimeoutError())), True),
-        (None, False),
+        (RemoteRateLimitError("429"), True), (RemoteRequestError("400"), False),
+        (RemoteAuthenticationError("401"), False), (None, False),
     ],
 )  # fmt: skip
 def test_what_is_transient(error: BaseException | None, expected: bool) -> None:
