@@ -108,8 +108,12 @@ def gen(
         "bad_words": bad_words, "token_ids_logprob": token_ids_logprob,
     }  # fmt: skip
     params = {key: _frozen(value) for key, value in given.items() if value is not None}
-    output_type, held = gen_type(dtype, regex, json_schema)
-    params |= held
+    unknown = {"regex": regex, "json_schema": json_schema}
+    unknown = {key: value for key, value in unknown.items() if isinstance(value, Expr)}  # in a trace
+    output_type, held = gen_type(
+        dtype, None if "regex" in unknown else regex, None if "json_schema" in unknown else json_schema
+    )
+    params |= {**held, **unknown}
     check = make_check(output_type, validate, max_retries, feedback)
     if choices is not None:
         if check is not None:

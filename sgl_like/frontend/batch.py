@@ -87,6 +87,7 @@ class BatchProgram:
         make_body: what to run for a state and its arguments.
         call_later: makes a call in so many seconds.
         fingerprint: what its results depend on besides the rows, for the checkpoint.
+        ended: called with the state of every row that has ended, on any thread.
     """
 
     name: str
@@ -95,6 +96,7 @@ class BatchProgram:
     make_body: Callable[[ProgramState, Call], Body]
     call_later: Callable[[float, Callable[[], None]], Timer]
     fingerprint: Callable[[], Mapping[str, Any]]
+    ended: Callable[[ProgramState], None]
 
 
 @dataclass(frozen=True, kw_only=True)

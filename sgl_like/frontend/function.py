@@ -23,10 +23,12 @@ from sgl_like.frontend.inspect.active import calls_instead
 from sgl_like.frontend.interpreter import Interpreter, RunContext
 from sgl_like.frontend.loops import running_loop
 from sgl_like.frontend.params import RUN_DEFAULTS, SAMPLING_OPTIONS
+from sgl_like.frontend.prefix import SharedPrefix
 from sgl_like.frontend.retry import Backoff, exponential_backoff
 from sgl_like.frontend.state import ProgramState
 
 if TYPE_CHECKING:
+    from sgl_like.frontend.inspect.compiled import CompiledFunction
     from sgl_like.frontend.inspect.findings import Finding
     from sgl_like.frontend.inspect.graph import Graph
     from sgl_like.frontend.inspect.trace import Trace
@@ -179,6 +181,20 @@ class SglFunction(Generic[P, R]):
 
         return render(self, args, kwargs)
 
+    def compile(self, backend: Backend | None = None, **constants: Any) -> CompiledFunction[R]:
+        """The program with these arguments and this backend bound, and what then is constant prepared.
+
+        The body is traced once, with the other arguments unknown. Its constraints are compiled in the background, and
+        the text that all prompts begin with is pinned in the backend's cache while `run_batch` runs.
+
+        Raises:
+            TypeError: the program has no such parameter.
+            ProgramError: the program fails whatever the other arguments are.
+        """
+        from sgl_like.frontend.inspect.compiled import compiled
+
+        return compiled(self, backend, constants)
+
     @overload
     def run_batch(
         self,
@@ -318,7 +334,8 @@ class SglFunction(Generic[P, R]):
         unknown = sorted(set(sampling) - SAMPLING_OPTIONS)
         if unknown:
             raise TypeError(f"{caller}() got an unexpected keyword argument {unknown[0]!r}")
-        chosen = resolve_backend(backend)
+        chosen = self._chosen(backend)
+        prefix = self._shared_prefix(chosen)
         program = BatchProgram(
             name=self.name,
             make_state=lambda: self._state(chosen, sampling, stream=False),
@@ -326,8 +343,15 @@ class SglFunction(Generic[P, R]):
             make_body=lambda state, call: Body(self.func, self.is_async, state, call, None),
             call_later=chosen.executor.call_later,
             fingerprint=lambda: fingerprint(self.func, self.bound, sampling, chosen.fingerprint),
+            ended=prefix.saw,
         )
-        return Batch(rows=rows, program=program, options=options)
+        return Batch(rows=rows, program=program, options=options, around=prefix.held)
+
+    def _chosen(self, backend: Backend | None) -> Backend:
+        return resolve_backend(backend)
+
+    def _shared_prefix(self, backend: Backend) -> SharedPrefix:
+        return SharedPrefix(backend)
 
     def _body(self, call: Call) -> Body:
         options = dict(call.options)
@@ -342,7 +366,7 @@ class SglFunction(Generic[P, R]):
                 f"{self.name}: only plain calls of programs can be traced, no batches and no streams"
             )
         given = {name: value for name, value in sampling.items() if value is not None}
-        chosen = speculating(resolve_backend(backend), self.num_api_spec_tokens)
+        chosen = speculating(self._chosen(backend), self.num_api_spec_tokens)
         context = RunContext(chosen, self.name, {**RUN_DEFAULTS, **given}, stream)
         return ProgramState(Interpreter(context))
 

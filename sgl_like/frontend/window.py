@@ -237,6 +237,7 @@ class Window:
                 self._queue(task)
 
     def _end(self, task: _Task) -> None:
+        self._program.ended(task.state)
         with self._watch.changing():
             task.ended = True
             self._ended.append(task)

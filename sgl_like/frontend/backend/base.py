@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -194,6 +195,24 @@ class Backend(ABC):
     def get_server_info(self) -> dict[str, Any]:
         """What there is to know about the model and what runs it; at least ``"model_path"``."""
         return {"model_path": self.model_name}
+
+    def hold_prefix(self, prefix_ids: Sequence[int]) -> Callable[[], None] | None:
+        """Compute a prefix of prompts to come, and keep it cached until what is returned is called. Waits until it is
+        computed. ``None``: this backend keeps nothing.
+
+        Raises:
+            RequestError: it is no prompt, or too long to be kept.
+        """
+        return None
+
+    def prepare(self, params: Mapping[str, Any]) -> Future[None] | None:
+        """Compile, in the background, what requests with these parameters are held to. ``None``: there is nothing
+        to be done.
+
+        Raises:
+            SamplingParamsError: as from `submit`. What is wrong with the constraint itself is in the future.
+        """
+        return None
 
     @abstractmethod
     def flush_cache(self) -> bool:

@@ -49,6 +49,11 @@ class DryBackend(Backend):
         return _ALL if self._real is None else self._real.supported_params
 
     @property
+    def ids_are_tokens(self) -> bool:
+        """As for the backend it stands for."""
+        return self._real is None or self._real.ids_are_tokens
+
+    @property
     def supports_images(self) -> bool:
         """Whatever the model can see, a program with images can be looked at."""
         return True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import fields
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -145,6 +146,21 @@ class Runtime(Backend):
             sampling[name] = (*listed, *own)
 
     # -- the cache ------------------------------------------------------------------------------------------
+
+    def hold_prefix(self, prefix_ids: Sequence[int]) -> Callable[[], None]:
+        """Pin a prefix; see `Backend.hold_prefix`."""
+        pin = self.engine.pin(prefix_ids)
+
+        def release() -> None:
+            self.engine.unpin(pin)
+
+        return release
+
+    def prepare(self, params: Mapping[str, Any]) -> Future[None] | None:
+        """Compile a constraint in the background; see `Backend.prepare`."""
+        given = {name: value for name, value in params.items() if name not in LOGPROB_OPTIONS}
+        checked = SamplingParams.from_dict(given)
+        return self.engine.prepare(checked) if checked.is_constrained else None
 
     def flush_cache(self) -> bool:
         """Forget every cached prefix that is not in use."""

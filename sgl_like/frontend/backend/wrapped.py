@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from sgl_like.frontend.backend.base import Backend, CacheStats, Handle, Segment, Sink
@@ -112,6 +113,14 @@ class Wrapped(Backend):
     def get_server_info(self) -> dict[str, Any]:
         """Of the backend inside."""
         return self.inner.get_server_info()
+
+    def hold_prefix(self, prefix_ids: Sequence[int]) -> Callable[[], None] | None:
+        """As the backend inside."""
+        return self.inner.hold_prefix(prefix_ids)
+
+    def prepare(self, params: Mapping[str, Any]) -> Future[None] | None:
+        """As the backend inside."""
+        return self.inner.prepare(params)
 
     def flush_cache(self) -> bool:
         """As the backend inside."""

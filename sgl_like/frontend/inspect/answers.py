@@ -9,6 +9,7 @@ from sgl_like.frontend.backend.base import Segment
 from sgl_like.frontend.expr import Gen, Select
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.separation import reasoning_name
+from sgl_like.frontend.values import GenText
 from sgl_like.frontend.variables import Variable
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from sgl_like.frontend.interpreter import Interpreter
 
 __all__ = ["Answer"]
+
+_META = {"finish_reason": {"type": "stop"}}
 
 
 class Answer(Operation):
@@ -67,8 +70,17 @@ class Answer(Operation):
             prompt.append_sampled(self._text, tuple(ids))
         at.emit(self._text, self.variables[0])
         for variable, value in zip(self.variables, self._values, strict=False):
-            at.give(variable, value)
+            at.give(variable, self._typed(at, value), _META)
         return True
+
+    def _typed(self, at: Interpreter, value: Any) -> Any:
+        """A given text as what a run would give: it can be parsed."""
+        if isinstance(value, (list, tuple)):
+            return [self._typed(at, each) for each in value]
+        if not isinstance(self._node, Gen) or not isinstance(value, str) or isinstance(value, GenText):
+            return value
+        ids = at.context.backend.encode([Segment(value, trusted=False)]) if value else []
+        return GenText(value, ids, _META, self._node.output_type)
 
     def _close_reasoning(self, at: Interpreter) -> None:
         """End reasoning that the prompt has opened, as `Generate` does when it leaves it out."""

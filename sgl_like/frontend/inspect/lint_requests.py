@@ -12,7 +12,6 @@ from sgl_like.frontend.inspect.findings import Finding
 from sgl_like.frontend.inspect.lint_steps import found_at
 from sgl_like.frontend.inspect.run import Traced
 from sgl_like.frontend.inspect.trace import TraceNode
-from sgl_like.frontend.inspect.unknown import Unknown
 from sgl_like.frontend.params import request_params
 
 __all__ = ["REQUEST_RULES"]
@@ -34,7 +33,7 @@ def requests(run: Traced) -> Iterator[Finding]:
 
 def _request(run: Traced, step: TraceNode, check: ConstraintCheck) -> Iterator[Finding]:
     assert isinstance(step.node, Gen), "only gens are asked"
-    own = {name: value for name, value in step.node.params.items() if not _is_unknown(run, value)}
+    own = {name: value for name, value in step.node.params.items() if not run.tracer.unknowns.are_in(value)}
     params = request_params(run.state._interpreter.context.defaults, own, run.backend.original)
     shortest = check.shortest(params)
     if shortest is None:
@@ -71,17 +70,6 @@ def _stops(
                 f"{step.label}: every output of the regex contains the stop string {stop!r}, and is cut there"
             )
             yield found_at(step, "stop", "warning", message)
-
-
-def _is_unknown(run: Traced, value: Any) -> bool:
-    """Whether a parameter's value, or a part of it, is not known."""
-    if isinstance(value, Unknown):
-        return True
-    if isinstance(value, str):
-        return bool(run.tracer.unknowns.all_in(value))
-    if isinstance(value, Mapping):
-        return any(_is_unknown(run, part) for item in value.items() for part in item)
-    return isinstance(value, (list, tuple)) and any(_is_unknown(run, part) for part in value)
 
 
 REQUEST_RULES: tuple[Callable[[Traced], Iterator[Finding]], ...] = (requests,)

@@ -31,6 +31,10 @@ def render(
             ids = tuple(state.prompt.encode(state.context.backend))
     if not options.get("tokens"):
         return run.tracer.unknowns.shown(text)
+    if not run.backend.ids_are_tokens:
+        raise ValueError(
+            f"{type(run.backend.original).__name__} is sent text: what its ids are is not known here"
+        )
     unknown = run.tracer.unknowns.all_in(text)
     if unknown:
         names = ", ".join(dict.fromkeys(each._what for each in unknown))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sgl_like.errors import SglError, TraceError
+from sgl_like.errors import ProgramError, TraceError
 from sgl_like.frontend.backend.default import default_if_set
 from sgl_like.frontend.backend.dry import DryBackend
 from sgl_like.frontend.current import running_body
@@ -122,7 +122,7 @@ class _Setting(NamedTuple):
         try:
             with running_body(state._interpreter):
                 yield trace
-        except SglError:
+        except ProgramError:
             raise
         except Exception as error:
             if not self.tracer.unknowns.made:

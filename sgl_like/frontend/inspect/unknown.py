@@ -13,6 +13,7 @@ count with it, loop over it) raises a `TraceError` that says what was asked and 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from sgl_like.errors import TraceError
@@ -63,6 +64,16 @@ class Unknowns:
     def all_in(self, text: str) -> list[Unknown]:
         """The unknown values in `text`, in order."""
         return [self.made[int(m[1])] for m in _MARKER.finditer(text) if int(m[1]) < len(self.made)]
+
+    def are_in(self, value: Any) -> bool:
+        """Whether a value, or a part of it, is not known."""
+        if isinstance(value, Unknown):
+            return True
+        if isinstance(value, str):
+            return bool(self.all_in(value))
+        if isinstance(value, Mapping):
+            return any(self.are_in(part) for item in value.items() for part in item)
+        return isinstance(value, (list, tuple)) and any(map(self.are_in, value))
 
     def known_prefix(self, text: str) -> str:
         """`text` up to its first marker."""

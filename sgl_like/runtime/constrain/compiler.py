@@ -57,6 +57,7 @@ _WEIGHED_EVERY = 16
 _LEAST_WEIGHED = 16 << 20
 Grammar = CompiledGrammar | CompiledFrames
 """What a constraint becomes, by either engine."""
+T = TypeVar("T")
 G = TypeVar("G", CompiledGrammar, CompiledFrames)
 
 
@@ -210,7 +211,7 @@ class GrammarCompiler:
             raise ConstraintError(f"a choice is not valid Unicode: {error}") from None
         return self._compile(("choices", *encoded), "the list of choices", lambda pool: pool.strings(encoded))
 
-    def in_background(self, compile: Callable[..., G], *args: Any, **options: Any) -> Future[G]:
+    def in_background(self, compile: Callable[..., T], *args: Any, **options: Any) -> Future[T]:
         """Compile without waiting, in a thread: ``compiler.in_background(compiler.compile_regex, "a+")``."""
         return _threads().submit(compile, *args, **options)
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,7 @@ from sgl_like.runtime.models.load import (
     read_model_config,
 )
 from sgl_like.runtime.protocol import GenerateRequest, Output, OutputSink
+from sgl_like.runtime.sampling_params import SamplingParams
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -296,6 +297,13 @@ class Engine:
     def unpin(self, pin: Pin) -> bool:
         """Let a pinned prefix be evicted like any other; whether it was still pinned."""
         return self._loop.call(lambda core: core.memory.unpin(pin.number))
+
+    def prepare(self, params: SamplingParams) -> Future[None]:
+        """Compile the constraint of some parameters in the background, so that their first request need not wait.
+
+        What is wrong with it is the future's exception, a ConstraintError.
+        """
+        return self._intake.compiler.in_background(self._intake.prepare, params)
 
     def flush_cache(self) -> bool:
         """Forget all prefixes that nobody uses, also those in `cache_dir`; whether nothing is cached now."""

@@ -104,6 +104,17 @@ class Intake:
         """
         return matcher_of(self.compiler, params) if params.is_constrained else None
 
+    def prepare(self, params: SamplingParams) -> None:
+        """Compile a constraint, and find the mask of its first token and what its shortest output takes.
+
+        Raises:
+            ConstraintError: it cannot be compiled.
+        """
+        matcher = self.matcher(params)
+        if matcher is not None:
+            matcher.fill_mask(np.zeros((1, self.compiler.vocabulary.words), dtype=np.int32), 0)
+            self._needed(matcher, params)
+
     @property
     def compiler(self) -> GrammarCompiler:
         """Compiles constraints for this vocabulary; made when first used."""
@@ -120,6 +131,12 @@ class Intake:
         """Raises ConstraintError or PromptTooLongError: no output fits."""
         if params.max_new_tokens == 0:
             return None
+        need = self._needed(matcher, params)
+        check_budget(need, params.max_new_tokens, room)
+        return Ending(self.compiler.vocabulary, need.watch)
+
+    def _needed(self, matcher: Matcher, params: SamplingParams) -> Needs:
+        """What outputs of a constraint need; `matcher` is fresh."""
         sources = (params.regex, params.json_schema, params.ebnf, params.structural_tag)
         key = (*sources, params.property_order, params.whitespace)
         need = self._needs.get(key)
@@ -128,8 +145,7 @@ class Intake:
             if len(self._needs) >= MAX_PATTERNS:
                 self._needs = {}
             self._needs[key] = need
-        check_budget(need, params.max_new_tokens, room)
-        return Ending(self.compiler.vocabulary, need.watch)
+        return need
 
     def _search(self, sources: Sequence[str]) -> OccurrenceSearch | None:
         """Raises ConstraintError: one of the regexes is bad."""

@@ -199,6 +199,32 @@ def test_given_values_decide() -> None:
     assert "more" not in program.trace(hard=True, values={"sum": "5"}).variables
 
 
+def test_given_values_are_typed_as_in_a_run() -> None:
+    @sgl.function
+    def program(s: Any) -> Any:
+        s += "2+2=" + sgl.gen("sum", json_schema=int)
+        s += "!" * s["sum"].parsed
+        return s.get_meta_info("sum")["finish_reason"]
+
+    trace = program.trace(values={"sum": "4"})
+    assert trace.nodes[-2].text == "!!!!"
+    assert trace.ret_value == {"type": "stop"}
+    with pytest.raises(TraceError, match=r"the value of sum\.parsed is not known"):
+        program.trace()
+
+
+def test_unknown_parameters_of_gens() -> None:
+    @sgl.function
+    def program(s: Any, limit: int, pattern: str, schema: Any) -> None:
+        s += "x" + sgl.gen("a", max_tokens=limit, regex=pattern) + sgl.gen("b", json_schema=schema)
+
+    gens = [step.node for step in program.trace().nodes if step.kind == "gen"]
+    assert [{name: str(value) for name, value in gen.params.items()} for gen in gens] == [  # type: ignore[union-attr]
+        {"max_new_tokens": "{{limit}}", "regex": "{{pattern}}"},
+        {"json_schema": "{{schema}}"},
+    ]
+
+
 def test_an_iterator_gives_a_value_each_time() -> None:
     @sgl.function
     def program(s: Any) -> list[str]:
