@@ -57,6 +57,7 @@ class Prompt:
         self.encoded = 0  # self.ids stand for self.pieces[:encoded]
         self.messages: list[dict[str, Any]] = []
         self.role: OpenRole | None = None
+        self.blank = ""  # before the assistant's text, if that is all the template has there; see `open_role`
         self.log = Log()
         self._copied: _CopyPoint | None = None
 
@@ -68,6 +69,7 @@ class Prompt:
         other.encoded = self.encoded
         other.messages = [dict(message) for message in self.messages]
         other.role = self.role
+        other.blank = self.blank
         other.log = self.log.child()
         other._copied = _CopyPoint(len(self.pieces), len(self.messages), self.role)
         return other
@@ -81,10 +83,12 @@ class Prompt:
                 break
         return text[-length:]
 
-    def append_given(self, text: str) -> None:
-        """Text of the program. Outside a role it is raw prompt text, which may hold special tokens."""
+    def append_given(self, text: str) -> str:
+        """Text of the program; outside a role, raw prompt text that may hold special tokens. Returns what was added."""
+        blank = self.write_blank()
         self.pieces.append(Piece(text, trusted=self.role is None))
         self.log.given(text, *self._place)
+        return blank + text
 
     def append_markup(self, text: str) -> None:
         """Markup; at the beginning of a message it is no part of the message's content."""
@@ -93,32 +97,52 @@ class Prompt:
         if self.role is not None and self.role.start == len(self.pieces) - 1:
             self.role = replace(self.role, start=len(self.pieces))
 
-    def append_picture(self, picture: Picture, text: str) -> None:
-        """A picture, shown as `text` where there is only text."""
+    def append_picture(self, picture: Picture, text: str) -> str:
+        """A picture, shown as `text` where there is only text. Returns what was added."""
+        blank = self.write_blank()
         self.pieces.append(Piece(text, trusted=False, picture=picture))
         self.log.given(text, *self._place)
+        return blank + text
 
     def append_pieces(self, pieces: Iterable[Piece]) -> None:
         """Pieces of another prompt; what was sampled there keeps its ids."""
+        self.blank = ""
         for piece in pieces:
             self.pieces.append(piece)
             self.log.given(piece.text, *self._place)
 
-    def open_role(self, role: str, prefix: str, suffix: str) -> None:
-        """Begin a message; `prefix` and `suffix` are the chat template's markup around its content."""
+    def open_role(self, role: str, prefix: str, suffix: str) -> str:
+        """Begin a message; `prefix` and `suffix` are the chat template's markup around its content.
+
+        Some templates put nothing but a blank before an assistant's text. Models write it themselves, as a part of
+        their first token, so it waits for text that is given. Returns what was added.
+        """
+        if role == "assistant" and prefix.isspace():
+            prefix, self.blank = "", prefix
         self.pieces.append(Piece(prefix, trusted=True))
         self.role = OpenRole(role, len(self.pieces), suffix)
         self.log.given(prefix, *self._place, markup=True)
+        return prefix
+
+    def write_blank(self) -> str:
+        """Add the blank that waits for given text, if there is one; returns it."""
+        blank, self.blank = self.blank, ""
+        if blank:
+            assert self.role is not None, "only messages have one"
+            self.pieces[self.role.start - 1] = Piece(blank, trusted=True)
+            self.log.given(blank, *self._place, markup=True)
+        return blank
 
     def close_role(self) -> str:
         """End the open message; returns the markup added."""
         assert self.role is not None, "submission checks that a role is open"
+        blank = self.write_blank()
         self.log.given(self.role.suffix, *self._place, markup=True)
         role, self.role = self.role, None
         content = _content(self.pieces[role.start :])
         self.pieces.append(Piece(role.suffix, trusted=True))
         self.messages.append({"role": role.role, "content": content})
-        return role.suffix
+        return blank + role.suffix
 
     def encode(self, backend: Backend) -> list[int]:
         """Ids of the whole prompt. From here on they are fixed: later text gets tokens of its own."""
@@ -148,6 +172,7 @@ class Prompt:
     def append_sampled(self, text: str, ids: tuple[int, ...], record: GenRecord | None = None) -> None:
         """Text that the model wrote after all of this prompt, as these tokens; `record` is for the log."""
         assert self.encoded == len(self.pieces), "a prompt is encoded before anything is sampled after it"
+        self.blank = ""
         self.log.requested(text, *self._place, self.ids, record, sampled=len(ids))
         self.pieces.append(Piece(text, trusted=False, ids=ids))
         self.ids.extend(ids)

@@ -34,6 +34,5 @@ class AppendPictures(Operation):
                 " can see them"
             )
         for picture in self._pictures:
-            at.prompt.append_picture(picture, PLACE)
-            at.emit(PLACE)
+            at.emit(at.prompt.append_picture(picture, PLACE))
         return True

@@ -21,8 +21,7 @@ class AppendText(Operation):
 
     def start(self, at: Interpreter) -> bool:
         """See `Operation.start`."""
-        at.prompt.append_given(self._text)
-        at.emit(self._text)
+        at.emit(at.prompt.append_given(self._text))
         return True
 
 
@@ -36,8 +35,7 @@ class OpenRole(Operation):
     def start(self, at: Interpreter) -> bool:
         """See `Operation.start`."""
         prefix, suffix = at.context.backend.role_affixes(at.prompt.messages, self._role)
-        at.prompt.open_role(self._role, prefix, suffix)
-        at.emit(prefix)
+        at.emit(at.prompt.open_role(self._role, prefix, suffix))
         return True
 
 

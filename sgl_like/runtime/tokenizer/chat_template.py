@@ -112,9 +112,8 @@ class _Affixes:
         at = full.index(own)
         prefix, suffix = self._new(roles, full[:at]), self._suffix(roles, full[at + len(own) :])
         if roles[-1] == "assistant":
-            written, opened = self._written(roles[:-1]), self._render(roles[:-1], opening=True)
-            if opened.startswith(written) and len(opened) > len(written):
-                prefix = opened[len(written) :]
+            with contextlib.suppress(ChatTemplateError):  # some cannot show a conversation without messages
+                prefix = self._new(roles, self._render(roles[:-1], opening=True)) or prefix
         if _MARK in prefix + suffix:  # contents come again, or at another place than they did
             if "system" not in roles[:-1]:
                 raise ChatTemplateError(f"the chat template moves contents around in {list(roles)}")
@@ -144,7 +143,7 @@ class _Affixes:
     def _new(self, roles: tuple[str, ...], shown: str) -> str:
         """What `shown`, the text up to the last content, has that is not written yet."""
         written = self._written(roles[:-1])
-        if shown.startswith(written):
+        if shown.startswith(written) or len(roles) == 1:
             return shown[len(written) :]
         last = _placeholder(
             len(roles) - 2
