@@ -83,6 +83,11 @@ class Attempts:
         return self._samples[-1]
 
     @property
+    def refused(self) -> Sequence[Refusal]:
+        """What was not accepted, and why."""
+        return self._refused
+
+    @property
     def usage(self) -> Usage:
         """Tokens of all attempts."""
         return sum_usages([sample.usage for sample in self._samples])

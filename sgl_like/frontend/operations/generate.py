@@ -102,7 +102,9 @@ class Generate(Operation):
         self._close_reasoning(at)
         samples = [output.last for output in self._outputs]
         seconds = time.perf_counter() - self._began
-        record = GenRecord(self._variable.name, self._asked, [each.record() for each in samples], seconds)
+        refused = [(str(each.text), each.reason) for output in self._outputs for each in output.refused]
+        records = [each.record() for each in samples]
+        record = GenRecord(self._variable.name, self._asked, records, seconds, refused)
         samples[0].append_to(at.prompt, at, record)
         usage = sum_usages([output.usage for output in self._outputs])
         at.give(self._variable, _one_or_all(values), _meta(values, usage_dict(usage)), usage)

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from sgl_like.errors import ProgramError
 from sgl_like.frontend.operations.sample import usage_dict
-from sgl_like.frontend.view.format import Alternative, Branch, Choice, Failure, Fork, Kind, Part, Token, Trace
+from sgl_like.frontend.view.format import (
+    Alternative,
+    Branch,
+    Choice,
+    Failure,
+    Fork,
+    Kind,
+    Part,
+    Refused,
+    Token,
+    Trace,
+)
 from sgl_like.frontend.view.log import (
     Ended,
     Forked,
@@ -152,10 +163,9 @@ class _Builder:
         if record is None:
             return Part("gen", step.text, None, step.role, step.message)
         first, *others = [self._output(step, record, sample) for sample in record.samples]
-        return Part(
-            "gen", first.text, first.tokens, step.role, step.message, False, record.name, dict(record.params),
-            first.finish, first.usage, record.seconds, others=others,
-        )  # fmt: skip
+        refused = [Refused(text, reason) for text, reason in record.refused]
+        params, seconds = dict(record.params), record.seconds
+        return replace(first, params=params, seconds=seconds, others=others, refused=refused)
 
     def _output(self, step: Requested, record: GenRecord, sample: Sample) -> Part:
         return Part(

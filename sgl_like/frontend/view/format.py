@@ -28,6 +28,7 @@ __all__ = [
     "Failure",
     "Fork",
     "Part",
+    "Refused",
     "Token",
     "Trace",
     "read_trace",
@@ -104,12 +105,20 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """An output that did not pass ``validate``. It is not part of the prompt."""
+
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """Text that was given, generated or selected.
 
     Args:
         type: which of these.
-        text: all of it.
+        text: all of it, with the reasoning of a gen even if that is separated.
         tokens: its tokens; None where they are not known.
         role: of the message that it belongs to.
         message: number of that message; None outside of messages.
@@ -121,6 +130,7 @@ class Part:
         seconds: how long it took.
         choices: of a select.
         others: with ``n`` greater than 1, the outputs that the program did not go on with.
+        refused: outputs before this one that did not pass ``validate``.
         broken: the output ended with the error of its branch.
     """
 
@@ -137,6 +147,7 @@ class Part:
     seconds: float | None = None
     choices: list[Choice] = field(default_factory=list)
     others: list[Part] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
     broken: bool = False
 
     @property

@@ -197,14 +197,22 @@ def _tip(token: Token) -> str:
 
 
 def _others(part: Part) -> str:
-    if not part.others:
-        return ""
-    outputs = "".join(
+    """Outputs that did not become part of the text."""
+    others = [
         f'<div><span class="gen">{_tokens(other)}</span> <span class="sub">{_text(other.ended_by)}</span></div>'
         for other in part.others
-    )
-    count = len(part.others)
-    return f"<details><summary>{count} other output{'s' * (count > 1)}</summary>{outputs}</details>"
+    ]
+    refused = [
+        f'<div>{_text(each.text)} <span class="sub">{_text(each.reason)}</span></div>'
+        for each in part.refused
+    ]
+    return _details(others, "other output") + _details(refused, "refused output")
+
+
+def _details(rows: Sequence[str], what: str) -> str:
+    count = len(rows)
+    head = f"<summary>{count} {what}{'s' * (count > 1)}</summary>"
+    return f"<details>{head}{''.join(rows)}</details>" if rows else ""
 
 
 def _asked(part: Part) -> str:

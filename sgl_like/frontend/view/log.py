@@ -60,12 +60,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class GenRecord:
-    """What a gen asked for and got. The program went on with the first of `samples`."""
+    """What a gen asked for and got. The program went on with the first of `samples`; `refused` are attempts that
+    did not pass ``validate``, each with the reason.
+    """
 
     name: str | None
     params: Mapping[str, Any]
     samples: Sequence[Sample]
     seconds: float
+    refused: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ STYLE = f"""
 .sgl-trace .gens th {{ color: var(--soft); font-weight: 600; border-bottom: 1px solid var(--line);
   white-space: nowrap; }}
 .sgl-trace .gens td {{ border-bottom: 1px solid var(--line); }}
-.sgl-trace td table td {{ border: 0; padding: 0 10px 0 0; }}
+.sgl-trace .gens td td {{ border: 0; padding: 0 10px 0 0; }}
 .sgl-trace .num {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .sgl-trace .gens tr:target td {{ background: var(--cached); }}
 .sgl-trace pre {{ margin: 2px 0; font: 12px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere;

@@ -107,16 +107,27 @@ class _Screen:
         return shown if fork.join is None else Group(shown, self._text(f"joined: {fork.join}", "dim"))
 
     def _runs(self, parts: Sequence[Part]) -> RenderableType:
-        """The texts of one message."""
-        self._gens += [part for part in parts if part.type != "text"]
-        return self._line(parts) if self._colours else self._lines(parts)
+        """The texts of one message, and outputs that did not become part of it."""
+        gens = [part for part in parts if part.type != "text"]
+        self._gens += gens
+        write = self._line if self._colours else self._lines
+        rows = [write(parts)]
+        for part in gens:
+            if part.others:
+                rows.append(self._text(f"other outputs of {_name(part)}:", "dim"))
+            rows += [write([other]) for other in part.others]
+            for each in part.refused:
+                rows.append(
+                    self._text(f"refused output of {_name(part)}: {each.text} ({each.reason})", "dim")
+                )
+        return Group(*rows)
 
     def _line(self, parts: Sequence[Part]) -> RenderableType:
         line = Text(overflow="fold")
         for part in parts:
             if part.type != "text":
                 style = "bold red" if part.broken else "bold reverse"
-                line.append_text(self._text(f"[{part.name or part.type}]", style))
+                line.append_text(self._text(f"[{_name(part)}]", style))
             for token, text, cut in _pieces(part):
                 line.append_text(self._text(text, _CUT if cut else _style(token)))
         return line
@@ -159,7 +170,7 @@ class _Screen:
         for part in gens:
             counts = [f"{part.usage.get(f'{name}_tokens', 0):,}" for name in names]
             seconds = "" if part.seconds is None else f"{part.seconds:.3f}"
-            table.add_row(self._text(part.name or part.type), *counts, seconds, self._text(_ended_by(part)))
+            table.add_row(self._text(_name(part)), *counts, seconds, self._text(_ended_by(part)))
         counts = [f"{trace.run.usage.get(f'{name}_tokens', 0):,}" for name in names]
         table.add_section()
         table.add_row("all", *counts, "", "")
@@ -168,7 +179,7 @@ class _Screen:
             yield from (self._token_table(part) for part in gens if part.tokens)
 
     def _token_table(self, part: Part) -> RenderableType:
-        table = Table(title=self._text(part.name or part.type), title_justify="left")
+        table = Table(title=self._text(_name(part)), title_justify="left")
         for name in ("token", "kind", "probability", "likeliest"):
             table.add_column(name, overflow="fold")
         for token in part.tokens or ():
@@ -200,8 +211,12 @@ def _pieces(part: Part) -> Iterator[tuple[Token, str, bool]]:
             yield token, token.text[len(token.kept) :], True
 
 
+def _name(part: Part) -> str:
+    return part.name or part.type
+
+
 def _of(part: Part) -> str:
-    return "" if part.type == "text" else f" ({part.name or part.type})"
+    return "" if part.type == "text" else f" ({_name(part)})"
 
 
 def _style(token: Token) -> Style:

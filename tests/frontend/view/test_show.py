@@ -26,6 +26,7 @@ from sgl_like.frontend.view.format import (
     Failure,
     Fork,
     Part,
+    Refused,
     Token,
     Trace,
 )
@@ -90,7 +91,7 @@ def sample(text: str = "4 ", forced: str = '", "') -> Trace:
         [Token(text, "sampled", 7, -0.1, top), Token(forced, "forced", 5), Token(text, "sampled", 2, cut=len(text))],
         role="assistant", message=1, name=text, params={"regex": text, "json_schema": {text: text}},
         finish={"type": "stop", "matched": text}, usage={"prompt_tokens": 1, "completion_tokens": 3},
-        others=[Part("gen", text, [Token(text, "sampled", 7)])],
+        others=[Part("gen", text, [Token(text, "sampled", 7)])], refused=[Refused(text, f"not {text}")],
     )  # fmt: skip
     select = Part("select", text, [Token(text, "selected", 9)], name=text, usage={"prompt_tokens": 1},
                   choices=[Choice(text, 0.75), Choice("other", 0.25)])  # fmt: skip
@@ -205,6 +206,7 @@ def test_roles_forks_errors_and_usage() -> None:
     assert html.count('<section class="branch">') == 2 and "fork 1 <" in html and "joined: x" in html
     assert html.count('class="error"') == 2 and "still running" in html
     assert '<div class="role">assistant</div>' in html and "10 prompt" in html
+    assert "1 other output<" in html and "1 refused output<" in html and "not x" in html
 
 
 def test_a_state_in_a_notebook_does_not_wait() -> None:
@@ -235,6 +237,7 @@ def test_without_colours_the_kind_is_written() -> None:
         assert re.search(r'^ *forced \(4\) +", " *$', text, re.MULTILINE)
         assert re.search(r"^ *sampled \(4\), cut off +4 *$", text, re.MULTILINE)
         assert "error: 4" in text and "joined: 4" in text and "still running" in text
+        assert "other outputs of 4:" in text and "refused output of 4: 4 (not 4)" in text
 
 
 @pytest.mark.parametrize(

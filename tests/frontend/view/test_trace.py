@@ -194,6 +194,26 @@ def test_outputs_that_the_program_did_not_go_on_with() -> None:
     assert [gen["text"], *(other["text"] for other in gen["others"])] == ["answer 1", "answer 2", "answer 3"]
 
 
+def test_outputs_that_were_refused() -> None:
+    def check_it(text: str) -> str:
+        if text != "answer 3":
+            raise ValueError(f"not {text}")
+        return text
+
+    @sgl.function
+    def program(s: Any) -> None:
+        s += "x" + sgl.gen("a", validate=check_it, max_retries=2)
+
+    state = program.run(backend=FakeBackend())
+    trace = state.trace()
+    check(trace)
+    _, gen = parts(trace)
+    assert gen["text"] == "answer 3" and state.text() == "xanswer 3"
+    assert [(each["text"], "not answer" in each["reason"]) for each in gen["refused"]] == [
+        ("answer 1", True), ("answer 2", True),
+    ]  # fmt: skip
+
+
 def test_an_error_and_what_had_come_before_it() -> None:
     @sgl.function
     def program(s: Any) -> None:
