@@ -13,10 +13,11 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from sgl_like.errors import DataError
 
@@ -45,8 +46,6 @@ KINDS: Mapping[Kind, str] = {
     "healed": "begins in the prompt and ends in what follows it",
 }
 """What can be said of a token."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +210,10 @@ class Trace:
                 f"{where}: a trace of version {data.get('version')!r}; this program reads version {VERSION}"
             )
         rest = {name: value for name, value in data.items() if name not in ("format", "version")}
-        return _read(cls, rest, where)
+        try:
+            return typing.cast(Trace, _reader(typing.cast(Any, cls))(rest))
+        except _Misplaced as error:
+            raise DataError(f"{where}{error.path}: {error}") from None
 
 
 def read_trace(path: str | Path) -> Trace:
@@ -249,50 +251,80 @@ def _default(each: Any) -> Any:
     return each.default_factory() if each.default_factory is not MISSING else each.default
 
 
-def _read(kind: type[T], value: Any, where: str) -> T:
-    """A dataclass of the right fields, from a JSON object."""
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: an object is needed, not {_name(value)}")
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(value.keys() - hints.keys())
-    missing = [
-        each.name
-        for each in fields(kind)  # type: ignore[arg-type]
-        if _default(each) is MISSING and each.name not in value
-    ]
-    if unknown or missing:
-        raise DataError(
-            f"{where}: there is no {missing[0]!r}" if missing else f"{where}: unknown {unknown[0]!r}"
-        )
-    return kind(**{name: _value(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+class _Misplaced(Exception):
+    """Something is wrong with a value; the way to it grows as this is passed up."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.path = ""
 
 
-def _value(kind: Any, value: Any, where: str) -> Any:
-    """`value` if it is of `kind`: a class, a literal, a list, a dict, or one of several."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        kinds = [each for each in args if each is not type(None)]
-        if len(kinds) > 1:  # parts and forks
-            fork = isinstance(value, dict) and value.get("type") == "fork"
-            return _read(Fork if fork else Part, value, where)
-        return _value(kinds[0], value, where)
-    if origin is list and isinstance(value, list):
-        return [_value(args[0], item, f"{where}[{number}]") for number, item in enumerate(value)]
-    if origin is dict and isinstance(value, dict):
-        return {name: _value(args[1], item, f"{where}.{name}") for name, item in value.items()}
-    if origin is Literal and value in args:
-        return value
-    if kind is Any or (kind is float and type(value) is int):
-        return value
-    if is_dataclass(kind):
-        return _read(typing.cast(Any, kind), value, where)
-    if isinstance(kind, type) and type(value) is kind:
-        return value
-    raise DataError(f"{where}: {_name(value)} does not belong here")
-
-
-def _name(value: Any) -> str:
+def _misplaced(value: Any) -> _Misplaced:
     text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    return _Misplaced(f"{text if len(text) <= 40 else text[:37] + '...'} does not belong here")
+
+
+@cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """What takes a JSON value to a value of `kind`: a class, a literal, a list, a dict, or one of several."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind == Part | Fork:
+        return lambda value: _reader(
+            Fork if isinstance(value, dict) and value.get("type") == "fork" else Part
+        )(value)
+    if origin in (typing.Union, types.UnionType):  # or None
+        (other,) = (each for each in args if each is not type(None))
+        return lambda value: None if value is None else _reader(other)(value)
+    if origin is list:
+        return lambda value: list(_all(args[0], value, list, enumerate).values())
+    if origin is dict:
+        return lambda value: _all(args[1], value, dict, dict.items)
+    if is_dataclass(kind):
+        return _dataclass_reader(kind)
+    return lambda value: _plain(value, kind, args)
+
+
+def _plain(value: Any, kind: Any, literals: Sequence[Any]) -> Any:
+    if kind is Any or type(value) is kind or (kind is float and type(value) is int):
+        return value
+    if isinstance(value, str) and value in literals:
+        return value
+    raise _misplaced(value)
+
+
+def _all(
+    kind: Any, value: Any, holder: type, items: Callable[[Any], Iterable[tuple[Any, Any]]]
+) -> dict[Any, Any]:
+    if not isinstance(value, holder):
+        raise _misplaced(value)
+    read, done = _reader(kind), {}
+    for place, item in items(value):
+        try:
+            done[place] = read(item)
+        except _Misplaced as error:
+            error.path = f"[{place}]{error.path}"
+            raise
+    return done
+
+
+def _dataclass_reader(kind: Any) -> Callable[[Any], Any]:
+    needed = {each.name for each in fields(kind) if _default(each) is MISSING}
+    readers = {name: _reader(hint) for name, hint in typing.get_type_hints(kind).items()}
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise _Misplaced(f"an object is needed, not {json.dumps(value)[:40]}")
+        for name in needed - value.keys():
+            raise _Misplaced(f"there is no {name!r}")
+        given = {}
+        for name, item in value.items():
+            if name not in readers:
+                raise _Misplaced(f"unknown {name!r}")
+            try:
+                given[name] = readers[name](item)
+            except _Misplaced as error:
+                error.path = f".{name}{error.path}"
+                raise
+        return kind(**given)
+
+    return read
