@@ -126,7 +126,8 @@ class SglFunction(Generic[P, R]):
             *args: of the program.
             **kwargs: of the program; those without a default that are missing are unknown. Besides: ``values``, a
                 dict of what gens and selects shall have given (text, or an iterator with one for each time that the
-                name comes), and ``backend``, whose chat template and tokenizer are used.
+                name comes); ``backend``, whose chat template and tokenizer are used; ``template``, another chat
+                template: a registered name, Jinja text, or the path of a file with that.
 
         An unknown value can be put into text, where it is shown as ``{{name}}``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,15 @@ def _ends() -> Iterator[None]:
     faulthandler.dump_traceback_later(60, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(autouse=True)
+def _log_level() -> Iterator[None]:
+    """What a test makes of the package's log level is its own."""
+    logger = logging.getLogger("sgl_like")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture

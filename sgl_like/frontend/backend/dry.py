@@ -27,11 +27,20 @@ _EMBEDDED = Path(__file__).parents[2] / "assets" / "tiny"
 
 
 class DryBackend(Backend):
-    """Stands for `real`, or for the embedded model where that is ``None``, and refuses to run anything."""
+    """Stands for `real`, or for the embedded model where that is ``None``, and refuses to run anything.
 
-    def __init__(self, real: Backend | None = None) -> None:
+    Args:
+        real: a backend.
+        template: a chat template instead of its own: a registered name, Jinja text, or the path of a file with that.
+
+    Raises:
+        ConfigError: `template` is none of these.
+    """
+
+    def __init__(self, real: Backend | None = None, template: str | Path | None = None) -> None:
         super().__init__()
         self._real = real
+        self._template = None if template is None else _tokenizer(template).chat_template
 
     @property
     def original(self) -> Backend:
@@ -72,13 +81,11 @@ class DryBackend(Backend):
 
     def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
         """Markup around the next message; see `Backend.role_affixes`."""
-        return (self._real or self._tokenizer).role_affixes(messages, role)
+        return (self._template or self._real or self._tokenizer).role_affixes(messages, role)
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
-
-        return Tokenizer(_EMBEDDED)
+        return _tokenizer(None)
 
     def submit(self, *_: Any, **__: Any) -> NoReturn:
         """Refuses.
@@ -96,3 +103,10 @@ class DryBackend(Backend):
 
     def shutdown(self) -> None:
         """Nothing runs."""
+
+
+def _tokenizer(template: str | Path | None) -> Tokenizer:
+    """That of the embedded model, with a chat template of choice."""
+    from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
+
+    return Tokenizer(_EMBEDDED, chat_template=template)

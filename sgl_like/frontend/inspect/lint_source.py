@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sgl_like.frontend import api
 from sgl_like.frontend.inspect.findings import Finding, Level
 
 __all__ = ["SOURCE_RULES", "Source"]
+
+_MAKERS = frozenset(f"sgl_like.frontend.{name}" for name in ("api", "media", "separation", "typed_gens"))
+"""Modules whose functions make expressions."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Source:
         return Finding(rule, level, message, node.lineno + self.offset, inspect.getsourcefile(self.func))
 
     def expression(self, node: ast.AST) -> str | None:
-        """The name of the function of `api` that `node` calls, if it does."""
+        """The name of the function of ours that `node` calls, if it is one that makes expressions."""
         if not isinstance(node, ast.Call):
             return None
         target: Any = None
@@ -57,8 +59,7 @@ class Source:
             target = self.names.get(node.func.id)
         elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
             target = getattr(self.names.get(node.func.value.id), node.func.attr, None)
-        name = getattr(target, "__name__", None)
-        return name if name in api.__all__ and getattr(api, name) is target else None
+        return target.__name__ if inspect.isfunction(target) and target.__module__ in _MAKERS else None
 
 
 def expressions_in_strings(source: Source) -> Iterator[Finding]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 from collections.abc import Iterator, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +18,6 @@ from sgl_like.frontend.deferred import begin_deferred, begin_deferred_async
 from sgl_like.frontend.inspect.active import calls_instead
 from sgl_like.frontend.inspect.trace import Trace
 from sgl_like.frontend.inspect.tracer import TraceContext, TraceInterpreter, Tracer, TraceState
-from sgl_like.frontend.loops import run_on_own_loop
 from sgl_like.frontend.params import RUN_DEFAULTS, SAMPLING_OPTIONS
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Traced", "split_options", "traced"]
 
-_OPTIONS = SAMPLING_OPTIONS | {"backend", "values"}
+_OPTIONS = SAMPLING_OPTIONS | {"backend", "template", "values"}
 
 
 class Traced(NamedTuple):
@@ -48,7 +49,7 @@ def traced(
     Args:
         function: the program.
         args: of the program.
-        kwargs: of the program. Besides ``backend``, ``values``, and sampling parameters as for a run.
+        kwargs: of the program. Besides ``backend``, ``template``, ``values``, and sampling parameters as for a run.
         lenient: whatever happens in the body is no error, but is noted.
 
     Raises:
@@ -59,7 +60,7 @@ def traced(
     own, options = split_options(function, kwargs, _OPTIONS)
     real = options.pop("backend", None) or default_if_set()
     tracer = Tracer(function.name, options.pop("values", None) or {}, lenient)
-    setting = _Setting(tracer, real if isinstance(real, DryBackend) else DryBackend(real), options)
+    setting = _Setting(tracer, DryBackend(real, options.pop("template", None)), options)
     given = _arguments(function, args, own, tracer)
     state = setting.state(function, Trace(function.name, given.arguments))
     failure: Exception | None = None
@@ -99,9 +100,13 @@ class _Setting(NamedTuple):
         return TraceState(TraceInterpreter(context))
 
     def run(self, function: SglFunction[..., Any], state: TraceState, given: inspect.BoundArguments) -> None:
-        """Run a body, an async one on our own event loop."""
+        """Run a body, an async one on an event loop for it alone."""
         if function.is_async:
-            return run_on_own_loop(self.arun(function, state, given))
+            context = contextvars.copy_context()
+            with ThreadPoolExecutor(
+                1
+            ) as thread:  # which may have a loop of its own, wherever this is called from
+                return thread.submit(context.run, asyncio.run, self.arun(function, state, given)).result()
         with self._noted(state) as trace:
             trace.ret_value = function.func(state, *given.args, **given.kwargs)
             begin_deferred(state._interpreter)

@@ -254,11 +254,13 @@ def test_dropped_expressions() -> None:
         s += "x"
         sgl.gen("a")  # here
         "text" + sgl.user("b")  # here
+        sgl.gen_int("n")  # here
         s.user("c")
 
     assert [message[:40] for message in found(program, "dropped")] == [
         "warning: gen(...) does nothing unless it",
         "warning: user(...) does nothing unless i",
+        "warning: gen_int(...) does nothing unles",
     ]
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sgl_like as sgl
-from sgl_like.errors import TraceError
+from sgl_like.errors import ConfigError, TraceError
 from tests.support.frontend_fake_backend import FakeBackend
 
 ROOT = Path(__file__).parents[3]
@@ -149,6 +149,23 @@ def test_prompts_of_the_embedded_model_c13() -> None:
         assert chat.render("book a table", turns=1, backend=runtime, values=values) == state.text()
         alone = chat.render("book a table", turns=1, values=values, at="answer", tokens=True)
         assert alone == list(sent[0]), "without a backend it is the embedded model's tokenizer, too"
+
+
+def test_named_templates_c13(backend: FakeBackend) -> None:
+    @sgl.function
+    def program(s: Any, q: str) -> None:
+        s += sgl.user(q) + sgl.assistant(sgl.gen("a"))
+
+    fake = "<|user|>{{q}}<|end|><|assistant|>{{a}}<|end|>"
+    assert program.render() == fake, "that of the default backend"
+    chatml = program.render(template="chatml")
+    assert (
+        isinstance(chatml, str) and "<|im_start|>user\n{{q}}<|im_end|>" in chatml and "<|user|>" not in chatml
+    )
+    jinja = "{% for m in messages %}[{{ m.role }}:{{ m.content }}]{% endfor %}"
+    assert program.render("hi", values={"a": "ho"}, template=jinja) == "[user:hi][assistant:ho]"
+    with pytest.raises(ConfigError, match="chat_template='nothing' is no"):
+        program.render(template="nothing")
 
 
 def test_rendering_loads_no_model() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import re
@@ -392,6 +393,23 @@ def test_async_programs(backend: FakeBackend) -> None:
 
     with pytest.raises(TraceError, match="its truth was asked"):
         branching.trace()
+
+
+def test_a_trace_can_be_made_anywhere(backend: FakeBackend) -> None:
+    """In an event loop, and in an async body that a run has on our own loop."""
+
+    @sgl.function
+    async def inner(s: Any) -> None:
+        s += "x" + sgl.gen("g")
+
+    @sgl.function
+    async def outer(s: Any) -> Any:
+        return inner.trace().last_node.text
+
+    async def main() -> Any:
+        return inner.trace().last_node.text
+
+    assert outer().ret_value == asyncio.run(main()) == "{{g}}"
 
 
 def test_batches_in_a_body_are_not_run_by_a_trace(backend: FakeBackend) -> None:
