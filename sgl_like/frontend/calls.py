@@ -29,6 +29,7 @@ class Call(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     options: dict[str, Any]
+    given: Mapping[str, Any]  # the program's own by parameter, without those that are bound
 
 
 class Arguments:
@@ -87,7 +88,7 @@ class Arguments:
             filled = self.signature.bind(*args, **own, **bound)
         except TypeError as error:
             raise TypeError(f"{self.name}(): {error}") from None
-        return Call(filled.args, filled.kwargs, options)
+        return Call(filled.args, filled.kwargs, options, given)
 
 
 def positive_seconds(timeout: float | None) -> float | None:

@@ -59,13 +59,26 @@ class Checkpoint:
     def __exit__(self, *_: object) -> None:
         self._journal.close()
 
-    def restore(self, number: int, call: Call, state: ProgramState) -> bool:
+    def mark(self, number: int, call: Call) -> str:
+        """What the row is known by. To be asked before the row is run, which may change its arguments.
+
+        Raises:
+            DataError: its arguments are no plain data.
+        """
+        try:
+            return digest(call.given)
+        except NotPlainError as error:
+            raise DataError(
+                f"row {number}: {error}, so a checkpoint cannot tell it from another; give texts, numbers, lists, dicts"
+                " or dataclasses, and make the object in the program"
+            ) from None
+
+    def restore(self, number: int, mark: str, state: ProgramState) -> bool:
         """Make `state`, which is fresh, that of a row that has ended in an earlier run; false if it has to be run.
 
         Raises:
-            DataError: it was another row there, or its arguments are no plain data.
+            DataError: it was another row there.
         """
-        mark = self._digest(number, call)
         if number >= len(self._starts) or self._starts[number] < 0:
             return False
         record = json.loads(self._journal.line_at(self._starts[number]))
@@ -81,13 +94,13 @@ class Checkpoint:
             ) from error
         return True
 
-    def record(self, number: int, call: Call, state: ProgramState) -> None:
+    def record(self, number: int, mark: str, state: ProgramState) -> None:
         """Write the line of a row that has ended.
 
         Raises:
             DataError: it cannot be written.
         """
-        line: dict[str, Any] = {"row": number, "digest": self._digest(number, call), "error": None}
+        line: dict[str, Any] = {"row": number, "digest": mark, "error": None}
         error = state._interpreter.error
         self._journal.append(
             {**line, "error": str(error)} if error is not None else {**line, **state_data(state)}
@@ -102,15 +115,6 @@ class Checkpoint:
             self._starts[row] = -1 if failed else start
         except (ValueError, KeyError, TypeError, IndexError):
             raise self._journal.damaged(number) from None
-
-    def _digest(self, number: int, call: Call) -> str:
-        try:
-            return digest([call.args, call.kwargs])
-        except NotPlainError as error:
-            raise DataError(
-                f"row {number}: {error}, so a checkpoint cannot tell it from another; give texts, numbers, lists, dicts"
-                " or dataclasses, and make the object in the program"
-            ) from None
 
 
 def fingerprint(

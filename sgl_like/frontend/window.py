@@ -48,6 +48,7 @@ class _Task:
     def __init__(self, number: int, state: ProgramState) -> None:
         self.number = number
         self.call: Call | None = None
+        self.mark: str | None = None  # what the checkpoint knows the row by
         self.newest = _Try(state)
         self.tries = 1
         self.timer: Timer | None = None  # for the next attempt
@@ -108,7 +109,8 @@ class Window:
             task.state._interpreter.fail(error)
         restored = False
         if self._checkpoint is not None and task.call is not None:
-            restored = self._checkpoint.restore(number, task.call, task.state)
+            task.mark = self._checkpoint.mark(number, task.call)
+            restored = self._checkpoint.restore(number, task.mark, task.state)
         self._tasks[number] = task
         if restored or task.call is None:
             self._end(task)
@@ -209,8 +211,8 @@ class Window:
         """What follows an attempt: another one, or the end of the row."""
         try:
             if not self._tried_again(task):
-                if self._checkpoint is not None and task.call is not None:
-                    self._checkpoint.record(task.number, task.call, task.state)
+                if self._checkpoint is not None and task.mark is not None:
+                    self._checkpoint.record(task.number, task.mark, task.state)
                 self._end(task)
         except BaseException as error:  # e.g. a full disk: of the batch, not of the row
             self._failure = self._failure or error

@@ -227,6 +227,18 @@ def test_another_row(echoing: FakeBackend, path: Path) -> None:
     assert len(make_program([]).run_batch([("a",), ("b",), ("c",)], checkpoint=path)) == 3
 
 
+def test_a_body_that_changes_its_arguments(echoing: FakeBackend, path: Path) -> None:
+    @sgl.function
+    def greedy(s: Any, words: list[str]) -> int:
+        words.append("more")
+        s += "x" + sgl.gen("a")
+        return len(words)
+
+    for _ in range(2):
+        assert greedy.run_batch([{"words": ["a", "b"]}], checkpoint=path)[0].ret_value == 3
+    assert len(lines(path)) == 1
+
+
 def other_program() -> Any:
     @sgl.function
     def talk(s: Any, word: str, extra: Any = None) -> None:
