@@ -1,8 +1,9 @@
 """Programs on llama-cpp-python's server beside the same programs in this process.
 
 Writes the embedded demonstration model as a GGUF file, starts ``python -m llama_cpp.server`` on it, and runs a few
-programs on both: greedy text, a schema, a grammar, a choice, a stream, a batch. Prints what each backend said, and
-whether they agree. The server's Python needs ``llama-cpp-python[server]``, ``gguf``, ``torch`` and ``safetensors``:
+programs on both: greedy text, a schema, a grammar, regexes, several gens in one request, a choice, a stream, a batch.
+Prints what each backend said, and whether they agree. The server's Python needs ``llama-cpp-python[server]``,
+``gguf``, ``torch`` and ``safetensors``:
 
     python examples/bench/remote_llama_cpp.py --server-python /path/to/venv/bin/python
 """
@@ -155,6 +156,21 @@ def programs() -> dict[str, Any]:
         )
 
     @sgl.function
+    def typed(s: Any) -> None:
+        s += sgl.user("how many?") + sgl.assistant(sgl.gen_int("x", max_tokens=6))
+
+    @sgl.function
+    def pattern(s: Any) -> None:
+        s += sgl.user("when?") + sgl.assistant(
+            sgl.gen("x", max_tokens=24, regex=r"(mon|fri)day at \d{1,2}(am|pm)")
+        )
+
+    @sgl.function(num_api_spec_tokens=32)
+    def speculated(s: Any) -> None:
+        s += sgl.user("play some jazz")
+        s += sgl.assistant('{"intent":"' + sgl.gen("intent", stop='"') + '","' + sgl.gen("x"))
+
+    @sgl.function
     def choice(s: Any) -> None:
         s += sgl.user("play some jazz")
         s += sgl.assistant(sgl.select("x", ["PlayMusic", "BookRestaurant", "GetWeather"]))
@@ -164,7 +180,15 @@ def programs() -> dict[str, Any]:
         for question in ("play some jazz", "what is the weather in Rome"):
             s += sgl.user(question) + sgl.assistant(sgl.gen("x", max_tokens=16))
 
-    return {each.name: each for each in (greedy, plain, structured, grammar, choice, turns)}
+    return {
+        each.name: each
+        for each in (greedy, plain, structured, grammar, typed, pattern, speculated, choice, turns)
+    }
+
+
+def usage_of(state: Any) -> str:
+    """How many tokens a run took."""
+    return f"({state.usage.prompt_tokens} + {state.usage.completion_tokens} tokens)"
 
 
 def main() -> None:
@@ -194,7 +218,7 @@ def main() -> None:
                     print(f"{name:11} FAILED: {failed}")
                     continue
                 same = "same" if said[0]["x"] == said[1]["x"] else "differ"
-                print(f"{name:11} {same}: {said[0]['x']!r} / {said[1]['x']!r}  {said[0].get_meta_info('x')}")
+                print(f"{name:11} {same}: {said[0]['x']!r} / {said[1]['x']!r}  {usage_of(said[0])}")
             stream = programs()["greedy"].run(backend=remote, temperature=0, stream=True)
             pieces = list(stream.text_iter("x"))
             print(f"stream      {len(pieces)} pieces, {''.join(pieces)!r}")

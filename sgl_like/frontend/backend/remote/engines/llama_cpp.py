@@ -6,7 +6,6 @@ Plain text goes to ``/completion``, which says more than ``/v1/completions``. ll
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,9 +67,16 @@ def _llama_token(item: Mapping[str, Any]) -> TokenLogprob:
     return item.get("logprob"), item.get("id", -1), item.get("token")
 
 
-def _gbnf(choices: tuple[str, ...]) -> str:
-    """A grammar of these texts; JSON's escapes are GBNF's."""
-    return "root ::= " + " | ".join(json.dumps(choice) for choice in choices)
+def _choices(choices: tuple[str, ...]) -> str:
+    from sgl_like.frontend.backend.remote.gbnf import choices_to_gbnf  # loads numpy: only when it is needed
+
+    return choices_to_gbnf(choices)
+
+
+def _regex(pattern: str) -> str:
+    from sgl_like.frontend.backend.remote.gbnf import regex_to_gbnf
+
+    return regex_to_gbnf(pattern)
 
 
 _LLAMA = {
@@ -80,6 +86,7 @@ _LLAMA = {
     "top_k": Spell("top_k", 0),
     "repetition_penalty": Spell("repeat_penalty", SAME),
     "ebnf": Spell("grammar"),
+    "regex": Spell("grammar", write=_regex),
 }
 LLAMA_CPP = Dialect(
     "llama.cpp",
@@ -89,7 +96,7 @@ LLAMA_CPP = Dialect(
         {**_LLAMA, **SCHEMA, "ignore_eos": Spell("ignore_eos")},
         logprobs=chat_logprobs,
         prefill={},
-        choice=Spell("grammar", write=_gbnf),
+        choice=Spell("grammar", write=_choices),
     ),
     text=Mode(
         LlamaCompletion(),
@@ -101,7 +108,7 @@ LLAMA_CPP = Dialect(
             "ignore_eos": Spell("ignore_eos"),
         },
         logprobs=lambda asked: {"n_probs": max(1, asked.top)},
-        choice=Spell("grammar", write=_gbnf),
+        choice=Spell("grammar", write=_choices),
     ),
     owners=frozenset({"llamacpp"}),
 )
@@ -119,8 +126,8 @@ LLAMA_CPP_PYTHON = Dialect(
             ),
         },
         logprobs=chat_logprobs,
-        choice=Spell("grammar", write=_gbnf),
+        choice=Spell("grammar", write=_choices),
     ),
-    text=Mode(OpenAIText(), _LLAMA_PYTHON, logprobs=text_logprobs, choice=Spell("grammar", write=_gbnf)),
+    text=Mode(OpenAIText(), _LLAMA_PYTHON, logprobs=text_logprobs, choice=Spell("grammar", write=_choices)),
     owners=frozenset({"me"}),
 )
