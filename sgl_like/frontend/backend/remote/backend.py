@@ -103,6 +103,11 @@ class RemoteBackend(Backend):
         return _SUPPORTED
 
     @property
+    def supports_images(self) -> bool:
+        """Whether the engine's messages may have images; whether its model sees them, the server says."""
+        return self.dialect.chat is not None and self.dialect.name != "triton"
+
+    @property
     def ids_are_tokens(self) -> bool:
         """False: ids stand for text (see `codec`)."""
         return False

@@ -2,7 +2,8 @@ r"""Prompts of engines whose tokens we do not know: private ids that stand for t
 
 Such an engine takes text or messages. An id is therefore a character: its code point, plus `TRUSTED` if the text is
 trusted. No table has to remember anything, whatever is sampled can be written down, and text of a user cannot become
-the markup of a message, because markup is only looked for among trusted characters.
+the markup of a message, because markup is only looked for among trusted characters. A picture is one id, which brings
+it along.
 
     <|user turn|>\n     Hi            <|end of turn|>\n<|assistant turn|>\n     It is
     trusted             not trusted   trusted                                not trusted, the message being written
@@ -10,6 +11,7 @@ the markup of a message, because markup is only looked for among trusted charact
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,19 +19,48 @@ from itertools import groupby
 from typing import NamedTuple
 
 from sgl_like.errors import RequestError
-from sgl_like.frontend.backend.base import Segment
+from sgl_like.frontend.backend.base import Picture, Segment
 
-__all__ = ["Chat", "PlainText", "Prompt", "Tokens", "Turn", "decode", "encode", "read", "turn_affixes"]
+__all__ = [
+    "Chat",
+    "Content",
+    "PlainText",
+    "Prompt",
+    "Tokens",
+    "Turn",
+    "decode",
+    "encode",
+    "read",
+    "turn_affixes",
+]
 
 TRUSTED = 1 << 21  # above every code point
 _MARK = re.compile(r"<\|([A-Za-z_][\w-]*) turn\|>\n|<\|end of turn\|>\n")
+
+
+Content = str | tuple[str | Picture, ...]
+"""Of a message: text, or with pictures in it the parts in order."""
 
 
 class Turn(NamedTuple):
     """A completed message."""
 
     role: str
-    content: str
+    content: Content
+
+
+class PictureId(int):
+    """The id of a picture: a digest of it, above those of characters."""
+
+    picture: Picture
+
+    @classmethod
+    def of(cls, picture: Picture) -> PictureId:
+        """The same for equal pictures."""
+        digest = hashlib.blake2b(picture.mime.encode() + b"\0" + picture.data, digest_size=8).digest()
+        token = cls(2 * TRUSTED + int.from_bytes(digest, "big"))
+        token.picture = picture
+        return token
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +104,23 @@ def turn_affixes(role: str) -> tuple[str, str]:
 def encode(segments: Iterable[Segment]) -> list[int]:
     """Private ids of text."""
     ids: list[int] = []
-    for text, trusted, _ in segments:
+    for text, trusted, picture in segments:
+        if picture is not None:
+            ids.append(PictureId.of(picture))
+            continue
         ids.extend([ord(char) + TRUSTED for char in text] if trusted else map(ord, text))
     return ids
 
 
 def decode(ids: Sequence[int]) -> list[Segment]:
-    """The text of private ids, in the longest segments of one kind."""
-    return [
-        Segment("".join(chr(token - TRUSTED if trusted else token) for token in run), trusted)
-        for trusted, run in groupby(ids, key=lambda token: token >= TRUSTED)
-    ]
+    """The text of private ids, in the longest segments of one kind, and pictures."""
+    segments: list[Segment] = []
+    for kind, run in groupby(ids, key=lambda token: token // TRUSTED if token < 2 * TRUSTED else 2):
+        if kind == 2:
+            segments += [Segment("", False, token.picture) for token in run if isinstance(token, PictureId)]
+        else:
+            segments.append(Segment("".join(chr(token - kind * TRUSTED) for token in run), kind == 1))
+    return segments
 
 
 def read(ids: Sequence[int]) -> PlainText | Chat:
@@ -94,31 +131,54 @@ def read(ids: Sequence[int]) -> PlainText | Chat:
     """
     segments = decode(ids)
     if not any(trusted and _MARK.search(text) for text, trusted, _ in segments):
+        if any(segment.picture is not None for segment in segments):
+            raise RequestError("an image can only be sent in a message; put it into sgl.user(...)")
         return PlainText("".join(text for text, *_ in segments))
     turns: list[Turn] = []
     role: str | None = None
-    content = ""
-    for text, trusted, _ in segments:
+    content: list[str | Picture] = []
+    for text, trusted, picture in segments:
         position = 0
+        if picture is not None:
+            content.append(picture)
         for mark in _MARK.finditer(text) if trusted else ():
-            content = _added(role, content, text[position : mark.start()])
+            _add(content, role, text[position : mark.start()])
             position = mark.end()
             if mark[1] is None and role is not None:
-                turns.append(Turn(role, content))
-            role, content = mark[1], ""
-        content = _added(role, content, text[position:])
+                turns.append(Turn(role, _content(content)))
+            role, content = mark[1], []
+        _add(content, role, text[position:])
     if role != "assistant":
         where = f"inside the {role} message" if role else "after the last message"
         raise RequestError(
             f"a chat endpoint answers in an assistant message, not {where}; put the gen into sgl.assistant(...)"
         )
-    return Chat(tuple(turns), content)
+    begun = _content(content)
+    if not isinstance(begun, str):
+        raise RequestError(
+            "an image cannot be in the message that the model writes; put it into sgl.user(...)"
+        )
+    return Chat(tuple(turns), begun)
 
 
-def _added(role: str | None, content: str, text: str) -> str:
+def _content(parts: Sequence[str | Picture]) -> Content:
+    """Neighbouring texts joined."""
+    joined: list[str | Picture] = [""]
+    for part in parts:
+        if isinstance(part, str) and isinstance(joined[-1], str):
+            joined[-1] += part
+        else:
+            joined.append(part)
+    if len(joined) == 1 and isinstance(joined[0], str):
+        return joined[0]
+    return tuple(part for part in joined if part != "")
+
+
+def _add(content: list[str | Picture], role: str | None, text: str) -> None:
     if role is None and text.strip():
         raise RequestError(
             f"text between messages cannot be sent to a chat endpoint: {text.strip()[:60]!r};"
             " put it into a message, e.g. sgl.user(...)"
         )
-    return content + text if role else ""
+    if role and text:
+        content.append(text)

@@ -7,14 +7,19 @@ package (types/chat/completion_create_params.py) and against the request classes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from sgl_like.frontend.backend.remote.codec import Chat, PlainText, Prompt
+from sgl_like.frontend.backend.base import Picture
+from sgl_like.frontend.backend.remote.codec import Chat, Content, PlainText, Prompt, Turn
 from sgl_like.frontend.backend.remote.wire import Answer, Piece, Wire, finish_of, usage_of
 from sgl_like.runtime.logprobs import PlaceLogprobs, TokenLogprob
 
 __all__ = ["OpenAIChat", "OpenAIText", "chat_messages"]
+
+
+def _image_url(picture: Picture) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": picture.data_url}}
 
 
 class _OpenAIWire(Wire):
@@ -66,10 +71,18 @@ class OpenAIText(_OpenAIWire):
         return {"model": model, "prompt": prompt.text, **self._stream_fields(stream)}
 
 
-def chat_messages(prompt: Chat) -> list[dict[str, str]]:
-    """OpenAI's ``messages``; the last one is the assistant's if it is begun."""
-    turns = [*prompt.turns, ("assistant", prompt.begun)] if prompt.begun else prompt.turns
-    return [{"role": role, "content": content} for role, content in turns]
+def chat_messages(
+    prompt: Chat, image: Callable[[Picture], dict[str, Any]] = _image_url
+) -> list[dict[str, Any]]:
+    """Messages, the last one the assistant's if it is begun; with pictures as the parts that `image` makes of them."""
+    turns = [*prompt.turns, Turn("assistant", prompt.begun)] if prompt.begun else prompt.turns
+    return [{"role": role, "content": _parts(content, image)} for role, content in turns]
+
+
+def _parts(content: Content, image: Callable[[Picture], dict[str, Any]]) -> Any:
+    if isinstance(content, str):
+        return content
+    return [{"type": "text", "text": each} if isinstance(each, str) else image(each) for each in content]
 
 
 class _OpenAIAnswer(Answer):

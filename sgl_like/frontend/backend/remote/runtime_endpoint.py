@@ -88,6 +88,11 @@ class RuntimeEndpoint(RemoteBackend):
         )
 
     @property
+    def supports_images(self) -> bool:
+        """Whether messages go to the server's chat endpoint, which takes them."""
+        return self._tokenizer is None and self._template is None
+
+    @property
     def ids_are_tokens(self) -> bool:
         """Whether the tokenizer is at hand."""
         return self._tokenizer is not None

@@ -8,18 +8,26 @@ messages are not touched for it (b#27).
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from sgl_like.errors import RequestError
+from sgl_like.frontend.backend.base import Picture
 from sgl_like.frontend.backend.remote.codec import Chat, Prompt
 from sgl_like.frontend.backend.remote.dialect import Dialect, Mode, Spell, schema_object
 from sgl_like.frontend.backend.remote.engines.common import BASIC, choice_object, chosen_of_object
+from sgl_like.frontend.backend.remote.openai_wire import chat_messages
 from sgl_like.frontend.backend.remote.wire import Answer, Piece, Wire, finish_of
 from sgl_like.runtime.protocol import Usage
 
 __all__ = ["ANTHROPIC", "anthropic_dialect"]
+
+
+def _image(picture: Picture) -> dict[str, Any]:
+    data = b64encode(picture.data).decode()
+    return {"type": "image", "source": {"type": "base64", "media_type": picture.mime, "data": data}}
 
 
 class AnthropicMessages(Wire):
@@ -37,19 +45,20 @@ class AnthropicMessages(Wire):
         turns = list(prompt.turns)
         system: list[str] = []
         while turns and turns[0].role == "system":
-            system.append(turns.pop(0).content)
+            content = turns.pop(0).content
+            if not isinstance(content, str):
+                raise RequestError("Anthropic takes no image in a system message; put it into sgl.user(...)")
+            system.append(content)
         if any(turn.role == "system" for turn in turns):
             raise RequestError(
                 "Anthropic takes a system message only before all others; move it to the beginning"
             )
-        messages = [{"role": role, "content": content} for role, content in turns]
-        if prompt.begun:
-            if prompt.begun != prompt.begun.rstrip():
-                raise RequestError(
-                    f"Anthropic does not continue a message that ends with a blank: {prompt.begun[-20:]!r};"
-                    " move the blank behind the gen"
-                )
-            messages.append({"role": "assistant", "content": prompt.begun})
+        if prompt.begun != prompt.begun.rstrip():
+            raise RequestError(
+                f"Anthropic does not continue a message that ends with a blank: {prompt.begun[-20:]!r};"
+                " move the blank behind the gen"
+            )
+        messages = chat_messages(Chat(tuple(turns), prompt.begun), _image)
         body: dict[str, Any] = {"model": model, "messages": messages, "stream": stream}
         return {**body, "system": "\n\n".join(system)} if system else body
 

@@ -6,6 +6,7 @@ Messages go to ``/api/chat``, plain text to ``/api/generate`` with ``raw``; both
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,16 @@ class OllamaChat(_OllamaWire):
     def body(self, model: str, prompt: Prompt, stream: bool) -> dict[str, Any]:
         """See `Wire.body`."""
         assert isinstance(prompt, Chat)
-        return {"model": model, "messages": chat_messages(prompt), "stream": stream}
+        messages = chat_messages(prompt)
+        for message, turn in zip(messages, prompt.turns, strict=False):
+            if not isinstance(
+                turn.content, str
+            ):  # pictures stand beside the text, whose place they do not have
+                message["content"] = "".join(part for part in turn.content if isinstance(part, str))
+                message["images"] = [
+                    b64encode(p.data).decode() for p in turn.content if not isinstance(p, str)
+                ]
+        return {"model": model, "messages": messages, "stream": stream}
 
 
 class OllamaText(_OllamaWire):
