@@ -61,7 +61,13 @@ class Recorder(Wrapped):
     def scores(self, prompt_ids: Sequence[int]) -> bool:
         """See `Backend.scores`."""
         answer = self.inner.scores(prompt_ids)
-        self._writer.write_once({"type": "scores", "key": json.dumps(list(prompt_ids)), "scores": answer})
+        self._writer.write_once({"type": "scores", "key": json.dumps(list(prompt_ids)), "answer": answer})
+        return answer
+
+    def opening(self, prompt_ids: Sequence[int]) -> int | None:
+        """See `Backend.opening`."""
+        answer = self.inner.opening(prompt_ids)
+        self._writer.write_once({"type": "opening", "key": json.dumps(list(prompt_ids)), "answer": answer})
         return answer
 
     def encode(self, segments: Sequence[Segment], *, start: bool = False) -> list[int]:

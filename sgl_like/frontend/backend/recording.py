@@ -3,7 +3,7 @@
     {"format": "sgl-like-recording", "version": 1, "model": ..., "supported_params": [...], ...}
     {"type": "encode", "key": ..., "ids": [...]}
     {"type": "affixes", "key": ..., "affixes": [prefix, suffix]}    or with "error"
-    {"type": "scores", "key": ..., "scores": true}
+    {"type": "scores", "key": ..., "answer": true}    and "opening" likewise
     {"type": "tokens", "pieces": {"12": "hexadecimal bytes", "1": ["<|end|>"]}}
     {"type": "call", "number": 0, "key": ..., "events": [...]}    or with "error": the call was refused
 
@@ -104,6 +104,7 @@ class Recording:
         self.encoded: dict[str, list[int]] = {}
         self.affixes: dict[str, tuple[str, str] | SglError] = {}
         self.scores: dict[str, bool] = {}
+        self.openings: dict[str, int | None] = {}
         self.pieces: dict[int, bytes | str] = {}
         calls: list[tuple[int, str, list[Output] | SglError]] = []
         for number, line in enumerate(lines[1:-1], 2):  # after the last line break is nothing, or a torn line
@@ -124,7 +125,9 @@ class Recording:
             case "affixes":
                 self.affixes[data["key"]] = error or tuple(data["affixes"])
             case "scores":
-                self.scores[data["key"]] = bool(data["scores"])
+                self.scores[data["key"]] = bool(data["answer"])
+            case "opening":
+                self.openings[data["key"]] = data["answer"]
             case "tokens":
                 for token, piece in data["pieces"].items():
                     self.pieces[int(token)] = piece[0] if isinstance(piece, list) else bytes.fromhex(piece)

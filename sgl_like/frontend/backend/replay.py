@@ -72,6 +72,10 @@ class Replayer(Backend):
         """As the backend that was recorded; of a prompt that was not, `score` will say so."""
         return self._recording.scores.get(json.dumps(list(prompt_ids)), True)
 
+    def opening(self, prompt_ids: Sequence[int]) -> int | None:
+        """As the backend that was recorded; of a prompt that was not, `submit` will say so."""
+        return self._recording.openings.get(json.dumps(list(prompt_ids)))
+
     def encode(self, segments: Sequence[Segment], *, start: bool = False) -> list[int]:
         """See `Backend.encode`.
 

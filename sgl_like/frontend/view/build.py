@@ -42,6 +42,7 @@ from sgl_like.runtime.logprobs import PlaceLogprobs
 if TYPE_CHECKING:
     from sgl_like.frontend.backend.base import Backend
     from sgl_like.frontend.interpreter import Interpreter
+    from sgl_like.frontend.prompt import Prompt
 
 __all__ = ["trace_of"]
 
@@ -82,11 +83,8 @@ class _Builder:
             running = error is None and not of.idle
         parts = self._parts(of.prompt.log)
         partial = shown[sum(len(piece.text) for piece in list(of.prompt.pieces)) :]
-        if partial:  # of a gen that has not ended, or failed
-            name, role = error.variable if error else None, of.prompt.role
-            parts.append(
-                Part("gen", partial, role=role.role if role else None, name=name, broken=error is not None)
-            )
+        if partial:
+            parts.append(_partial(partial, of.prompt, error, running))
         return Branch(parts, usage_dict(of.usage), _failure(error), running)
 
     def _parts(self, log: Log) -> list[Part | Fork]:
@@ -215,6 +213,18 @@ class _Builder:
                 return f"#{token}"
             return pieces[0] if isinstance(pieces[0], str) else pieces[0].decode("utf-8", "replace")
         return text
+
+
+def _partial(text: str, prompt: Prompt, error: ProgramError | None, running: bool) -> Part:
+    """Text that is shown but not in the prompt: of a gen that goes on or broke off, or all of a state that was restored
+    from a checkpoint.
+    """
+    role = None if prompt.role is None else prompt.role.role
+    message = None if role is None else len(prompt.messages)
+    if not running and error is None:
+        return Part("text", text, None, role, message)
+    name = None if error is None else error.variable
+    return Part("gen", text, None, role, message, name=name, broken=error is not None)
 
 
 def _log(of: Interpreter | Ended) -> Log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -82,6 +83,57 @@ def test_many_at_once(path: Path) -> None:
         texts = [state.text() for state in program.run_batch(rows)]
     with sgl.replay(path):
         assert [state.text() for state in program.run_batch(rows)] == texts
+
+
+async def gathered(backend: Backend) -> list[str]:
+    @sgl.function
+    async def program(s: Any, i: int) -> None:
+        s += f"{i}: " + sgl.gen("a")
+        s += f"(was {await s.aget('a')})" + sgl.gen("b")
+
+    states = await asyncio.gather(*(program.arun(i, backend=backend) for i in range(5)))
+    return [state.text() for state in states]
+
+
+def test_async_programs(path: Path) -> None:
+    texts = asyncio.run(gathered(sgl.record(path, FakeBackend())))
+    assert asyncio.run(gathered(sgl.replay(path))) == texts
+
+
+def test_outputs_that_are_asked_for_again(path: Path) -> None:
+    @sgl.function
+    def program(s: Any) -> None:
+        s += "x" + sgl.gen("a", validate=lambda text: text == "answer 3", max_retries=3)
+
+    with sgl.record(path, FakeBackend()):
+        assert program.run()["a"] == "answer 3"
+    with sgl.replay(path):
+        assert program.run()["a"] == "answer 3"
+
+
+def test_a_backend_that_takes_a_choice_itself(path: Path) -> None:
+    class Chooser(FakeBackend):
+        ids_are_tokens = False  # type: ignore[assignment]
+
+        def scores(self, prompt_ids: Any) -> bool:
+            return False
+
+        def opening(self, prompt_ids: Any) -> int | None:
+            return 1
+
+        def score(self, prompt_ids: Any, choices: Any, sink: Any) -> Any:
+            return self.submit(prompt_ids, {}, sink, False)
+
+    @sgl.function
+    def program(s: Any) -> None:
+        s += "is it " + sgl.select("a", ["good", "bad"])
+
+    inner = Chooser(lambda call: "bad")
+    with sgl.record(path, inner) as recorder:
+        assert program.run()["a"] == "bad" and recorder.opening([3]) == 1
+    with sgl.replay(path) as replayer:
+        assert program.run()["a"] == "bad" and replayer.opening([3]) == 1
+        assert not replayer.ids_are_tokens and replayer.opening([4]) is None
 
 
 def test_errors_are_recorded(path: Path) -> None:
@@ -199,6 +251,12 @@ def test_calls_that_were_given_up_are_not_recorded(path: Path) -> None:
         state.sync()
         assert question("x").run()["a"] == "answer 2"
     assert "no such call was recorded" in error_of(question(), path)
+
+
+def test_what_has_ended_can_be_replayed_before_the_recording_is_closed(path: Path) -> None:
+    with sgl.record(path, FakeBackend()):
+        question().run()
+        assert question().run(backend=sgl.replay(path))["a"] == "answer 1"
 
 
 def test_a_torn_last_line_is_left_out(path: Path) -> None:

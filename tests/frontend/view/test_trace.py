@@ -249,6 +249,18 @@ def test_a_run_that_goes_on() -> None:
     assert "running" not in state.trace()["run"]
 
 
+def test_a_state_from_a_checkpoint_is_text(tmp_path: Path) -> None:
+    @sgl.function
+    def program(s: Any) -> None:
+        s += "x" + sgl.gen("a")
+
+    for _ in range(2):
+        (state,) = program.run_batch([()], backend=FakeBackend(), checkpoint=tmp_path / "c.jsonl")
+    trace = state.trace()
+    check(trace)
+    assert [(part["type"], part["text"]) for part in parts(trace)] == [("text", "xanswer 1")]
+
+
 class Textual(FakeBackend):
     """A backend that does not know what its tokens stand for."""
 
