@@ -2,9 +2,9 @@
 
     python examples/bench/engine_bench.py MODEL --peers ../shared/bench/engine/peers.py --peers-python VENV/bin/python
 
-MODEL is what that folder's ``make_model.py`` wrote (``hf/`` and the peers' formats). Everything runs twice, ours
-before and after the peers, because shared machines drift; medians are printed as JSON lines and then as a table with
-ratios to the best peer of each workload.
+MODEL is what that folder's ``make_model.py`` wrote (``hf/`` and the peers' formats). Ours run before and after the
+peers, because shared machines drift; medians are printed as JSON lines and then as a table with ratios to the best peer
+of each workload. ``--workloads`` takes some of them, which makes a shorter run.
 """
 
 from __future__ import annotations
@@ -19,16 +19,32 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 OURS = ("bf16", "int8", "int4")
 PEERS = ("hf-bf16", "llama-bf16", "llama-q8_0", "llama-q4_0", "ct2-int8")
 VOCAB = 131_072
+CACHED = "fewshot-32, examples cached"
+PATIENCE = 40
+"""Seconds after which a workload is not repeated."""
 Workload = tuple[list[list[int]], int]
 
 
-def workloads(peers: Path | None) -> dict[str, Workload]:
+def peers_module(script: Path, model: Path) -> Any:
+    """The peers' script as a module, made for a model."""
+    kept, sys.argv = sys.argv, [str(script), str(model)]
+    spec = importlib.util.spec_from_file_location("peers", script)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.argv = kept
+    return module
+
+
+def workloads(peers: Path | None, model: Path) -> dict[str, Workload]:
     """The peers' own, and the few-shot one with the examples cached and other questions."""
     if peers is None:
         rng = random.Random(0)
@@ -44,17 +60,11 @@ def workloads(peers: Path | None) -> dict[str, Workload]:
             "fewshot-32": ([shared + ids(32) for _ in range(32)], 16),
         }
     else:
-        kept, sys.argv = sys.argv, [str(peers), "."]
-        spec = importlib.util.spec_from_file_location("peers", peers)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        sys.argv = kept
-        found = dict(module.W)
+        found = dict(peers_module(peers, model).W)
     prompts, new = found["fewshot-32"]
     rng = random.Random(7)
     others = [p[:1024] + [rng.randrange(300, VOCAB) for _ in p[1024:]] for p in prompts]
-    return {**found, "fewshot-32, examples cached": (others, new)}
+    return {**found, CACHED: (others, new)}
 
 
 def with_tokenizer(folder: Path, out: Path) -> Path:
@@ -73,7 +83,7 @@ def with_tokenizer(folder: Path, out: Path) -> Path:
     return out
 
 
-def run_ours(folder: Path, name: str, work: dict[str, Workload], repeats: int) -> None:
+def run_ours(folder: Path, name: str, work: dict[str, Workload], wanted: list[str], repeats: int) -> None:
     """Time one configuration of our engine, in this process; prints what `report` reads."""
     from sgl_like import Engine
 
@@ -91,17 +101,37 @@ def run_ours(folder: Path, name: str, work: dict[str, Workload], repeats: int) -
             params = {"max_new_tokens": new, "temperature": 0, "ignore_eos": True}
             engine.generate(input_ids=prompts, sampling_params=params)
 
+        def prepare(workload: str) -> None:
+            engine.flush_cache()
+            if workload == CACHED:
+                generate(work["fewshot-32"][0], 1)
+
         generate([p[:64] for p in work["decode-16"][0]], 2)
-        for workload, (prompts, new) in work.items():
-            times = []
-            for _ in range(repeats):
-                engine.flush_cache()
-                if workload.endswith("cached"):
-                    generate(work["fewshot-32"][0], 1)
-                started = time.perf_counter()
-                generate(prompts, new)
-                times.append(time.perf_counter() - started)
-            report(f"sgl_like-{name}", workload, prompts, new, statistics.median(times))
+        for workload in wanted:
+            prompts, new = work[workload]
+            seconds = timed(partial(generate, prompts, new), repeats, partial(prepare, workload))
+            report(f"sgl_like-{name}", workload, prompts, new, seconds)
+
+
+def run_peer(module: Any, name: str, work: dict[str, Workload], wanted: list[str], repeats: int) -> None:
+    """The same with a peer, in an environment that has it."""
+    engine = module.make(name)
+    for workload in wanted:
+        if workload != CACHED:
+            prompts, new = work[workload]
+            engine.run([p[:64] for p in prompts[:2]], 2)
+            report(name, workload, prompts, new, timed(partial(engine.run, prompts, new), repeats))
+
+
+def timed(run: Callable[[], object], repeats: int, prepare: Callable[[], object] = bool) -> float:
+    """Median seconds."""
+    times: list[float] = []
+    while len(times) < repeats and (not times or times[-1] < PATIENCE):
+        prepare()
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
 
 
 def report(engine: str, workload: str, prompts: list[list[int]], new: int, seconds: float) -> None:
@@ -163,27 +193,47 @@ def main() -> None:
     parser.add_argument("--peers-python", default=sys.executable)
     parser.add_argument("--engines", nargs="*", default=list(PEERS))
     parser.add_argument("--ours", nargs="*", default=list(OURS))
+    parser.add_argument("--workloads", nargs="*", help="by default all")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--one-peer", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    work = workloads(options.peers, options.model)
+    wanted = options.workloads or list(work)
+    unknown = [name for name in wanted if name not in work]
+    if unknown:
+        parser.error(f"no such workloads: {', '.join(unknown)}; there are {', '.join(work)}")
     if options.one:
         with tempfile.TemporaryDirectory() as scratch:
             folder = with_tokenizer(options.model / "hf", Path(scratch))
-            run_ours(folder, options.one, workloads(options.peers), options.repeats)
+            run_ours(folder, options.one, work, wanted, options.repeats)
         return
+    if options.one_peer:
+        run_peer(peers_module(options.peers, options.model), options.one_peer, work, wanted, options.repeats)
+        return
+    again = [__file__, str(options.model), "--repeats", str(options.repeats), "--workloads", *wanted]
+    again += ["--peers", str(options.peers)] if options.peers else []
+
+    def ours() -> list[dict[str, Any]]:
+        return [line for name in options.ours for line in lines_of([sys.executable, *again, "--one", name])]
+
+    print_limits()
+    lines = ours()
+    if options.peers and options.engines:
+        for name in options.engines:
+            lines += lines_of([options.peers_python, *again, "--one-peer", name])
+        lines += ours()
+        print_limits()
+    table(lines)
+
+
+def print_limits() -> None:
+    """What the machine reaches now."""
     reading, halves, bytes_ = limits()
     print(
         f"limits now: {reading / 1e9:.0f} GB/s, bf16 {halves / 1e9:.0f}, int8 {bytes_ / 1e9:.0f} GOP/s",
         flush=True,
     )
-    again = [sys.executable, __file__, str(options.model), "--repeats", str(options.repeats)]
-    again += ["--peers", str(options.peers)] if options.peers else []
-    lines = [line for name in options.ours for line in lines_of([*again, "--one", name])]
-    if options.peers and options.engines:
-        peers = [options.peers_python, str(options.peers), str(options.model), *options.engines]
-        lines += lines_of(peers)
-        lines += [line for name in options.ours for line in lines_of([*again, "--one", name])]
-    table(lines)
 
 
 def table(lines: list[dict[str, Any]]) -> None:
