@@ -18,7 +18,10 @@ from sgl_like.kernels.threads import TaskKernel, pointer, take
 from sgl_like.kernels.tile_rows import BYTES, HALVES, tile_rows
 
 BLOCK, GROUP = tiles.BLOCK, tiles.GROUP
-MOST_ROWS = 6
+ROWS_AT_ONCE = 48
+"""Rows whose sums are kept at a time."""
+PART = 64
+"""Steps in a part of a block's weights, see `_spread`."""
 FAR = 2
 """Which block after this one is asked for: with two threads, this one's next."""
 
@@ -83,6 +86,39 @@ def _write_part(
 
 
 @compiled()
+def _spread(rows: int, steps: int) -> tuple[int, int]:
+    """In how many parts a block's weights are taken, and how far behind it the one is that is asked for next, if any.
+
+    Reading them is nearly all of the work for few rows, which is done best in one go, and little of it for many.
+    Between, a part is asked for while all rows take the one before, so that memory and products both are busy.
+    """
+    if 10 <= rows < 128:
+        return max(1, steps // PART), FAR * 4 * BLOCK * steps
+    return 1, 0
+
+
+@compiled()
+def _sums(
+    kind: int, x: int, stride: int, rows: int, w: int, steps: int, out: int, parts: int, jump: int
+) -> None:
+    """Products of some rows and a block of weights as ``out: [rows, 64]``, with the weights in so many parts.
+
+    While rows take a part that is in the cache already, the next part is asked for; after the last one that is the
+    first of another block.
+    """
+    size = (steps + parts - 1) // parts
+    for step in range(0, steps, size):
+        block = w + 4 * BLOCK * step
+        count = min(size, steps - step)
+        following = 4 * BLOCK * size if step + size < steps else jump - 4 * BLOCK * step
+        m = 0
+        while m < rows:
+            ahead = following if m and jump else 0
+            at, to = x + m * stride + 4 * step, out + 4 * BLOCK * m
+            m += tile_rows(kind, at, stride, block, count, to, ahead, rows - m, step)
+
+
+@compiled()
 def _add(added: int, result: int, half: int, out: int, place: int, count: int) -> None:
     """So many numbers of a result, plus those of `added` from a place on, to the output from there on."""
     size = 2 if half else 4
@@ -125,8 +161,9 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
             _round_one(x, half, row, columns, own, scales, totals)
     factors = carray(pointer(args[9]), width, np.float32)
     bias = carray(pointer(args[10]), width, np.float32)
-    sums, spare = np.empty((MOST_ROWS, BLOCK), dtype=np.int32), np.empty(BLOCK, dtype=np.float32)
-    steps, size = columns // 4, BLOCK * columns
+    sums, spare = np.empty((ROWS_AT_ONCE, BLOCK), dtype=np.int32), np.empty(BLOCK, dtype=np.float32)
+    steps = columns // 4
+    parts, jump = _spread(rows, steps)
     while True:
         block = take(numbers)
         if block >= args[1]:
@@ -135,11 +172,9 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
         end = min(first + BLOCK, width)
         here = w + first * columns
         base = own.ctypes.data if args[13] else x  # here, or Numba would let go of `own` too early
-        m = 0
-        while m < rows:
-            ahead = FAR * size if m else 0  # once the block is in the cache, the next ones are asked for
-            at = base + m * columns
-            done = tile_rows(BYTES, at, columns, here, steps, sums.ctypes.data, ahead, rows - m)
+        for m in range(0, rows, ROWS_AT_ONCE):
+            done = min(ROWS_AT_ONCE, rows - m)
+            _sums(BYTES, base + m * columns, columns, done, here, steps, sums.ctypes.data, parts, jump)
             for i in range(done):
                 place = (m + i) * width + first
                 shift = np.int32(128 * totals[m + i, 0])
@@ -168,7 +203,6 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
                     )
                 if args[14]:
                     _add(args[14], spare.ctypes.data, half, out, place, end - first)
-            m += done
 
 
 def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
@@ -184,7 +218,7 @@ def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
         for row in range(rows):
             _round_one(x, half, row, GROUP, own, scales, totals)
     bias = carray(pointer(args[10]), width, np.float32)
-    sums, spare = np.empty((MOST_ROWS, BLOCK), dtype=np.float32), np.empty(BLOCK, dtype=np.float32)
+    sums, spare = np.empty((4, BLOCK), dtype=np.float32), np.empty(BLOCK, dtype=np.float32)
     stride, size = 4 * groups, BLOCK * columns // 2
     while True:
         block = take(numbers)
@@ -225,8 +259,9 @@ def _bfloats_linear(numbers):  # type: ignore[no-untyped-def]
     rows, width, columns = args[2], args[3], args[4]
     x, w, out, half = args[5], args[8], args[11], args[12]
     bias = carray(pointer(args[10]), width, np.float32)
-    sums, spare = np.empty((MOST_ROWS, BLOCK), dtype=np.float32), np.empty(BLOCK, dtype=np.float32)
-    steps, stride, size = columns // 2, 2 * columns, 2 * BLOCK * columns
+    sums, spare = np.empty((ROWS_AT_ONCE, BLOCK), dtype=np.float32), np.empty(BLOCK, dtype=np.float32)
+    steps, stride = columns // 2, 2 * columns
+    parts, jump = _spread(rows, steps)
     while True:
         block = take(numbers)
         if block >= args[1]:
@@ -234,18 +269,15 @@ def _bfloats_linear(numbers):  # type: ignore[no-untyped-def]
         first = block * BLOCK
         end = min(first + BLOCK, width)
         here = w + 2 * first * columns
-        m = 0
-        while m < rows:
-            ahead = FAR * size if m else 0  # once the block is in the cache, the next ones are asked for
-            at = x + m * stride
-            done = tile_rows(HALVES, at, stride, here, steps, sums.ctypes.data, ahead, rows - m)
+        for m in range(0, rows, ROWS_AT_ONCE):
+            done = min(ROWS_AT_ONCE, rows - m)
+            _sums(HALVES, x + m * stride, stride, done, here, steps, sums.ctypes.data, parts, jump)
             for i in range(done):
                 place = (m + i) * width + first
                 to, at = (spare.ctypes.data, 0) if args[14] else (out, place)
                 _finish(sums[i], np.float32(1.0), bias[first:end], half, to, at)
                 if args[14]:
                     _add(args[14], spare.ctypes.data, half, out, place, end - first)
-            m += done
 
 
 round_rows = TaskKernel(_round_rows)

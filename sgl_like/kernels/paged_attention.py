@@ -29,7 +29,7 @@ def _products(half: int, x: int, stride: int, rows: int, w: int, steps: int, out
     """Products of rows of x with a block of columns, to ``out: [rows, 64]`` float32."""
     m, kind = 0, HALVES if half else FLOATS
     while m < rows:
-        m += tile_rows(kind, x + m * stride, stride, w, steps, out + m * 4 * BLOCK, 0, rows - m)
+        m += tile_rows(kind, x + m * stride, stride, w, steps, out + m * 4 * BLOCK, 0, rows - m, 0)
 
 
 @compiled()

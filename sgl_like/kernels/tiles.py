@@ -180,16 +180,18 @@ def _store(builder: Value, sums: list[Value], out: Value, columns: int) -> None:
 
 
 def tile(rows: int, multiply: Multiply, kind: Value) -> Any:
-    """``f(x, stride of x in bytes, w block, steps, out, ahead)`` for `rows` rows of x: writes ``[rows, 64]`` sums.
+    """``f(x, stride of x in bytes, w block, steps, out, ahead, more)`` for `rows` rows of x: ``[rows, 64]`` sums.
 
-    The memory `ahead` bytes behind the weights is asked for meanwhile.
+    The memory `ahead` bytes behind the weights is asked for meanwhile. With `more`, what is at `out` is added to.
     """
     parts = BLOCK // LANES
 
     @_intrinsic
-    def function(typing_context: Any, x: Any, stride: Any, w: Any, steps: Any, out: Any, ahead: Any) -> Any:
+    def function(
+        typing_context: Any, x: Any, stride: Any, w: Any, steps: Any, out: Any, ahead: Any, more: Any
+    ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, stride, w, steps, out, ahead = args
+            x, stride, w, steps, out, ahead, more = args
 
             def step(at: Value, sums: list[Value]) -> list[Value]:
                 block = builder.add(w, builder.mul(at, ir.Constant(_I64, 64 * parts)))
@@ -206,12 +208,17 @@ def tile(rows: int, multiply: Multiply, kind: Value) -> Any:
                     ]
                 return new
 
+            begun = builder.icmp_signed("!=", more, ir.Constant(_I64, 0))
             zero = ir.Constant(kind, [0] * LANES)
-            _store(builder, loop(builder, steps, [zero] * (rows * parts), step), out, BLOCK)
+            sums = [
+                builder.select(begun, load(builder, kind, out, 4 * LANES * i), zero)
+                for i in range(rows * parts)
+            ]
+            _store(builder, loop(builder, steps, sums, step), out, BLOCK)
             return context.get_dummy_value()
 
         pointer, size = types.uintp, types.intp
-        return types.void(pointer, size, pointer, size, pointer, size), generate
+        return types.void(pointer, size, pointer, size, pointer, size, size), generate
 
     return function
 
