@@ -58,6 +58,25 @@ class DeferredState(ProgramState):
             yield from self._begin_async().__await__()
         return (yield from ProgramState.__await__(self))  # of another class by now
 
+    def __getitem__(self, name: str | None) -> Any:
+        self._begin()
+        return self[name]  # of another class by now, as with the others
+
+    def text(self) -> str:
+        """See `ProgramState.text`."""
+        self._begin()
+        return self.text()
+
+    def messages(self) -> list[dict[str, Any]]:
+        """See `ProgramState.messages`."""
+        self._begin()
+        return self.messages()
+
+    def get_meta_info(self, name: str | None) -> Any:
+        """See `ProgramState.get_meta_info`."""
+        self._begin()
+        return self.get_meta_info(name)
+
     def _begin(self) -> None:
         """Run the program by itself, unless that is done.
 

@@ -37,18 +37,24 @@ class Graph:
 
 
 def _lines(trace: Trace) -> Iterator[str]:
-    depth = 1
+    depth, base = 1, 0 if trace.begins is None or trace.begins.kind == "call" else _nesting(trace.begins)
     for step in trace.nodes:
+        nested = _nesting(step) - base  # in programs that run in this state
         if step.kind in _ENDS:
             depth = max(depth - 1, 1)
         elif step.kind != "read":
-            yield "  " * depth + _described(step)
+            yield "  " * (depth + nested) + _described(step)
             for child in _children(trace, step):
-                yield "  " * (depth + 1) + f"{_title(trace, step, child)}:"
-                yield from ("  " * (depth + 1) + line for line in _lines(child))
+                indent = "  " * (depth + nested + 1)
+                yield f"{indent}{_title(trace, step, child)}:"
+                yield from (indent + line for line in _lines(child))
         depth += step.kind in _BEGINS
     if trace.ret_value is not None:
         yield f"  returns {_short(repr(trace.ret_value))}"
+
+
+def _nesting(step: TraceNode) -> int:
+    return step.program.count(" > ")
 
 
 def _children(trace: Trace, step: TraceNode) -> list[Trace]:
@@ -66,13 +72,13 @@ def _described(step: TraceNode) -> str:
     if step.kind == "role_begin":
         return step.label.removesuffix("_begin()")
     if isinstance(step.node, Gen):
-        given = [repr(step.name)] if step.name is not None else []
+        given = [repr(step.node.name)] if step.node.name is not None else []
         given += [
             f"{name.replace('_new_', '_')}={_short(repr(value))}" for name, value in step.node.params.items()
         ]
         return f"gen({', '.join(given)})"
     if isinstance(step.node, Select):
-        given = [repr(step.name)] if step.name is not None else []
+        given = [repr(step.node.name)] if step.node.name is not None else []
         return f"select({', '.join([*given, _short(repr(list(step.node.choices)))])})"
     return step.label
 

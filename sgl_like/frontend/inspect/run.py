@@ -178,7 +178,7 @@ class _Calls(NamedTuple):
     ) -> tuple[TraceState, inspect.BoundArguments]:
         own, _ = split_options(called, kwargs, _OPTIONS | {"stream", "timeout"})
         given = _arguments(called, args, own, self.setting.tracer)
-        step = self.setting.tracer.step(self.caller, "call", f"call {called.name}()")
+        step = self.setting.tracer.step(self.caller, self.caller.program, "call", f"call {called.name}()")
         trace = Trace(called.name, given.arguments, begins=step)
         self.caller.child_states.append(trace)
         return self.setting.state(called, trace), given

@@ -27,8 +27,9 @@ class TraceNode:
             and so on: the name of the node's class.
         label: short description.
         state: which state takes it.
+        program: that takes it; within another program, all names from the outermost on, ``"outer > inner"``.
         node: what was added to the state, where it was that.
-        name: of the variable that it gives a value or reads.
+        name: of the variable that it gives a value or reads; of a called program ``"program.name"``.
         text: what it adds to the prompt, with ``{{name}}`` for what is not known.
         uses: the unknown values in that text.
         line, file: of the user's code.
@@ -41,6 +42,7 @@ class TraceNode:
     kind: str
     label: str
     state: Trace
+    program: str
     node: Node | None = None
     name: str | None = None
     text: str = ""

@@ -51,9 +51,12 @@ class Tracer:
         self._steps: list[TraceNode] = []
         self._given: dict[int, TraceNode] = {}  # number of an unknown value -> the step that gave it
 
-    def step(self, state: Trace, kind: str, label: str, text: str = "", **details: Any) -> TraceNode:
-        """A new step at the end of `state`, which adds `text` to the prompt."""
-        step = TraceNode(len(self._steps), kind, label, state, text=self.unknowns.shown(text), **details)
+    def step(
+        self, state: Trace, program: str, kind: str, label: str, text: str = "", **details: Any
+    ) -> TraceNode:
+        """A new step at the end of `state`, taken by `program`, which adds `text` to the prompt."""
+        shown = self.unknowns.shown(text)
+        step = TraceNode(len(self._steps), kind, label, state, program, text=shown, **details)
         place = user_line()
         if place is not None:
             step.file, step.line = place
@@ -66,15 +69,16 @@ class Tracer:
         self._steps.append(step)
         return step
 
-    def answer(self, state: Trace, node: Gen | Select) -> Answer:
+    def answer(self, state: Trace, program: str, node: Gen | Select) -> Answer:
         """The operation for a gen or select, noted as a step."""
-        step = self.step(state, kind_of(node), node.label, node=node, name=node.name)
-        state.variables[node.name] = step
+        name = qualified(program, node.name)
+        step = self.step(state, program, kind_of(node), node.label, node=node, name=name)
+        state.variables[name] = step
         count = node.params.get("n") if isinstance(node, Gen) else None
-        value, thoughts = self._value_of(node.name, node.label, count), None
+        value, thoughts = self._value_of(name, node, count), None
         if isinstance(node, Gen) and node.make_splitter is not None:
-            name = reasoning_name(node.name)
-            state.variables[name], thoughts = step, self._value_of(name, node.label, count)
+            name = reasoning_name(name)
+            state.variables[name], thoughts = step, self._value_of(name, node, count)
         for unknown in value if isinstance(value, list) else [value, thoughts]:
             if isinstance(unknown, Unknown):
                 self._given[unknown._root._number] = step
@@ -91,7 +95,7 @@ class Tracer:
                 self.marked[step.number] = step.prompt
                 step.prompt = self.unknowns.shown(step.prompt)
 
-    def _value_of(self, name: str | None, label: str, count: Any) -> Any:
+    def _value_of(self, name: str | None, node: Gen | Select, count: Any) -> Any:
         """The value that `name` gets this time; from an iterator, its next."""
         if name not in self._values:
             unknown = self.unknowns.variable(name)
@@ -103,10 +107,15 @@ class Tracer:
             return next(value)
         except StopIteration:
             raise TraceError(
-                f"{self.program}: values[{name!r}] has come to its end, but {label} comes once more",
+                f"{self.program}: values[{name!r}] has come to its end, but {node.label} comes once more",
                 program=self.program,
                 variable=name,
             ) from None
+
+
+def qualified(program: str, name: str | None) -> str | None:
+    """What the outermost program calls a variable of `program`; see `Names`."""
+    return None if name is None else ".".join([*program.split(" > ")[1:], name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,39 +137,48 @@ class TraceInterpreter(Interpreter):
     ) -> None:
         super().__init__(context, parent, number)
         self.trace = context.trace
+        self._program = context.program  # whose nodes are being submitted
         if parent is not None:
             self.trace = Trace(context.program, context.trace.arguments, begins=parent.trace.last_node)
             self.trace.variables.update(parent.trace.variables)
             parent.trace.child_states.append(self.trace)
 
+    def submit(self, nodes: Sequence[Node], names: Names | None = None) -> None:
+        """See `Interpreter.submit`."""
+        self._program = (names or self.names).program
+        super().submit(nodes, names)
+
     def fork(self, size: int, names: Names | None = None) -> list[Interpreter]:
         """See `Interpreter.fork`."""
-        self.context.tracer.step(self.trace, "fork", f"fork({size})")
+        self.add_step((names or self.names).program, "fork", f"fork({size})")
         return super().fork(size, names)
 
     def enqueue(self, operation: Operation, names: Names | None = None) -> None:
         """See `Interpreter.enqueue`."""
-        step = self.context.tracer.step(self.trace, kind_of(operation), operation.label)
+        program = (names or self.names).program
+        step = self.add_step(program, kind_of(operation), operation.label)
         if isinstance(operation, Join):
-            ends = (
-                child.trace.nodes[-1:] for child in operation.children if isinstance(child, TraceInterpreter)
-            )
-            step.sources.extend(end for last in ends for end in last)
+            children = [child.trace for child in operation.children if isinstance(child, TraceInterpreter)]
+            step.sources.extend(child.last_node for child in children if child.nodes)
         for variable in operation.variables:
-            self.trace.variables[variable.name] = step
+            self.trace.variables[qualified(program, variable.name)] = step
         super().enqueue(operation, names)
+
+    def add_step(self, program: str, kind: str, label: str, text: str = "", **details: Any) -> TraceNode:
+        """A step of this state."""
+        return self.context.tracer.step(self.trace, program, kind, label, text, **details)
 
     def _operations(self, nodes: Sequence[Node]) -> list[Operation]:
         return [operation for node in nodes for operation in self._traced(node)]
 
     def _traced(self, node: Node) -> list[Operation]:
-        tracer = self.context.tracer
+        tracer, program = self.context.tracer, self._program
         if isinstance(node, (Gen, Select)):
-            return [tracer.answer(self.trace, node)]
+            return [tracer.answer(self.trace, program, node)]
         if isinstance(node, Text):
-            tracer.step(self.trace, "text", repr(tracer.unknowns.shown(node.text)), node.text, node=node)
+            self.add_step(program, "text", repr(tracer.unknowns.shown(node.text)), node.text, node=node)
         else:
-            tracer.step(self.trace, kind_of(node), node.label, node=node, name=getattr(node, "name", None))
+            self.add_step(program, kind_of(node), node.label, node=node, name=getattr(node, "name", None))
         return super()._operations([node])
 
 
@@ -177,6 +195,12 @@ class TraceState(ProgramState):
     """A state whose unknown values can be read: what is read is an `Unknown`."""
 
     _interpreter: TraceInterpreter
+
+    def __init__(self, interpreter: TraceInterpreter, names: Names | None = None) -> None:
+        super().__init__(interpreter, names)
+        if names is not None and names is not interpreter.names:
+            caller, _, called = names.program.rpartition(" > ")
+            interpreter.add_step(caller, "call", f"call {called}()")
 
     def fork(self, size: int = 1) -> ProgramStateGroup:
         """See `ProgramState.fork`."""
@@ -237,9 +261,9 @@ class TraceState(ProgramState):
         return self._interpreter.context.tracer
 
     def _note(self, label: str, name: str | None) -> TraceNode:
-        trace = self._interpreter.trace
-        step = self._tracer.step(trace, "read", label, name=name)
-        given = trace.variables.get(name)
+        trace, program = self._interpreter.trace, self._names.program
+        step = self._interpreter.add_step(program, "read", label, name=qualified(program, name))
+        given = trace.variables.get(step.name)
         if given is not None and given not in step.sources:
             step.sources.append(given)
         return step

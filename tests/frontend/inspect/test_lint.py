@@ -78,6 +78,22 @@ def test_duplicate_name_c13() -> None:
     )
 
 
+def test_names_of_called_programs_are_their_own() -> None:
+    @sgl.function
+    def inner(s: Any) -> Any:
+        s += "in" + sgl.gen("a")
+        return s["a"]
+
+    @sgl.function
+    def outer(s: Any) -> Any:
+        s += "x" + sgl.gen("a")
+        s.call(inner)
+        s += inner()
+        return s["a"]
+
+    assert outer.lint() == []
+
+
 def test_empty_prompt(backend: FakeBackend) -> None:
     @sgl.function
     def program(s: Any) -> None:

@@ -358,6 +358,55 @@ def test_programs_called_in_the_body_are_traced_too(backend: FakeBackend) -> Non
     assert trace.child_states[0].nodes[1] in trace.last_node.sources
 
 
+def test_programs_in_this_state_c16(backend: FakeBackend) -> None:
+    """c#16: s.call and s += other(x) are traced where they run; expressions in f-strings are steps of their own."""
+
+    @sgl.function
+    def inner(s: Any, topic: str) -> str:
+        s += f"About {topic}: {sgl.gen('detail', max_tokens=9)}."
+        return f"({s['detail']})"
+
+    @sgl.function
+    def outer(s: Any, topic: str) -> Any:
+        s += "Start " + sgl.gen("detail")
+        said = s.call(inner, topic)
+        s += inner(s["detail"])
+        with s.user():
+            s += f"{said.ret_value} {said['detail']} {s['inner.detail']}"
+        return inner("alone")["detail"], inner("text").text()
+
+    trace = outer.trace()
+    assert not backend.calls
+    programs = [(step.program, step.text) for step in trace.nodes if step.text]
+    assert programs == [
+        ("outer", "Start "),
+        ("outer", "{{detail}}"),
+        *(("outer > inner", text) for text in ("About {{topic}}: ", "{{inner.detail}}", ".")),
+        *(("outer > inner", text) for text in ("About {{detail}}: ", "{{inner.detail}}", ".")),
+        ("outer", "({{inner.detail}}) {{inner.detail}} {{inner.detail}}"),
+    ]
+    assert [step.label for step in trace.nodes if step.kind == "call"] == ["call inner()"] * 4
+    assert set(trace.variables) == {"detail", "inner.detail"}
+    alone, text = trace.ret_value
+    assert str(alone) == "{{detail}}" and str(text) == "About text: {{detail}}."
+    assert [child.program for child in trace.child_states] == ["inner", "inner"]
+    assert (
+        outer.render(topic="tea", values={"detail": "x", "inner.detail": "y"})
+        == outer.run(
+            topic="tea", backend=FakeBackend(lambda call: "y" if call.prompt.endswith(": ") else "x")
+        ).text()
+    )
+    assert str(outer.graph()).splitlines()[:7] == [
+        "outer(topic={{topic}})",
+        "  'Start '",
+        "  gen('detail')",
+        "  call inner()",
+        "    'About {{topic}}: '",
+        "    gen('detail', max_tokens=9)",
+        "    '.'",
+    ]
+
+
 def test_async_programs(backend: FakeBackend) -> None:
     @sgl.function
     async def inner(s: Any, x: str) -> str:
