@@ -29,9 +29,9 @@ def state_data(state: ProgramState) -> dict[str, Any]:
     return {
         "text": "".join(interpreter.chunks),
         "messages": interpreter.prompt.messages,
-        "variables": [_data(variable) for variable in interpreter.variables.values()],
+        "variables": [_data(name, variable) for name, variable in interpreter.variables.items()],
         "usage": asdict(interpreter.usage),
-        "returned": _data(state._returned),
+        "returned": _data(None, state._returned),
     }
 
 
@@ -53,9 +53,9 @@ def restore(state: ProgramState, data: Mapping[str, Any]) -> None:
     interpreter.close("the program has ended")
 
 
-def _data(variable: Variable) -> dict[str, Any]:
+def _data(name: str | None, variable: Variable) -> dict[str, Any]:
     text, value = "".join(variable.chunks), variable.value
-    data: dict[str, Any] = {"name": variable.name}
+    data: dict[str, Any] = {"name": name}
     try:
         data |= {"value": encode(value), "meta": encode(variable.meta)}
         outputs = value if isinstance(value, list) else [value]

@@ -227,6 +227,23 @@ def test_another_row(echoing: FakeBackend, path: Path) -> None:
     assert len(make_program([]).run_batch([("a",), ("b",), ("c",)], checkpoint=path)) == 3
 
 
+def test_programs_in_programs(echoing: FakeBackend, path: Path) -> None:
+    @sgl.function
+    def inner(s: Any, x: int) -> int:
+        s += f"inner {x}" + sgl.gen("a")
+        return x
+
+    @sgl.function
+    def outer(s: Any, x: int) -> int:
+        s += "outer" + sgl.gen("a")
+        return int(s.call(inner, x).ret_value)
+
+    live = outer.run_batch([(1,)], checkpoint=path)[0]
+    state = outer.run_batch([(1,)], checkpoint=path)[0]
+    assert live["a"] != live["inner.a"]
+    assert [state["a"], state["inner.a"]] == [live["a"], live["inner.a"]]
+
+
 def test_a_body_that_changes_its_arguments(echoing: FakeBackend, path: Path) -> None:
     @sgl.function
     def greedy(s: Any, words: list[str]) -> int:
