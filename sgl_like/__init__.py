@@ -184,6 +184,7 @@ if TYPE_CHECKING:
     from sgl_like.frontend.global_config import global_config as global_config
     from sgl_like.frontend.media import image as image
     from sgl_like.frontend.media import video as video
+    from sgl_like.frontend.pinning import pinned as pinned
     from sgl_like.frontend.separation import separate_reasoning as separate_reasoning
     from sgl_like.frontend.state import ProgramState as ProgramState
     from sgl_like.frontend.typed_gens import gen_int as gen_int
@@ -257,6 +258,7 @@ _NAMES_OF = {
     "sgl_like.frontend.function": ("function",),
     "sgl_like.frontend.global_config": ("global_config",),
     "sgl_like.frontend.media": ("image", "video"),
+    "sgl_like.frontend.pinning": ("pinned",),
     "sgl_like.frontend.separation": ("separate_reasoning",),
     "sgl_like.frontend.state": ("ProgramState",),
     "sgl_like.frontend.typed_gens": ("gen_int", "gen_string"),

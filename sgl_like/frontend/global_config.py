@@ -30,7 +30,7 @@ class GlobalConfig:
     * ``verbosity``: with 2 or more the text of every run is printed at its end.
     * ``default_backend``: what runs programs that name no backend; see `sgl_like.set_default_backend`.
     * ``skip_special_tokens_in_output``: whether special tokens are left out of texts, where a gen does not say.
-    * ``enable_precache_with_tracing``: whether ``run_batch`` computes the text that all rows begin with first.
+    * ``enable_precache_with_tracing``: whether a batch keeps what its prompts begin with in the cache while it runs.
     * ``spaces_between_special_tokens_in_out``, ``enable_parallel_encoding``: have no effect; to set them is a warning.
     """
 

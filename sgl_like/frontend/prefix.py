@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sgl_like.errors import SglError
 from sgl_like.frontend.backend.base import Backend
+from sgl_like.frontend.global_config import global_config
 from sgl_like.frontend.loops import running_loop
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class SharedPrefix:
     @contextmanager
     def held(self) -> Iterator[None]:
         """The batch runs in this block; at its end the prefix is let go."""
-        if self._known:
+        if self._known and global_config.enable_precache_with_tracing:
             held = self._hold(self._known)
             if running_loop() is None:  # which must not be held up
                 held.exception()
@@ -58,6 +59,8 @@ class SharedPrefix:
     def saw(self, state: ProgramState) -> None:
         """A row has ended. From any thread; does not wait."""
         if self._held is not None or state._interpreter.error is not None:
+            return
+        if not global_config.enable_precache_with_tracing:
             return
         prompt = list(state._interpreter.prompt.ids)
         if not prompt:  # it is restored from a checkpoint, or has generated nothing

@@ -56,10 +56,22 @@ def compiled(
     """See `SglFunction.compile`."""
     chosen = resolve_backend(backend)
     bound = function.bind(**constants)
-    run = traced(bound, (), {"backend": chosen}, lenient=True)
+    return CompiledFunction(bound, chosen, _traced(bound, chosen))
+
+
+def cache_constant_prefix(function: SglFunction[..., Any], backend: Backend | None) -> None:
+    """See `SglFunction.cache`."""
+    chosen = resolve_backend(backend)
+    _, ids = constant_prefix(_traced(function, chosen))
+    if ids and (release := chosen.hold_prefix(ids)) is not None:
+        release()
+
+
+def _traced(function: SglFunction[..., Any], backend: Backend) -> Traced:
+    run = traced(function, (), {"backend": backend}, lenient=True)
     if run.failure is not None and not isinstance(run.failure, TraceError):
         raise run.failure
-    return CompiledFunction(bound, chosen, run)
+    return run
 
 
 def _prepared(backend: Backend, run: Traced) -> list[Future[None]]:
