@@ -22,7 +22,7 @@ from sgl_like.frontend.deferred import DeferredState
 from sgl_like.frontend.inspect.active import calls_instead
 from sgl_like.frontend.interpreter import Interpreter, RunContext
 from sgl_like.frontend.loops import running_loop
-from sgl_like.frontend.params import RUN_DEFAULTS, SAMPLING_OPTIONS
+from sgl_like.frontend.params import RUN_DEFAULTS, check_sampling_options
 from sgl_like.frontend.prefix import SharedPrefix
 from sgl_like.frontend.retry import Backoff, exponential_backoff
 from sgl_like.frontend.state import ProgramState
@@ -196,6 +196,10 @@ class SglFunction(Generic[P, R]):
 
         return compiled(self, backend, constants)
 
+    def cache(self, backend: Backend | None = None) -> None:
+        """Compute what all prompts of the program begin with, for later runs to find it in the prefix cache."""
+        self.compile(backend).cache()
+
     @overload
     def run_batch(
         self,
@@ -332,9 +336,7 @@ class SglFunction(Generic[P, R]):
         sampling: Mapping[str, Any],
         options: BatchOptions,
     ) -> Batch:
-        unknown = sorted(set(sampling) - SAMPLING_OPTIONS)
-        if unknown:
-            raise TypeError(f"{caller}() got an unexpected keyword argument {unknown[0]!r}")
+        check_sampling_options(caller, sampling)
         chosen = self._chosen(backend)
         prefix = self._shared_prefix(chosen)
         program = BatchProgram(
@@ -363,9 +365,7 @@ class SglFunction(Generic[P, R]):
 
     def _state(self, backend: Backend | None, sampling: Mapping[str, Any], stream: bool) -> ProgramState:
         if calls_instead.get() is not None:
-            raise TraceError(
-                f"{self.name}: only plain calls of programs can be traced, no batches and no streams"
-            )
+            raise TraceError(f"{self.name}: only plain calls of programs can be traced, no batch or stream")
         given = {name: value for name, value in sampling.items() if value is not None}
         chosen = speculating(self._chosen(backend), self.num_api_spec_tokens)
         context = RunContext(chosen, self.name, {**RUN_DEFAULTS, **given}, stream)

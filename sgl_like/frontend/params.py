@@ -16,7 +16,15 @@ from sgl_like.frontend.dtypes import constraint
 from sgl_like.frontend.global_config import global_config
 from sgl_like.runtime.sampling_params import SamplingParams
 
-__all__ = ["RUN_DEFAULTS", "SAMPLING_OPTIONS", "copies", "derived_seed", "request_params", "retry_params"]
+__all__ = [
+    "RUN_DEFAULTS",
+    "SAMPLING_OPTIONS",
+    "check_sampling_options",
+    "copies",
+    "derived_seed",
+    "request_params",
+    "retry_params",
+]
 
 RETRY_TEMPERATURE = 0.7
 
@@ -46,6 +54,17 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "top_logprobs_num": (0,),
     "return_text_in_logprobs": (False,),
 }
+
+
+def check_sampling_options(caller: str, given: Mapping[str, Any]) -> None:
+    """Refuse what is no sampling parameter of a run.
+
+    Raises:
+        TypeError: as Python does for an unknown keyword argument.
+    """
+    unknown = sorted(set(given) - SAMPLING_OPTIONS)
+    if unknown:
+        raise TypeError(f"{caller}() got an unexpected keyword argument {unknown[0]!r}")
 
 
 def request_params(defaults: Mapping[str, Any], own: Mapping[str, Any], backend: Backend) -> dict[str, Any]:

@@ -43,6 +43,13 @@ class CompiledFunction(SglFunction[..., R]):
         self.prefix, self.prefix_ids = constant_prefix(run)
         self.constraints: tuple[Future[None], ...] = tuple(_prepared(backend, run))
 
+    def cache(self, backend: Backend | None = None) -> None:
+        """See `SglFunction.cache`; the prefix of another backend is found anew."""
+        if backend is not None and backend is not self._backend:
+            super().cache(backend)
+        elif self.prefix_ids and (release := self._backend.hold_prefix(self.prefix_ids)) is not None:
+            release()
+
     def _chosen(self, backend: Backend | None) -> Backend:
         return super()._chosen(self._backend if backend is None else backend)
 
@@ -56,22 +63,10 @@ def compiled(
     """See `SglFunction.compile`."""
     chosen = resolve_backend(backend)
     bound = function.bind(**constants)
-    return CompiledFunction(bound, chosen, _traced(bound, chosen))
-
-
-def cache_constant_prefix(function: SglFunction[..., Any], backend: Backend | None) -> None:
-    """See `SglFunction.cache`."""
-    chosen = resolve_backend(backend)
-    _, ids = constant_prefix(_traced(function, chosen))
-    if ids and (release := chosen.hold_prefix(ids)) is not None:
-        release()
-
-
-def _traced(function: SglFunction[..., Any], backend: Backend) -> Traced:
-    run = traced(function, (), {"backend": backend}, lenient=True)
+    run = traced(bound, (), {"backend": chosen}, lenient=True)
     if run.failure is not None and not isinstance(run.failure, TraceError):
         raise run.failure
-    return run
+    return CompiledFunction(bound, chosen, run)
 
 
 def _prepared(backend: Backend, run: Traced) -> list[Future[None]]:
