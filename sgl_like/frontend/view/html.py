@@ -28,7 +28,7 @@ def page(traces: Sequence[Trace], title: str | None = None) -> str:
     digest = b64encode(hashlib.sha256(PAGE_STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     name = title or " · ".join(dict.fromkeys(trace.program for trace in traces)) or "trace"
-    body = "".join(_Page(trace, f"t{number}").html() for number, trace in enumerate(traces, 1))
+    body = _contents(traces) + _articles(traces, "t")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
@@ -39,8 +39,24 @@ def page(traces: Sequence[Trace], title: str | None = None) -> str:
 
 def fragment(traces: Sequence[Trace], prefix: str = "t") -> str:
     """A piece of a document, for notebooks. `prefix` keeps its ids apart from those of others there."""
-    body = "".join(_Page(trace, f"{prefix}{number}").html() for number, trace in enumerate(traces, 1))
-    return f"<div><style>{STYLE}</style>{body}</div>"
+    return f"<div><style>{STYLE}</style>{_articles(traces, prefix)}</div>"
+
+
+def _articles(traces: Sequence[Trace], prefix: str) -> str:
+    return "".join(_Page(trace, f"{prefix}{number}").html() for number, trace in enumerate(traces, 1))
+
+
+def _contents(traces: Sequence[Trace]) -> str:
+    """Links to the traces, if there are several."""
+    if len(traces) < 2:
+        return ""
+    items = []
+    for number, trace in enumerate(traces, 1):
+        state = " · failed" * (trace.run.error is not None) + " · running" * trace.run.running
+        items.append(
+            f'<li><a href="#t{number}">{_text(trace.program)}</a><span class="sub">{state}</span></li>'
+        )
+    return f'<nav class="sgl-trace"><ol>{"".join(items)}</ol></nav>'
 
 
 class _Page:
@@ -55,7 +71,9 @@ class _Page:
         trace = self._trace
         head = f"<h1>{_text(trace.program)}</h1><div class=sub>{_text(trace.model)}{_usage(trace.run)}</div>"
         body = self._branch(trace.run)
-        return f'<article class="sgl-trace">{head}{_legend()}{body}{self._table()}</article>'
+        return (
+            f'<article class="sgl-trace" id="{self._prefix}">{head}{_legend()}{body}{self._table()}</article>'
+        )
 
     def _branch(self, branch: Branch) -> str:
         out: list[str] = []
@@ -166,7 +184,7 @@ def _token(token: Token, focusable: bool) -> str:
         text += f'<span class="cut">{_text(token.text[len(token.kept) :])}</span>'
     tip, focus = "", ""
     if focusable or probability is not None:
-        tip, focus = f'<span class="tip" role="tooltip">{_tip(token)}</span>', ' tabindex="0"'
+        tip, focus = f'<span class="tip" role="tooltip" hidden>{_tip(token)}</span>', ' tabindex="0"'
     return f'<span class="t {token.kind}{bucket}"{focus}>{text}{tip}</span>'
 
 

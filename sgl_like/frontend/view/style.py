@@ -64,7 +64,7 @@ STYLE = f"""
   max-width: 22rem; background: var(--card); color: var(--ink); border: 1px solid var(--line); border-radius: 6px;
   box-shadow: 0 6px 20px rgb(0 0 0 / .25); padding: 6px 10px; font: 13px/1.5 system-ui, sans-serif;
   white-space: normal; text-decoration: none; user-select: none; }}
-.sgl-trace .t:hover > .tip, .sgl-trace .t:focus > .tip {{ display: block; }}
+.sgl-trace .t:hover > .tip, .sgl-trace .t:focus > .tip {{ display: block !important; }}
 @supports (position-try-fallbacks: flip-inline) {{
   .sgl-trace .t:hover, .sgl-trace .t:focus {{ anchor-name: --sgl-token; }}
   .sgl-trace .t {{ position: static; }}
@@ -76,7 +76,7 @@ STYLE = f"""
 .sgl-trace .tip .taken {{ font-weight: 700; }}
 .sgl-trace .fork {{ display: flex; gap: 10px; overflow-x: auto; align-items: flex-start; margin: 0 0 10px;
   padding: 8px 0 4px 12px; border-left: 3px solid var(--line); }}
-.sgl-trace .branch {{ flex: 1 0 15rem; min-width: 15rem; }}
+.sgl-trace .branch {{ flex: 1 0 12rem; min-width: 12rem; }}
 .sgl-trace .branch > h3 {{ margin-bottom: 4px; }}
 .sgl-trace .joined {{ margin: -4px 0 10px 15px; }}
 .sgl-trace .error {{ background: var(--bad-ground); color: var(--bad); border: 1px solid currentcolor;
@@ -95,6 +95,7 @@ STYLE = f"""
   background: none; color: inherit; }}
 .sgl-trace meter {{ width: 7rem; height: .8em; vertical-align: baseline; }}
 .sgl-trace summary {{ cursor: pointer; color: var(--soft); font: 13px/1.5 system-ui, sans-serif; }}
+.sgl-trace ol {{ margin: 0; padding-left: 2.5em; }}
 .sgl-trace + .sgl-trace {{ border-top: 2px solid var(--line); margin-top: 24px; padding-top: 24px; }}
 @media print {{ .sgl-trace .tip {{ display: none !important; }} }}
 """
