@@ -21,6 +21,7 @@ class Asked:
     path: str
     headers: dict[str, str]
     body: Any
+    connection: Any = None  # the client's end of it
 
 
 @dataclass
@@ -101,7 +102,10 @@ class FakeServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         text = await request.text()
-        asked = Asked(request.method, request.path, dict(request.headers), json.loads(text) if text else None)
+        assert request.transport is not None
+        peer = request.transport.get_extra_info("peername")
+        body = json.loads(text) if text else None
+        asked = Asked(request.method, request.path, dict(request.headers), body, peer)
         self.asked.append(asked)
         reply = self._script(asked) if callable(self._script) else self._script[len(self.asked) - 1]
         if reply.chunks is None and not reply.hangs and not reply.breaks:

@@ -55,6 +55,7 @@ class _Answer:
     ends: list[int] = field(default_factory=list)  # where each token ends in `text`, if that is known
     total: int = 0  # tokens
     ended: bool = False  # by the model itself
+    taken: int = 0  # characters that gens were served with
 
 
 class _Cut(NamedTuple):
@@ -143,13 +144,12 @@ class _Gen:
     def start(self) -> Handle:
         """Serve it from an answer that is there, or ask."""
         with self._owner._lock:
-            answers = list(reversed(self._owner._answers))
-        for answer in answers:
-            cut = self._cut_from(answer)
-            if cut is not None:
-                self._serve(cut, Usage())
-                return self
-        self._ask()
+            cuts = (self._take_from(answer) for answer in reversed(self._owner._answers))
+            cut = next((cut for cut in cuts if cut is not None), None)
+        if cut is None:
+            self._ask()
+        else:
+            self._serve(cut, Usage())
         return self
 
     def cancel(self) -> None:
@@ -190,6 +190,7 @@ class _Gen:
         cut = self._cut_from(answer)
         if cut is not None and (not self._whole or self._fits(answer, cut)):
             with self._owner._lock:
+                self._take_from(answer)
                 self._owner._answers.append(answer)
             self._serve(cut, self._spent)
             return
@@ -231,6 +232,17 @@ class _Gen:
     def _given(self) -> str:
         """What stands in the message before this gen."""
         return _text(self._ids[self._start :])
+
+    def _take_from(self, answer: _Answer) -> _Cut | None:
+        """The part of this gen, once: forks and samples that each want their own draw do not get the same one."""
+        cut = self._cut_from(answer)
+        if cut is None:
+            return None
+        begin = len(_text(self._ids[len(answer.prompt) :]))
+        if begin < answer.taken and self._params.get("temperature", 1.0) > 0:
+            return None
+        answer.taken = begin + len(cut.text)
+        return cut
 
     def _cut_from(self, answer: _Answer) -> _Cut | None:
         """The part of this gen in `answer`; ``None`` if it has none, or not all of it."""

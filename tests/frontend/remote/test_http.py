@@ -64,6 +64,13 @@ def test_the_server_says_how_long_to_wait(headers: dict[str, str], pause: float)
     assert clock.slept == [pause]
 
 
+def test_connections_are_kept() -> None:
+    with FakeServer([GOOD] * 5) as server, sgl.OpenAICompatible(server.url, "m", dialect="vllm") as backend:
+        for _ in range(5):
+            assert plain.run(backend=backend)["x"] == " upon"
+        assert len({asked.connection for asked in server.asked}) == 1
+
+
 def test_nobody_waits_for_hours() -> None:
     with FakeServer([Reply({"error": {"message": "quota"}}, 429, {"Retry-After": "3600"})]) as server:
         error = run(server).error()

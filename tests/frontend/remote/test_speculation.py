@@ -179,11 +179,23 @@ def test_a_message_in_steps_and_the_gens_of_forks() -> None:
             forks += "\nBorn:" + sgl.gen("born", stop="\n")
             forks.join()
 
+    for temperature, calls in ((0, 1), (1, 2)):  # forks that draw each have their own draw
+        writer = Writer(WHOLE)
+        with FakeServer(writer) as server, sgl.OpenAI("gpt", "k", base_url=server.url) as backend:
+            state = program.run(backend=backend, temperature=temperature)
+            assert state["born"] == [" 1815", " 1815"], state.error()
+            assert len(writer.calls) == calls
+
+
+def test_each_of_several_samples_is_drawn() -> None:
+    @sgl.function(num_api_spec_tokens=64)
+    def program(s: Any) -> None:
+        s += "Facts. Name:" + sgl.gen("name", stop="\n", n=3)
+
     writer = Writer(WHOLE)
-    with FakeServer(writer) as server, sgl.OpenAI("gpt", "k", base_url=server.url) as backend:
-        state = program.run(backend=backend)
-        assert state["born"] == [" 1815", " 1815"], state.error()
-        assert len(writer.calls) == 1
+    with FakeServer(writer) as server, sgl.OpenAICompatible(server.url, "m", dialect="compatible") as backend:
+        assert program.run(backend=backend)["name"] == [" Ada Lovelace"] * 3
+        assert len(writer.calls) == 3
 
 
 @pytest.mark.parametrize("params", [{"json_schema": {"type": "object"}}, {"return_logprob": True}])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import random
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sgl_like as sgl
+from sgl_like.frontend.backend.base import Segment
+from sgl_like.frontend.backend.remote import loop
 from sgl_like.frontend.backend.remote.engines.sglang import SglangGenerate
 from sgl_like.frontend.backend.remote.sse import json_lines, server_sent_events
 from tests.support.remote_server import Asked, FakeServer, Reply, bytewise, sse
@@ -176,6 +180,13 @@ def test_a_broken_stream_that_cannot_be_gone_on_with_is_an_error_that_keeps_the_
         assert state._interpreter.chunks == ["Once", "half"]
 
 
+def test_an_answer_that_was_whole_when_it_broke_off() -> None:
+    events = [{"choices": [{"text": " upon", "finish_reason": "stop"}]}]
+    with FakeServer([Reply(chunks=[sse(*events, done=False)], breaks=True)]) as server:
+        state = plain.run(backend=sgl.OpenAICompatible(server.url, "m", dialect="vllm"), stream=True)
+        assert state["x"] == " upon" and len(server.asked) == 1
+
+
 def test_an_error_in_the_middle_of_a_stream() -> None:
     events = [{"choices": [{"text": "half"}]}, {"error": {"message": "out of memory", "code": 500}}]
     with FakeServer([Reply(chunks=[sse(*events)])]) as server:
@@ -201,9 +212,21 @@ def test_a_program_that_is_cancelled_hangs_up(stream: bool) -> None:
         assert server.disconnected.wait(20)
 
 
-def test_many_programs_share_one_thread() -> None:
-    import threading
+def test_a_request_cancelled_before_it_is_sent_leaves_nothing_behind() -> None:
+    with FakeServer([]) as server:
+        backend = sgl.OpenAICompatible(server.url, "m", dialect="vllm")
+        ids = backend.encode([Segment("Once", True)])
+        loop._running_loop().call_soon_threadsafe((gate := threading.Event()).wait, 20)  # the loop is busy
+        handle = backend.submit(ids, {}, lambda output: None, False)
+        handle.cancel()
+        handle.cancel()
+        gate.set()
+        loop.run(no_sleep(0))
+        gc.collect()
+        assert not server.asked and not backend._running
 
+
+def test_many_programs_share_one_thread() -> None:
     def script(asked: Asked) -> Reply:
         return Reply({"choices": [{"text": asked.body["prompt"][-1], "finish_reason": "stop"}]})
 

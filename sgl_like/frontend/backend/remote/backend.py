@@ -2,27 +2,26 @@
 
     submit    ids -> prompt -> request (checked on the caller's thread) -> coroutine on the loop -> events to the sink
 
-An answer that breaks off is asked for again, and if some of it was already handed on, only for the rest, where that
-can be done without anybody noticing: the prompt is extended by the text that came, and the tokens that it took are
-taken off the limit. Where the server does not say how many those were, or the output is held by a constraint or a
-seed, the break is an error.
+An answer that breaks off is asked for again, or the rest of it (`progress`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sgl_like.errors import EngineClosedError, RemoteError, RequestError, SglError
 from sgl_like.frontend.backend.base import Backend, Handle, Segment, Sink
 from sgl_like.frontend.backend.remote import codec, loop
 from sgl_like.frontend.backend.remote.codec import Chat, Prompt, Tokens
-from sgl_like.frontend.backend.remote.dialect import Dialect, merged
+from sgl_like.frontend.backend.remote.dialect import Dialect
 from sgl_like.frontend.backend.remote.http import BrokenOffError, Http, error_message
+from sgl_like.frontend.backend.remote.progress import Progress
 from sgl_like.frontend.backend.remote.request import Request, mode_for, request_for
 from sgl_like.frontend.backend.remote.scoring import scored
 from sgl_like.frontend.backend.remote.sse import json_lines, server_sent_events
@@ -105,7 +104,7 @@ class RemoteBackend(Backend):
     @property
     def supports_images(self) -> bool:
         """Whether the engine's messages may have images; whether its model sees them, the server says."""
-        return self.dialect.chat is not None and self.dialect.name != "triton"
+        return self.dialect.chat is not None and self.dialect.chat.images
 
     @property
     def ids_are_tokens(self) -> bool:
@@ -127,7 +126,8 @@ class RemoteBackend(Backend):
         prompt = self._prompt(prompt_ids)
         request = request_for(self.dialect, self._model, prompt, params, self._extra_body)
         request.body(stream)  # whatever cannot be written raises here
-        return self._start(self._generate(request, _Output(sink, stream, isinstance(prompt, Tokens))), sink)
+        progress = Progress(sink, stream, isinstance(prompt, Tokens))
+        return self._start(lambda: self._generate(request, progress), sink)
 
     def opening(self, prompt_ids: Sequence[int]) -> int | None:
         """See `Backend.opening`."""
@@ -146,20 +146,20 @@ class RemoteBackend(Backend):
         mode = mode_for(self.dialect, prompt)
         if mode.scoring is not None:
             request = request_for(self.dialect, self._model, prompt, {}, self._extra_body)
-            return self._start(self._answered(scored(self._json, mode.scoring, request, texts), sink), sink)
+            work = partial(scored, self._json, mode.scoring, request, texts)
+            return self._start(lambda: self._answered(work(), sink), sink)
         if mode.choice is None:
             raise RequestError(
                 f"{self.dialect.title} can neither score choices nor be held to them"
                 f" (for {'messages' if mode.wire.chat else 'plain text'}); use sgl.gen"
             )
         longest = max(len(text.encode()) for text in texts)  # bytes: no token is shorter
-        given = {
-            "max_new_tokens": longest + 32,
-            **({"temperature": 0.0} if "temperature" in mode.params else {}),
-        }
+        greedy = {"temperature": 0.0} if "temperature" in mode.params else {}
+        given = {"max_new_tokens": longest + 32, **greedy}
         request = request_for(self.dialect, self._model, prompt, given, self._extra_body)
-        body = merged(request.body(False), mode.choice.fields(tuple(texts), False))
-        return self._start(self._answered(self._choose(request, body), sink), sink)
+        held = replace(request, choices=tuple(texts))
+        held.body(False)
+        return self._start(lambda: self._answered(self._choose(held), sink), sink)
 
     def flush_cache(self) -> bool:
         """False: such a server has no way to be asked."""
@@ -188,19 +188,18 @@ class RemoteBackend(Backend):
 
     # -- on the loop ----------------------------------------------------------------------------------------------
 
-    def _start(self, work: Coroutine[Any, Any, None], sink: Sink) -> Handle:
+    def _start(self, work: Callable[[], Awaitable[None]], sink: Sink) -> Handle:
         if self._closed:
-            work.close()
             raise EngineClosedError("the backend was shut down")
         future = loop.start(self._guarded(work, sink))
         self._running.add(future)
         future.add_done_callback(self._running.discard)
         return _Cancel(future.cancel)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None], sink: Sink) -> None:
+    async def _guarded(self, work: Callable[[], Awaitable[None]], sink: Sink) -> None:
         """Run `work`; however it fails, the sink gets its terminal event."""
         try:
-            await work
+            await work()
         except asyncio.CancelledError:
             closed = EngineClosedError("the backend was shut down") if self._closed else None
             sink(Output("", finish=FinishReason("abort", message="the request was cancelled"), error=closed))
@@ -211,7 +210,7 @@ class RemoteBackend(Backend):
                 error.__cause__ = cause
             sink(Output("", finish=FinishReason("error", message=str(error)), error=error))
 
-    async def _generate(self, request: Request, output: _Output) -> None:
+    async def _generate(self, request: Request, output: Progress) -> None:
         tries = 0
         while True:
             try:
@@ -226,6 +225,8 @@ class RemoteBackend(Backend):
                     raise self._http.error(BrokenOffError, path, "ended in the middle of an answer")
                 break
             except BrokenOffError:
+                if output.finish is not None:  # what is missing says nothing more
+                    break
                 rest = output.rest_of(request)
                 if rest is None or tries >= self._max_retries:
                     raise
@@ -264,30 +265,20 @@ class RemoteBackend(Backend):
         if event.get("error") or event.get("type") == "error" or event.get("object") == "error":
             raise self._http.error(RemoteError, path, f"reported an error: {error_message(dict(event))}")
 
-    async def _answered(self, work: Coroutine[Any, Any, Output], sink: Sink) -> None:
+    async def _answered(self, work: Awaitable[Output], sink: Sink) -> None:
         output = await work
         self.token_usage.add(output.usage)
         sink(output)
 
-    async def _choose(self, request: Request, body: dict[str, Any]) -> Output:
-        wire = request.mode.wire
-        answer, text, usage = wire.answer(body), "", Usage()
-        if wire.only_streams:
-            pieces = [
-                answer.read(event)
-                async for event in server_sent_events(self._http.stream(wire.path(True), body))
-            ]
-        else:
-            pieces = [answer.read(await self._json("POST", wire.path(False), body))]
-        for piece in pieces:
+    async def _choose(self, request: Request) -> Output:
+        text, usage = "", Usage()
+        async for piece in self._pieces(request, False):
             text, usage = text + piece.text, piece.usage or usage
         try:
             text = request.mode.chosen(text.strip())
         except (ValueError, KeyError, TypeError) as error:
-            path = wire.path(False)
-            raise self._http.error(
-                RemoteError, path, f"was held to choices, but answered {text!r}"
-            ) from error
+            what, path = f"was held to choices, but answered {text!r}", request.mode.wire.path(False)
+            raise self._http.error(RemoteError, path, what) from error
         return Output(new_request_id(), text, finish=FinishReason("stop"), usage=usage)
 
 
@@ -297,86 +288,3 @@ class _Cancel:
 
     def cancel(self) -> None:
         self._cancel()
-
-
-class _Output:
-    """Hands on the pieces of one output, and remembers what another request would need to go on from here."""
-
-    def __init__(self, sink: Sink, stream: bool, tokens: bool) -> None:
-        self.stream = stream
-        self.finish: FinishReason | None = None
-        self.usage = Usage()
-        self._sink = sink
-        self._tokens = tokens  # whether ids are the model's
-        self._rid = new_request_id()
-        self._before = 0  # completion tokens of requests that broke off
-        self._text = ""
-        self._ids: list[int] = []
-        self._held: list[Output] = []  # for a sink that wants one event only
-
-    def add(self, piece: Piece) -> None:
-        """Take note, and hand on."""
-        if piece.usage is not None:
-            counted = self._before + piece.usage.completion_tokens
-            first = (
-                piece.usage if not self._before else self.usage
-            )  # the prompt grows when a request is continued
-            self.usage = replace(first, completion_tokens=counted)
-        self.finish = piece.finish or self.finish
-        ids = piece.token_ids if self._tokens else tuple(map(ord, piece.text))
-        self._text += piece.text
-        self._ids.extend(ids)
-        output = Output(
-            self._rid,
-            piece.text,
-            ids,
-            usage=self.usage,
-            prompt_logprobs=piece.prompt_logprobs,
-            output_logprobs=piece.output_logprobs,
-        )
-        if not self.stream:
-            self._held.append(output)
-        elif output.text or output.token_ids or output.output_logprobs or output.prompt_logprobs:
-            self._sink(output)
-
-    def end(self) -> None:
-        """The terminal event."""
-        assert self.finish is not None, "an output is complete when it has a reason to be"
-        finish = self.finish
-        if not self._tokens and isinstance(
-            finish.matched, int
-        ):  # the ids of this output are none of the model's
-            finish = FinishReason(finish.type)
-        self._sink(
-            Output(
-                self._rid,
-                "".join(each.text for each in self._held),
-                tuple(token for each in self._held for token in each.token_ids),
-                finish,
-                usage=self.usage,
-                prompt_logprobs=tuple(place for each in self._held for place in each.prompt_logprobs),
-                output_logprobs=tuple(place for each in self._held for place in each.output_logprobs),
-            )
-        )
-
-    def rest_of(self, request: Request) -> Request | None:
-        """A request for what is missing; ``None`` if it could not be told from a fresh start."""
-        self.finish = None
-        if not self._text and not self._ids:
-            return request
-        params, prompt = request.params, request.prompt
-        left = params.max_new_tokens - (self.usage.completion_tokens - self._before)
-        if not self.stream:  # nothing was handed on: from the beginning
-            self._held, self._text, self._ids, self.usage = [], "", [], Usage()
-            return request
-        resumable = request.mode.counts and not params.is_constrained and params.seed is None and left > 0
-        if not resumable or request.logprobs is not None or params.stop or params.stop_regex:
-            return None
-        if isinstance(prompt, Chat) and request.mode.prefill is None:
-            return None
-        new = Tokens((*prompt.ids, *self._ids)) if isinstance(prompt, Tokens) else prompt.extended(self._text)
-        self._before, self._text, self._ids = self.usage.completion_tokens, "", []
-        fewest = max(0, params.min_new_tokens - (params.max_new_tokens - left))
-        return replace(
-            request, prompt=new, params=replace(params, max_new_tokens=left, min_new_tokens=fewest)
-        )

@@ -115,11 +115,19 @@ def encode(segments: Iterable[Segment]) -> list[int]:
 def decode(ids: Sequence[int]) -> list[Segment]:
     """The text of private ids, in the longest segments of one kind, and pictures."""
     segments: list[Segment] = []
-    for kind, run in groupby(ids, key=lambda token: token // TRUSTED if token < 2 * TRUSTED else 2):
-        if kind == 2:
-            segments += [Segment("", False, token.picture) for token in run if isinstance(token, PictureId)]
-        else:
-            segments.append(Segment("".join(chr(token - kind * TRUSTED) for token in run), kind == 1))
+    for is_marked, run in groupby(
+        ids, key=TRUSTED.__le__
+    ):  # a prompt is long: no Python code for each character
+        if not is_marked:
+            segments.append(Segment("".join(map(chr, run)), False))
+            continue
+        for is_picture, marked in groupby(run, key=(2 * TRUSTED).__le__):
+            if is_picture:
+                segments += [
+                    Segment("", False, token.picture) for token in marked if isinstance(token, PictureId)
+                ]
+            else:
+                segments.append(Segment("".join([chr(token - TRUSTED) for token in marked]), True))
     return segments
 
 

@@ -64,6 +64,7 @@ class Mode:
         choice: holds the output to one of several texts.
         chosen: which of the texts an output so held stands for.
         scoring: name of the way in which texts can be scored (`scoring.py`), if there is one.
+        images: whether messages may have images.
         counts: whether events of a stream say how many tokens there are so far.
     """
 
@@ -76,6 +77,7 @@ class Mode:
     chosen: Callable[[str], str] = _itself
     scoring: str | None = None
     counts: bool = False
+    images: bool = True
 
 
 @dataclass(frozen=True)

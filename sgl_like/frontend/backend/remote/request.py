@@ -37,6 +37,7 @@ class Request:
     params: SamplingParams
     logprobs: LogprobParams | None
     extra: Mapping[str, Any]  # merged into the body as it is
+    choices: tuple[str, ...] = ()  # what the output is held to
 
     def body(self, stream: bool) -> dict[str, Any]:
         """The JSON to send."""
@@ -52,6 +53,9 @@ class Request:
         if self.logprobs is not None:
             assert self.mode.logprobs is not None, "`request_for` checks it"
             merged(body, self.mode.logprobs(self.logprobs))
+        if self.choices:
+            assert self.mode.choice is not None, "who asks for a choice looks whether it can be had"
+            merged(body, self.mode.choice.fields(self.choices, False))
         return merged(body, self.extra)
 
 

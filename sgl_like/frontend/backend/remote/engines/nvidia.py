@@ -56,6 +56,7 @@ TRITON = Dialect(
         {**_TRITON, "json_schema": Spell("", write=lambda text: _forced_tool(schema_object(text)))},
         choice=Spell("", write=lambda texts: _forced_tool(choice_object(texts))),
         chosen=chosen_of_object,
+        images=False,
     ),
     text=Mode(OpenAIText(), _TRITON),
     owners=frozenset({"Triton Inference Server"}),

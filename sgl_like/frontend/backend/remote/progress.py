@@ -1,0 +1,106 @@
+"""One output as it arrives, and what to ask for if it breaks off.
+
+If nothing was handed on yet, the request is made again. If some was, only the rest is asked for, where that can be done
+without anybody noticing: the prompt is extended by the text that came, and the tokens that it took are taken off the
+limit. Where the server does not say how many those were, or where a constraint, a seed, a stop string or
+log-probabilities reach over the break, there is no such request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sgl_like.frontend.backend.base import Sink
+from sgl_like.frontend.backend.remote.codec import Chat, Tokens
+from sgl_like.frontend.backend.remote.request import Request
+from sgl_like.frontend.backend.remote.wire import Piece
+from sgl_like.runtime.protocol import FinishReason, Output, Usage, new_request_id
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """Of one output: hands on its pieces, and remembers what another request would need to go on from here.
+
+    Args:
+        sink: gets the events.
+        stream: whether it wants any but the terminal one.
+        tokens: whether ids are the model's own.
+    """
+
+    def __init__(self, sink: Sink, stream: bool, tokens: bool) -> None:
+        self.stream = stream
+        self.finish: FinishReason | None = None
+        self.usage = Usage()
+        self._sink = sink
+        self._tokens = tokens
+        self._rid = new_request_id()
+        self._before = 0  # completion tokens of requests that broke off
+        self._text = ""
+        self._ids: list[int] = []
+        self._held: list[Output] = []  # for a sink that wants one event only
+
+    def add(self, piece: Piece) -> None:
+        """Take note, and hand on."""
+        if piece.usage is not None:
+            counted = self._before + piece.usage.completion_tokens
+            first = (
+                self.usage if self._before else piece.usage
+            )  # a request that is continued has a longer prompt
+            self.usage = replace(first, completion_tokens=counted)
+        self.finish = piece.finish or self.finish
+        ids = piece.token_ids if self._tokens else tuple(map(ord, piece.text))
+        self._text += piece.text
+        self._ids.extend(ids)
+        output = Output(
+            self._rid,
+            piece.text,
+            ids,
+            usage=self.usage,
+            prompt_logprobs=piece.prompt_logprobs,
+            output_logprobs=piece.output_logprobs,
+        )
+        if not self.stream:
+            self._held.append(output)
+        elif output.text or output.token_ids or output.output_logprobs or output.prompt_logprobs:
+            self._sink(output)
+
+    def end(self) -> None:
+        """The terminal event."""
+        assert self.finish is not None, "an output is complete when it has a reason to be"
+        finish = self.finish
+        if not self._tokens and isinstance(finish.matched, int):
+            finish = FinishReason(finish.type)  # the ids of this output are none of the model's
+        self._sink(
+            Output(
+                self._rid,
+                "".join(each.text for each in self._held),
+                tuple(token for each in self._held for token in each.token_ids),
+                finish,
+                usage=self.usage,
+                prompt_logprobs=tuple(place for each in self._held for place in each.prompt_logprobs),
+                output_logprobs=tuple(place for each in self._held for place in each.output_logprobs),
+            )
+        )
+
+    def rest_of(self, request: Request) -> Request | None:
+        """A request for what is missing; ``None`` if it could not be told from a fresh start."""
+        self.finish = None
+        if not self._text and not self._ids:
+            return request
+        params, prompt = request.params, request.prompt
+        left = params.max_new_tokens - (self.usage.completion_tokens - self._before)
+        if not self.stream:  # nothing was handed on: from the beginning
+            self._held, self._text, self._ids, self.usage = [], "", [], Usage()
+            return request
+        resumable = request.mode.counts and not params.is_constrained and params.seed is None and left > 0
+        if not resumable or request.logprobs is not None or params.stop or params.stop_regex:
+            return None
+        if isinstance(prompt, Chat) and request.mode.prefill is None:
+            return None
+        new = Tokens((*prompt.ids, *self._ids)) if isinstance(prompt, Tokens) else prompt.extended(self._text)
+        self._before, self._text, self._ids = self.usage.completion_tokens, "", []
+        fewest = max(0, params.min_new_tokens - (params.max_new_tokens - left))
+        return replace(
+            request, prompt=new, params=replace(params, max_new_tokens=left, min_new_tokens=fewest)
+        )
