@@ -187,6 +187,8 @@ if TYPE_CHECKING:
     from sgl_like.frontend.pinning import pinned as pinned
     from sgl_like.frontend.separation import separate_reasoning as separate_reasoning
     from sgl_like.frontend.state import ProgramState as ProgramState
+    from sgl_like.frontend.tool_text import tool_instructions as tool_instructions
+    from sgl_like.frontend.tools import ToolCall as ToolCall
     from sgl_like.frontend.typed_gens import gen_int as gen_int
     from sgl_like.frontend.typed_gens import gen_string as gen_string
     from sgl_like.frontend.values import GenText as GenText
@@ -261,6 +263,8 @@ _NAMES_OF = {
     "sgl_like.frontend.pinning": ("pinned",),
     "sgl_like.frontend.separation": ("separate_reasoning",),
     "sgl_like.frontend.state": ("ProgramState",),
+    "sgl_like.frontend.tool_text": ("tool_instructions",),
+    "sgl_like.frontend.tools": ("ToolCall",),
     "sgl_like.frontend.typed_gens": ("gen_int", "gen_string"),
     "sgl_like.frontend.values": ("GenText",),
     "sgl_like.frontend.view.shown": ("view",),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from sgl_like.errors import SamplingParamsError
 from sgl_like.frontend.choices import ChoicesSamplingMethod, token_length_normalized
 from sgl_like.frontend.expr import Expr, ExprList, Gen, RoleBegin, RoleEnd, Select, flatten
 from sgl_like.frontend.output_types import gen_type
 from sgl_like.frontend.placeholders import has_placeholder
+from sgl_like.frontend.tools import make_tool_use
 from sgl_like.frontend.validation import make_check
 from sgl_like.runtime.sampling_params import CONSTRAINTS, SamplingParams
 
@@ -59,6 +60,10 @@ def gen(
     validate: Any = None,
     max_retries: int | None = None,
     feedback: bool | Callable[[str, str], str] = False,
+    tools: Sequence[Callable[..., Any]] | None = None,
+    tool_choice: str | None = None,
+    max_tool_rounds: int | None = None,
+    on_tool_error: Literal["return", "raise"] = "return",
 ) -> Gen | Select:
     """Text that the model writes; read it as ``s[name]``. ``None`` leaves a parameter to the run's default.
 
@@ -91,6 +96,13 @@ def gen(
       the value itself is checked: that the text was not cut, and the rules of its type that no schema can express.
     * ``feedback``: ``True``: the model sees what was refused and why before it tries again, as a turn of the user. Or
       a function that makes that turn's text from output and reason.
+    * ``tools``: functions that the model may call. Names, types and docstrings become JSON Schemas, to which the
+      arguments are held. A function is called once, on a thread of its own (it may be a coroutine function); its result
+      goes into the prompt, in the form of the model's chat template if that has one, and the model goes on. The value
+      is the text of the last round; its ``tool_calls`` has the calls. Tell the model of them by `tool_instructions`.
+    * ``tool_choice``: ``"auto"``: the model decides; ``"required"``, or a function's name: it begins with a call.
+    * ``max_tool_rounds``: most calls, 8 by default. Then the model answers.
+    * ``on_tool_error``: ``"return"``: the model sees what a function raised; ``"raise"``: the program fails.
 
     Raises:
         SamplingParamsError: parameters that exclude each other. Values are checked when the gen runs; what the
@@ -115,16 +127,23 @@ def gen(
     )
     params |= {**held, **unknown}
     check = make_check(output_type, validate, max_retries, feedback)
+    tool_use = make_tool_use(tools, tool_choice, max_tool_rounds, on_tool_error)
     if choices is not None:
-        if check is not None:
-            raise SamplingParamsError("validate, max_retries and feedback cannot be combined with choices")
+        if check is not None or tool_use is not None:
+            raise SamplingParamsError(
+                "validate, max_retries, feedback and tools cannot be combined with choices"
+            )
         return _gen_choices(name, choices, choices_method, params)
     if choices_method is not None:
         raise SamplingParamsError("choices_method needs choices")
     constraints = [key for key in ("dtype", *CONSTRAINTS) if key in params]
     if len(constraints) > 1:
         raise SamplingParamsError(f"{' and '.join(constraints)} cannot be given together; use one of them")
-    return Gen(name, params, check.output_type if check else output_type, check)
+    if tool_use is not None and (constraints or check is not None or params.get("n", 1) != 1):
+        raise SamplingParamsError(
+            "tools cannot be combined with a constraint, validate or n: put them into a gen that comes after it"
+        )
+    return Gen(name, params, check.output_type if check else output_type, check, tool_use)
 
 
 def _gen_choices(

@@ -12,7 +12,10 @@ from sgl_like.frontend.operations.generate import Generate
 from sgl_like.frontend.operations.picture import AppendPictures
 from sgl_like.frontend.operations.select import Select as SelectOperation
 from sgl_like.frontend.operations.text import AppendText, CloseRole, OpenRole
+from sgl_like.frontend.operations.tool_calls import GenerateWithTools
+from sgl_like.frontend.operations.tool_text import AppendToolInstructions
 from sgl_like.frontend.separation import SeparateReasoning, reasoning_name
+from sgl_like.frontend.tool_text import ToolInstructions
 from sgl_like.frontend.variables import Variable
 
 __all__ = ["operations_for", "role_after"]
@@ -29,7 +32,11 @@ def _operation(node: Node, places: Iterator[tuple[int, ...]]) -> Operation:
             return AppendText(node.label, node.text)
         case Image():
             return AppendPictures(node.label, node.pictures)
+        case ToolInstructions():
+            return AppendToolInstructions(node)
         case Gen():
+            if node.tools is not None:
+                return GenerateWithTools(node, node.tools, Variable(node.name), next(places))
             thoughts = None if node.make_splitter is None else Variable(reasoning_name(node.name))
             return Generate(node, Variable(node.name, node.output_type), next(places), thoughts)
         case Select():

@@ -13,6 +13,7 @@ from sgl_like.frontend.choices import ChoicesSamplingMethod
 from sgl_like.frontend.output_types import OutputType
 from sgl_like.frontend.placeholders import placeholder_for, split_placeholders
 from sgl_like.frontend.reasoning import Splitter
+from sgl_like.frontend.tools import ToolUse
 from sgl_like.frontend.validation import Check
 
 __all__ = ["Expr", "ExprList", "Gen", "Node", "RoleBegin", "RoleEnd", "Select", "Text", "flatten"]
@@ -102,6 +103,7 @@ class Gen(Node):
         params: what was given to ``gen``, under the engine's names.
         output_type: how the text is read as a value.
         check: what it has to pass.
+        tools: functions that the model may call meanwhile.
         make_splitter: what makes a splitter from the end of the prompt, where reasoning is separated.
     """
 
@@ -109,6 +111,7 @@ class Gen(Node):
     params: Mapping[str, Any] = field(default_factory=dict)
     output_type: OutputType | None = None
     check: Check | None = None
+    tools: ToolUse | None = None
     make_splitter: Callable[[str], Splitter] | None = field(default=None, compare=False)
 
     @property

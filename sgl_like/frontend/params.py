@@ -19,6 +19,7 @@ from sgl_like.runtime.sampling_params import SamplingParams
 __all__ = [
     "RUN_DEFAULTS",
     "SAMPLING_OPTIONS",
+    "call_params",
     "check_sampling_options",
     "copies",
     "derived_seed",
@@ -126,3 +127,13 @@ def retry_params(
     if seed is not None:
         again["seed"] = derived_seed(seed, (*place, attempt))
     return again
+
+
+def call_params(params: Mapping[str, Any], backend: Backend, **held: Any) -> dict[str, Any]:
+    """Parameters of a part of a tool call, which is `held` to a form, in a gen with `params`.
+
+    Raises:
+        SamplingParamsError: the backend cannot hold an output to it.
+    """
+    shared = ("max_new_tokens", "temperature", "top_p", "top_k", "min_p", "seed")
+    return request_params({name: params[name] for name in shared if name in params}, held, backend)

@@ -144,6 +144,17 @@ class Prompt:
         self.messages.append({"role": role.role, "content": content})
         return blank + role.suffix
 
+    @property
+    def said(self) -> str:
+        """Text of the open message so far, or of everything outside of messages."""
+        return "".join(piece.text for piece in self.pieces[self.role.start if self.role else 0 :])
+
+    def begin_again(self, messages: Iterable[dict[str, Any]]) -> None:
+        """The open message has ended and begun anew, by what was added last; `messages` lie behind it now."""
+        assert self.role is not None, "there is one, to be begun again"
+        self.messages.extend(messages)
+        self.role = replace(self.role, start=len(self.pieces))
+
     def encode(self, backend: Backend) -> list[int]:
         """Ids of the whole prompt. From here on they are fixed: later text gets tokens of its own."""
         self.ids = self.continued(backend, self.settle(backend))

@@ -74,10 +74,12 @@ def separate_reasoning(expr: Expr | str | None = None, model_type: str | None = 
             ``None``: whichever of the families with tags around the reasoning the output begins with.
 
     Raises:
-        SamplingParamsError: there is no gen in `expr`, or one without a name. An unknown `model_type` is the error
-            of the state.
+        SamplingParamsError: there is no gen in `expr`, or one without a name, or one with tools. An unknown
+            `model_type` is the error of the state.
     """
     given = "" if expr is None else expr
+    if any(isinstance(node, Gen) and node.tools is not None for node in flatten(given)):
+        raise SamplingParamsError("separate_reasoning: a gen with tools cannot be separated yet")
     marker = SeparateReasoning(given, model_type)
     separated = [
         replace(node, make_splitter=partial(make_splitter, model_type)) if isinstance(node, Gen) else node

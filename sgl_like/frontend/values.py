@@ -11,6 +11,7 @@ from sgl_like.runtime.logprobs import TokenLogprob
 
 if TYPE_CHECKING:
     from sgl_like.frontend.output_types import OutputType
+    from sgl_like.frontend.tools import ToolCall
 
 __all__ = ["GenText"]
 
@@ -29,10 +30,12 @@ class GenText(str):
         meta: token counts, finish reason and so on, as from ``s.get_meta_info``.
         output_type: how the text is read; ``None`` if it is just text.
         parsed: the value, where it is known already.
+        tool_calls: the functions that the model called before it wrote this.
     """
 
     token_ids: tuple[int, ...]
     meta: Mapping[str, Any]
+    tool_calls: tuple[ToolCall, ...]
     _output_type: OutputType | None
     _parsed: Any
 
@@ -43,11 +46,13 @@ class GenText(str):
         meta: Mapping[str, Any],
         output_type: OutputType | None = None,
         parsed: Any = _UNREAD,
+        tool_calls: Sequence[ToolCall] = (),
     ) -> GenText:
         """See the class."""
         self = super().__new__(cls, text)
         self.token_ids = tuple(token_ids)
         self.meta = meta
+        self.tool_calls = tuple(tool_calls)
         self._output_type = output_type
         self._parsed = parsed
         return self
@@ -102,13 +107,15 @@ class GenText(str):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What cannot be pickled (of a class within a function, say) is left behind, rather than all the rest."""
-        state = (self.meta, self._output_type, self._parsed)
+        state = (self.meta, self._output_type, self._parsed, self.tool_calls)
         kept = [each if each is not _UNREAD and _picklable(each) else None for each in state]
         return _restored, (str(self), self.token_ids, *kept, kept[2] is not self._parsed)
 
 
-def _restored(text: str, token_ids: Any, meta: Any, output_type: Any, parsed: Any, unread: bool) -> GenText:
-    return GenText(text, token_ids, meta or {}, output_type, _UNREAD if unread else parsed)
+def _restored(
+    text: str, token_ids: Any, meta: Any, output_type: Any, parsed: Any, tool_calls: Any, unread: bool
+) -> GenText:
+    return GenText(text, token_ids, meta or {}, output_type, _UNREAD if unread else parsed, tool_calls or ())
 
 
 def _picklable(value: Any) -> bool:

@@ -34,7 +34,10 @@ class Workers:
         self.always_lends = always_lends
         self._size = size
         self._name = name
-        self._condition = threading.Condition()
+        self._lock = (
+            threading.RLock()
+        )  # taken itself: Ctrl-C within Condition.__enter__ would leave it locked
+        self._condition = threading.Condition(self._lock)
         self._jobs: deque[Callable[[], None]] = deque()
         self._threads = 0
         self._free = 0  # threads that wait for a job
@@ -52,20 +55,20 @@ class Workers:
             except BaseException as error:
                 future.set_exception(error)
 
-        with self._condition:
+        with self._lock:
             self._jobs.append(run)
             self._call_thread()
         return future
 
     def close(self) -> None:
         """Let the threads leave when they have run what was submitted. Does not wait for them."""
-        with self._condition:
+        with self._lock:
             self._closed = True
             self._condition.notify_all()
 
     def lend(self, places: int) -> None:
         """Have so many places more, or fewer if negative."""
-        with self._condition:
+        with self._lock:
             self._size += places
             if self._jobs:
                 self._call_thread()
@@ -87,7 +90,7 @@ class Workers:
             del job  # or the last state would live as long as the thread
 
     def _next(self) -> Callable[[], None] | None:
-        with self._condition:
+        with self._lock:
             self._free += 1
             self._condition.wait_for(lambda: self._jobs or self._closed or self._threads > self._size)
             self._free -= 1

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sgl_like.errors import ChatTemplateError, EngineError, RequestError, SglError
-from sgl_like.frontend.backend.base import Backend, Segment, Sink
+from sgl_like.frontend.backend.base import Backend, Segment, Sink, ToolForm
 from sgl_like.runtime.protocol import FinishReason, Output, Usage, new_request_id
 from sgl_like.runtime.sampling_params import SamplingParams
 
@@ -55,6 +55,7 @@ class FakeBackend(Backend):
         logprob: log-probability of a token's text after a prefix.
         bos: text of a beginning-of-sequence token.
         seed: of the order of events.
+        tool_form: of its chat template.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class FakeBackend(Backend):
         logprob: Callable[[str, str], float] = lambda prefix, token: -1.0,
         bos: str | None = None,
         seed: int = 0,
+        tool_form: ToolForm | None = None,
     ) -> None:
         super().__init__()
         self.calls: list[Call] = []
@@ -70,6 +72,7 @@ class FakeBackend(Backend):
         self._respond = respond or (lambda call: f"answer {len(self.calls)}")
         self._logprob = logprob
         self._bos = bos
+        self._tool_form = tool_form
         self._texts: list[str] = []
         self._ids: dict[tuple[str, bool], int] = {}
         self._random = random.Random(seed)
@@ -126,6 +129,10 @@ class FakeBackend(Backend):
                 self._ids[text, special] = len(self._texts)
                 self._texts.append(text)
             return self._ids[text, special]
+
+    @property
+    def tool_form(self) -> ToolForm | None:
+        return self._tool_form
 
     def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
         if role not in ROLES:

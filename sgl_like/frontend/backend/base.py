@@ -16,8 +16,21 @@ from typing import Any, NamedTuple, Protocol
 from sgl_like.errors import RequestError
 from sgl_like.frontend.executor import Executor
 from sgl_like.runtime.protocol import Output
+from sgl_like.runtime.tokenizer.tool_form import PLAIN as PLAIN_TOOL_FORM
+from sgl_like.runtime.tokenizer.tool_form import ToolForm, call_message, result_message
 
-__all__ = ["Backend", "CacheStats", "Handle", "Picture", "Segment", "Sink"]
+__all__ = [
+    "PLAIN_TOOL_FORM",
+    "Backend",
+    "CacheStats",
+    "Handle",
+    "Picture",
+    "Segment",
+    "Sink",
+    "ToolForm",
+    "call_message",
+    "result_message",
+]
 
 Sink = Callable[[Output], None]
 """Gets every event of a request, on the backend's own thread; it is quick and does not raise."""
@@ -151,6 +164,11 @@ class Backend(ABC):
 
     def token_bytes(self) -> Sequence[bytes | None] | None:
         """The bytes of each token of the vocabulary (``None`` for special ones), or ``None`` if they are not known."""
+        return None
+
+    @property
+    def tool_form(self) -> ToolForm | None:
+        """How the model's chat template writes calls of functions; ``None`` where it does not, or it is not known."""
         return None
 
     @abstractmethod

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sgl_like.errors import EngineError
-from sgl_like.frontend.backend.base import Backend, Segment
+from sgl_like.frontend.backend.base import Backend, Segment, ToolForm
 from sgl_like.runtime.logprobs import LOGPROB_OPTIONS
 from sgl_like.runtime.sampling_params import SamplingParams
 
@@ -78,6 +78,11 @@ class DryBackend(Backend):
     def token_bytes(self) -> Sequence[bytes | None] | None:
         """Of the backend it stands for; without one it is not known what vocabulary a run will have."""
         return None if self._real is None else self._real.token_bytes()
+
+    @property
+    def tool_form(self) -> ToolForm | None:
+        """Of the backend it stands for."""
+        return (self._real or self._tokenizer).tool_form
 
     def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
         """Markup around the next message; see `Backend.role_affixes`."""

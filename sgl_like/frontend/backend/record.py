@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sgl_like.errors import SglError
-from sgl_like.frontend.backend.base import Backend, Handle, Segment, Sink
+from sgl_like.frontend.backend.base import Backend, Handle, Segment, Sink, ToolForm
 from sgl_like.frontend.backend.default import resolve_backend, swap_default_backend
 from sgl_like.frontend.backend.events import call_key, error_to_json, output_to_json, segments_key
 from sgl_like.frontend.backend.recording import Writer
@@ -76,6 +77,14 @@ class Recorder(Wrapped):
         self._writer.write_once({"type": "encode", "key": segments_key(segments, start), "ids": ids})
         self._note_tokens(ids)
         return ids
+
+    @property
+    def tool_form(self) -> ToolForm | None:
+        """See `Backend.tool_form`."""
+        form = self.inner.tool_form
+        data = None if form is None else asdict(form)
+        self._writer.write_once({"type": "tool_form", "key": "", "form": data})
+        return form
 
     def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
         """See `Backend.role_affixes`."""

@@ -4,6 +4,7 @@
     {"type": "encode", "key": ..., "ids": [...]}
     {"type": "affixes", "key": ..., "affixes": [prefix, suffix]}    or with "error"
     {"type": "scores", "key": ..., "answer": true}    and "opening" likewise
+    {"type": "tool_form", "key": "", "form": null}    or the fields of a `ToolForm`
     {"type": "tokens", "pieces": {"12": "hexadecimal bytes", "1": ["<|end|>"]}}
     {"type": "call", "number": 0, "key": ..., "events": [...]}    or with "error": the call was refused
 
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sgl_like.errors import DataError, EngineClosedError, SglError
+from sgl_like.frontend.backend.base import ToolForm
 from sgl_like.frontend.backend.events import error_from_json, output_from_json
 from sgl_like.runtime.protocol import Output
 
@@ -105,6 +107,7 @@ class Recording:
         self.affixes: dict[str, tuple[str, str] | SglError] = {}
         self.scores: dict[str, bool] = {}
         self.openings: dict[str, int | None] = {}
+        self.tool_form: ToolForm | None = None
         self.pieces: dict[int, bytes | str] = {}
         calls: list[tuple[int, str, list[Output] | SglError]] = []
         for number, line in enumerate(lines[1:-1], 2):  # after the last line break is nothing, or a torn line
@@ -128,6 +131,8 @@ class Recording:
                 self.scores[data["key"]] = bool(data["answer"])
             case "opening":
                 self.openings[data["key"]] = data["answer"]
+            case "tool_form":
+                self.tool_form = None if data["form"] is None else ToolForm(**data["form"])
             case "tokens":
                 for token, piece in data["pieces"].items():
                     self.pieces[int(token)] = piece[0] if isinstance(piece, list) else bytes.fromhex(piece)

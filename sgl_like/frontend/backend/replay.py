@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sgl_like.errors import EngineClosedError, ReplayError, SglError
-from sgl_like.frontend.backend.base import Backend, Handle, Segment, Sink
+from sgl_like.frontend.backend.base import Backend, Handle, Segment, Sink, ToolForm
 from sgl_like.frontend.backend.default import swap_default_backend
 from sgl_like.frontend.backend.events import call_key, joined, segments_key
 from sgl_like.frontend.backend.recording import Recording
@@ -94,6 +94,11 @@ class Replayer(Backend):
         pieces = [self._recording.pieces.get(token) for token in ids]
         known = [piece for piece in pieces if piece is not None]
         return known if len(known) == len(pieces) else None
+
+    @property
+    def tool_form(self) -> ToolForm | None:
+        """As the backend that was recorded."""
+        return self._recording.tool_form
 
     def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
         """See `Backend.role_affixes`.

@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from sgl_like.errors import ConfigError, EngineError, RequestError
-from sgl_like.frontend.backend.base import Backend, CacheStats, Handle, Segment, Sink
+from sgl_like.frontend.backend.base import Backend, CacheStats, Handle, Segment, Sink, ToolForm
 from sgl_like.frontend.backend.server_args import engine_options
 from sgl_like.frontend.params import derived_seed
 from sgl_like.runtime.logprobs import LOGPROB_OPTIONS, LogprobParams
@@ -106,6 +106,11 @@ class Runtime(Backend):
     def token_bytes(self) -> Sequence[bytes | None]:
         """The bytes of each token; ``None`` for special ones."""
         return self.engine.tokenizer.token_bytes
+
+    @property
+    def tool_form(self) -> ToolForm | None:
+        """Read off the model's own chat template."""
+        return self.engine.tokenizer.tool_form
 
     def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
         """Markup around the next message, by the model's own chat template."""

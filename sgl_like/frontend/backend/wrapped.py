@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from sgl_like.frontend.backend.base import Backend, CacheStats, Handle, Segment, Sink
+from sgl_like.frontend.backend.base import Backend, CacheStats, Handle, Segment, Sink, ToolForm
 from sgl_like.runtime.protocol import Output
 
 __all__ = ["Collected", "NoHandle", "Wrapped"]
@@ -87,6 +87,11 @@ class Wrapped(Backend):
     def token_bytes(self) -> Sequence[bytes | None] | None:
         """As the backend inside."""
         return self.inner.token_bytes()
+
+    @property
+    def tool_form(self) -> ToolForm | None:
+        """As the backend inside."""
+        return self.inner.tool_form
 
     def role_affixes(self, messages: Sequence[Mapping[str, Any]], role: str) -> tuple[str, str]:
         """As the backend inside."""

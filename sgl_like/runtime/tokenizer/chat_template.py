@@ -23,6 +23,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sgl_like.errors import ChatTemplateError
+from sgl_like.runtime.tokenizer.tool_form import is_part_of_answer
 
 Message = Mapping[str, Any]
 
@@ -76,12 +77,13 @@ class JinjaTemplate:
 
         Only the roles of `messages` matter, not their contents. For the role ``"assistant"`` the prefix is the
         template's generation prompt, so that what follows is what the model was trained to continue. `tools` (JSON
-        descriptions of functions) are shown where the template shows them.
+        descriptions of functions) are shown where the template shows them. Calls of functions and their results count
+        as the beginning of the answer that comes after them.
 
         Raises:
             ChatTemplateError: the template refuses the order of roles or moves contents around.
         """
-        roles = tuple(str(m["role"]) for m in messages)
+        roles = tuple(str(m["role"]) for m in messages if not is_part_of_answer(m))
         key = json.dumps(list(tools)) if tools else ""
         affixes = self._affixes.setdefault(key, _Affixes(self, tools))
         return affixes.of((*roles, role))

@@ -21,6 +21,7 @@ from sgl_like.runtime.tokenizer.named_templates import (
     get_chat_template_by_model_path,
 )
 from sgl_like.runtime.tokenizer.token_bytes import token_bytes
+from sgl_like.runtime.tokenizer.tool_form import ToolForm, read_tool_form
 
 
 class Tokenizer:
@@ -184,6 +185,12 @@ class Tokenizer:
             stacklevel=2,
         )
         return found
+
+    @cached_property
+    def tool_form(self) -> ToolForm | None:
+        """How the model's own chat template writes calls of functions, if it does."""
+        template = self.chat_template
+        return read_tool_form(template.render) if isinstance(template, JinjaTemplate) else None
 
     @property
     def template_stops(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
