@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from typing import NamedTuple
 
 from sgl_like.errors import RequestError
@@ -212,5 +211,5 @@ class ChannelSplitter(Splitter):
 
 def _overlap(text: str, mark: str) -> int:
     """Length of the longest end of `text` that `mark` may go on from."""
-    sizes = chain(range(min(len(text), len(mark) - 1), 0, -1), (0,))
-    return next(size for size in sizes if text.endswith(mark[:size]))
+    sizes = range(min(len(text), len(mark) - 1), 0, -1)
+    return next((size for size in sizes if text.endswith(mark[:size])), 0)

@@ -72,3 +72,16 @@ def test_a_blank_before_the_assistants_text_is_left_to_the_model(name: str) -> N
     assert state.text().split() == backend.template.render(messages).split()
     assert backend.calls[-1].prompt == backend.template.render(messages[:-1], add_generation_prompt=True)
     assert "".join(state.text_iter()) == state.text()
+
+
+@pytest.mark.parametrize("name", ["llama_2", "mistral_3", "qwen_25", "phi_3"])
+def test_what_is_rendered_is_what_is_run(name: str) -> None:
+    backend = Templated(name)
+
+    @sgl.function
+    def program(s: Any) -> None:
+        s += sgl.user("a") + sgl.assistant("b") + sgl.user("c") + sgl.assistant(sgl.select("y", ["e", "f"]))
+        s += sgl.user("d") + sgl.assistant(sgl.gen("x"))
+
+    state = program.run(backend=backend)
+    assert program.render(backend=backend, values={"x": state["x"], "y": state["y"]}) == state.text()

@@ -57,6 +57,7 @@ class Answer(Operation):
         prompt, backend = at.prompt, at.context.backend
         self._step.prompt = "".join(piece.text for piece in prompt.pieces)
         if isinstance(self._node, Select):
+            at.emit(prompt.write_blank())
             trusted, tail = prompt.role is None, prompt.settle(backend)
             self._step.prompt_ids = tuple(prompt.continued(backend, tail))
             prompt.append_joint(
