@@ -86,11 +86,16 @@ class EngineConfig:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> EngineConfig:
-        """From keyword arguments as a user writes them.
+        """From keyword arguments as a user writes them. ``chat_template_name`` is another name of ``chat_template``.
 
         Raises:
-            ConfigError: an unknown name, with the nearest known one.
+            ConfigError: an unknown name, with the nearest known one; or one template too many.
         """
+        if "chat_template_name" in options:
+            if "chat_template" in options:
+                raise ConfigError("give chat_template or chat_template_name, not both")
+            options = dict(options)
+            options["chat_template"] = options.pop("chat_template_name")
         known = [f.name for f in fields(cls)]
         for name in options:
             if name not in known:

@@ -116,6 +116,7 @@ class Output:
     `GenerateRequest.choices`, each given everything before it. `prompt_logprobs` and `output_logprobs` are what
     `GenerateRequest.logprobs` asked for, as far as it is new; those of forced tokens may come later than the tokens.
     `forced` holds the places in `token_ids` of tokens that the constraint forced, so that they were not sampled.
+    `reasoning` is what the model thought, from servers that tell it from the text themselves; it is no part of `text`.
     """
 
     rid: str
@@ -128,6 +129,7 @@ class Output:
     prompt_logprobs: tuple[PlaceLogprobs, ...] = ()
     output_logprobs: tuple[PlaceLogprobs, ...] = ()
     forced: tuple[int, ...] = ()
+    reasoning: str = ""
 
     @property
     def is_terminal(self) -> bool:

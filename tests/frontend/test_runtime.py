@@ -83,6 +83,15 @@ def test_what_cannot_be_honoured_is_an_error(folder: Path, given: dict[str, Any]
     assert message in str(caught.value)
 
 
+def test_the_engine_takes_a_template_by_name_too(folder: Path) -> None:
+    with sgl.Engine(
+        str(folder), chat_template_name="chatml", dtype="float32", kv_cache_memory=1 << 20
+    ) as engine:
+        assert engine.tokenizer.role_affixes([], "user") == ("<|im_start|>user\n", "<|im_end|>\n")
+    with pytest.raises(sgl.ConfigError, match="not both"):
+        sgl.Engine(str(folder), chat_template_name="chatml", chat_template="yi")
+
+
 def test_log_level_is_that_of_the_package(folder: Path) -> None:
     logger = logging.getLogger("sgl_like")
     before = logger.level

@@ -60,6 +60,7 @@ def joined(events: Sequence[Output]) -> Output:
         tuple(place for event in events for place in event.prompt_logprobs),
         tuple(place for event in events for place in event.output_logprobs),
         tuple(places),
+        "".join(event.reasoning for event in events),
     )
 
 
@@ -76,6 +77,7 @@ def output_to_json(output: Output) -> dict[str, Any]:
         "prompt_logprobs": output.prompt_logprobs,
         "output_logprobs": output.output_logprobs,
         "forced": output.forced,
+        "reasoning": output.reasoning,
     }
     return {name: value for name, value in data.items() if value not in (None, "", (), {})}
 
@@ -98,6 +100,7 @@ def output_from_json(data: Mapping[str, Any], rid: str) -> Output:
         tuple(_place(place) for place in data.get("prompt_logprobs", ())),
         tuple(_place(place) for place in data.get("output_logprobs", ())),
         tuple(data.get("forced", ())),
+        data.get("reasoning", ""),
     )
 
 

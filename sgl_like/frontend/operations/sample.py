@@ -144,7 +144,8 @@ class Sample:
         final = output.finish is not None
         parts = [Part(output.text, is_reasoning=False)]
         if self._splitter is not None:
-            parts = self._splitter.feed(output.text, final=final)
+            parts = [Part(output.reasoning, is_reasoning=True)] if output.reasoning else []
+            parts += self._splitter.feed(output.text, final=final)
         self._whole += output.text
         self.text += "".join(part.text for part in parts if not part.is_reasoning)
         self.reasoning += "".join(part.text for part in parts if part.is_reasoning)

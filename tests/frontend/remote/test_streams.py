@@ -243,3 +243,35 @@ def test_many_programs_share_one_thread() -> None:
             states = program.run_batch(rows, backend=backend)
             assert [state["x"] for state in states] == [str(n % 10) for (n,) in rows]
         assert sum(thread.name == "sgl-remote" for thread in threading.enumerate()) == 1
+
+
+THINKING = [
+    {"reasoning_content": "Let me "},
+    {"reasoning_content": "see."},
+    {"content": "4"},
+    {"content": "!"},
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_reasoning_that_the_engine_has_separated(stream: bool) -> None:
+    """vLLM, SGLang and DeepSeek send it in a field of its own."""
+
+    def script(asked: Asked) -> Reply:
+        if asked.body.get("stream"):
+            chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in THINKING]
+            end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+            return Reply(chunks=[sse(*chunks, end)], headers={"Content-Type": "text/event-stream"})
+        message = {"role": "assistant", "reasoning_content": "Let me see.", "content": "4!"}
+        return Reply({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+    @sgl.function
+    def think(s: Any) -> None:
+        s += sgl.user("2+2?") + sgl.assistant(sgl.separate_reasoning(sgl.gen("x", max_tokens=9)))
+
+    with FakeServer(script) as server, sgl.OpenAICompatible(server.url, "m", dialect="vllm") as backend:
+        state = think.run(backend=backend, stream=stream)
+        assert (state["x"], state["x_reasoning_content"]) == ("4!", "Let me see.")
+        assert "".join(state.text_iter("x_reasoning_content")) == "Let me see."
+        assert state.messages()[-1] == {"role": "assistant", "content": "4!"}
+        assert chat.run(backend=backend, stream=stream)["x"] == "4!"

@@ -100,6 +100,7 @@ class _OpenAIAnswer(Answer):
         matched = choice.get("stop_reason", choice.get("matched_stop"))  # vLLM and TensorRT-LLM; SGLang
         return Piece(
             text=text,
+            reasoning=message.get("reasoning_content") or message.get("reasoning") or "",
             finish=finish_of(choice.get("finish_reason"), matched),
             usage=usage,
             output_logprobs=_logprobs(choice.get("logprobs")),

@@ -59,10 +59,11 @@ class Progress:
             usage=self.usage,
             prompt_logprobs=piece.prompt_logprobs,
             output_logprobs=piece.output_logprobs,
+            reasoning=piece.reasoning,
         )
         if not self.stream:
             self._held.append(output)
-        elif output.text or output.token_ids or output.output_logprobs or output.prompt_logprobs:
+        elif any((output.text, output.reasoning, ids, output.output_logprobs, output.prompt_logprobs)):
             self._sink(output)
 
     def end(self) -> None:
@@ -80,6 +81,7 @@ class Progress:
                 usage=self.usage,
                 prompt_logprobs=tuple(place for each in self._held for place in each.prompt_logprobs),
                 output_logprobs=tuple(place for each in self._held for place in each.output_logprobs),
+                reasoning="".join(each.reasoning for each in self._held),
             )
         )
 

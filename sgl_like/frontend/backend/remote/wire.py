@@ -22,6 +22,7 @@ class Piece:
     """What one event of a stream, or a whole response, adds to an output."""
 
     text: str = ""
+    reasoning: str = ""  # what the engine has told from the text
     token_ids: tuple[int, ...] = ()  # of the engine's vocabulary, where it says them
     finish: FinishReason | None = None
     usage: Usage | None = None  # of the request so far
