@@ -180,10 +180,13 @@ if TYPE_CHECKING:
     from sgl_like.frontend.choices import (
         unconditional_likelihood_normalized as unconditional_likelihood_normalized,
     )
-    from sgl_like.frontend.function import function as function
+    from sgl_like.frontend.decorator import function as function
     from sgl_like.frontend.global_config import global_config as global_config
+    from sgl_like.frontend.hooks import Event as Event
+    from sgl_like.frontend.hooks import on as on
     from sgl_like.frontend.media import image as image
     from sgl_like.frontend.media import video as video
+    from sgl_like.frontend.otel import instrument_opentelemetry as instrument_opentelemetry
     from sgl_like.frontend.pinning import pinned as pinned
     from sgl_like.frontend.separation import separate_reasoning as separate_reasoning
     from sgl_like.frontend.state import ProgramState as ProgramState
@@ -257,7 +260,7 @@ _NAMES_OF = {
         "ChoicesDecision", "ChoicesSamplingMethod", "greedy_token_selection", "token_length_normalized",
         "unconditional_likelihood_normalized",
     ),
-    "sgl_like.frontend.function": ("function",),
+    "sgl_like.frontend.decorator": ("function",),
     "sgl_like.frontend.global_config": ("global_config",),
     "sgl_like.frontend.media": ("image", "video"),
     "sgl_like.frontend.pinning": ("pinned",),
@@ -266,6 +269,8 @@ _NAMES_OF = {
     "sgl_like.frontend.tool_text": ("tool_instructions",),
     "sgl_like.frontend.tools": ("ToolCall",),
     "sgl_like.frontend.typed_gens": ("gen_int", "gen_string"),
+    "sgl_like.frontend.hooks": ("Event", "on"),
+    "sgl_like.frontend.otel": ("instrument_opentelemetry",),
     "sgl_like.frontend.values": ("GenText",),
     "sgl_like.frontend.view.shown": ("view",),
     "sgl_like.frontend.workers": ("set_worker_threads",),

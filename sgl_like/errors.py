@@ -13,7 +13,7 @@
     ├── EngineError                 the engine cannot serve
     │   ├── EngineClosedError       the engine was shut down before or while the request ran
     │   ├── RequestAborted          the request was cancelled by its owner
-    │   ├── DeadlineExceeded        the request was not done by its deadline
+    │   ├── DeadlineExceeded        the request was not done by its deadline (also a TimeoutError)
     │   └── RemoteError             another engine's server failed, or refused; says which, and what it said
     │       ├── RemoteConnectionError      it cannot be reached, or broke off
     │       ├── RemoteTimeoutError         it did not answer in time
@@ -130,7 +130,7 @@ class RequestAborted(EngineError):
     """The request was cancelled by its owner."""
 
 
-class DeadlineExceeded(EngineError):
+class DeadlineExceeded(EngineError, TimeoutError):
     """The request had not ended when its deadline (`GenerateRequest.deadline`) had passed."""
 
 

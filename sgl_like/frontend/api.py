@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from sgl_like.errors import SamplingParamsError
+from sgl_like.frontend.calls import positive_seconds
 from sgl_like.frontend.choices import ChoicesSamplingMethod, token_length_normalized
 from sgl_like.frontend.expr import Expr, ExprList, Gen, RoleBegin, RoleEnd, Select, flatten
 from sgl_like.frontend.output_types import gen_type
@@ -64,6 +65,7 @@ def gen(
     tool_choice: str | None = None,
     max_tool_rounds: int | None = None,
     on_tool_error: Literal["return", "raise"] = "return",
+    timeout: float | None = None,
 ) -> Gen | Select:
     """Text that the model writes; read it as ``s[name]``. ``None`` leaves a parameter to the run's default.
 
@@ -103,6 +105,7 @@ def gen(
     * ``tool_choice``: ``"auto"``: the model decides; ``"required"``, or a function's name: it begins with a call.
     * ``max_tool_rounds``: most calls, 8 by default. Then the model answers.
     * ``on_tool_error``: ``"return"``: the model sees what a function raised; ``"raise"``: the program fails.
+    * ``timeout``: seconds that it may take with all it does; then the program fails, by a `DeadlineExceeded`.
 
     Raises:
         SamplingParamsError: parameters that exclude each other. Values are checked when the gen runs; what the
@@ -133,7 +136,7 @@ def gen(
             raise SamplingParamsError(
                 "validate, max_retries, feedback and tools cannot be combined with choices"
             )
-        return _gen_choices(name, choices, choices_method, params)
+        return _gen_choices(name, choices, choices_method, params, timeout)
     if choices_method is not None:
         raise SamplingParamsError("choices_method needs choices")
     constraints = [key for key in ("dtype", *CONSTRAINTS) if key in params]
@@ -143,17 +146,21 @@ def gen(
         raise SamplingParamsError(
             "tools cannot be combined with a constraint, validate or n: put them into a gen that comes after it"
         )
-    return Gen(name, params, check.output_type if check else output_type, check, tool_use)
+    return Gen(name, params, check.output_type if check else output_type, check, tool_use, positive_seconds(timeout))
 
 
 def _gen_choices(
-    name: str | None, choices: Sequence[str], method: ChoicesSamplingMethod | None, params: dict[str, Any]
+    name: str | None,
+    choices: Sequence[str],
+    method: ChoicesSamplingMethod | None,
+    params: dict[str, Any],
+    timeout: float | None,
 ) -> Select:
     temperature, seed = params.pop("temperature", 0.0), params.pop("seed", None)
     params.pop("max_new_tokens", None)  # the longest choice is the limit anyway
     if params:
         raise SamplingParamsError(f"{', '.join(params)} cannot be combined with choices")
-    return select(name, choices, temperature, method or token_length_normalized, seed=seed)
+    return select(name, choices, temperature, method or token_length_normalized, seed=seed, timeout=timeout)
 
 
 def select(
@@ -163,6 +170,7 @@ def select(
     choices_method: ChoicesSamplingMethod = token_length_normalized,
     *,
     seed: int | None = None,
+    timeout: float | None = None,
 ) -> Select:
     """One of `choices`, by their probabilities after the prompt; read it as ``s[name]``.
 
@@ -179,6 +187,7 @@ def select(
             `greedy_token_selection`, `unconditional_likelihood_normalized`, or your own subclass of
             `ChoicesSamplingMethod`.
         seed: of this draw; by default the run's, varied from place to place.
+        timeout: seconds that it may take.
 
     Raises:
         SamplingParamsError: `choices` is not a non-empty list of distinct non-empty strings; `temperature` is not a
@@ -204,7 +213,9 @@ def select(
         raise SamplingParamsError(
             f"choices_method has no say at temperature={temperature}: choices are drawn by their probabilities then"
         )
-    return Select(name, options, choices_method, temperature if drawing else 0.0, seed)
+    return Select(
+        name, options, choices_method, temperature if drawing else 0.0, seed, positive_seconds(timeout)
+    )
 
 
 def system(expr: Expr | str | None = None) -> ExprList:

@@ -149,6 +149,7 @@ class Body:
             timer = interpreter.context.backend.executor.call_later(
                 self.timeout, partial(interpreter.cancel, late)
             )
+        interpreter.context.tell("run_start")
         try:
             with running_body(interpreter):
                 yield
@@ -162,6 +163,12 @@ class Body:
         finally:
             if timer is not None:
                 timer.cancel()
+            ended = {
+                "value": self.state._returned.value,
+                "usage": interpreter.usage,
+                "error": interpreter.error,
+            }
+            interpreter.context.tell("run_end", **ended)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 The program's own parameters come first: an argument that it declares is its, even if an option has the same name
 (bind the option, or give it in ``gen``). What is left must be a sampling parameter, which then is the default for
-every ``gen`` of the run, or one of ``backend``, ``stream`` and ``timeout``.
+every ``gen`` of the run, or one of ``backend``, ``stream``, ``timeout`` and ``hooks``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Arguments", "Call", "Row", "positive_seconds"]
 Row = Mapping[str, Any] | Sequence[Any]
 """Arguments of one run of a batch: by name, or by position."""
 
-_OPTIONS = SAMPLING_OPTIONS | {"backend", "stream", "timeout"}
+_OPTIONS = SAMPLING_OPTIONS | {"backend", "stream", "timeout", "hooks"}
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 

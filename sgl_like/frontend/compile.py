@@ -23,7 +23,14 @@ __all__ = ["operations_for", "role_after"]
 
 def operations_for(nodes: Iterable[Node], places: Iterator[tuple[int, ...]]) -> list[Operation]:
     """One operation for each node that does something. Every execution gets variables of its own, every gen a place."""
-    return [_operation(node, places) for node in nodes if not isinstance(node, SeparateReasoning)]
+    operations = []
+    for node in nodes:
+        if not isinstance(node, SeparateReasoning):
+            operation = _operation(node, places)
+            if isinstance(node, (Gen, Select)):
+                operation.timeout = node.timeout
+            operations.append(operation)
+    return operations
 
 
 def _operation(node: Node, places: Iterator[tuple[int, ...]]) -> Operation:

@@ -43,19 +43,20 @@ class Executor:
         self._jobs: deque[Callable[[], None]] = deque()
         self._timers: list[Timer] = []  # a heap
         self._numbers = itertools.count()
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()  # Ctrl-C within Condition.__enter__ would leave it locked
+        self._condition = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
 
     def post(self, job: Callable[[], None]) -> None:
         """Run `job` soon. Never blocks; a job must not block either."""
-        with self._condition:
+        with self._lock:
             self._jobs.append(job)
             self._wake()
 
     def call_later(self, seconds: float, job: Callable[[], None]) -> Timer:
         """Run `job` when so many seconds have passed, unless the timer is cancelled before."""
         timer = Timer(time.monotonic() + seconds, next(self._numbers), job)
-        with self._condition:
+        with self._lock:
             while self._timers and self._timers[0].job is None:
                 heapq.heappop(self._timers)
             heapq.heappush(self._timers, timer)
@@ -86,7 +87,7 @@ class Executor:
 
     def _next(self) -> Callable[[], None] | None:
         """The next job, waiting for one; ``None`` after a while without any and without timers."""
-        with self._condition:
+        with self._lock:
             while True:
                 if self._timers and (timer := self._timers[0]).when <= time.monotonic():
                     heapq.heappop(self._timers)

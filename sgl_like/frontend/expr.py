@@ -104,6 +104,7 @@ class Gen(Node):
         output_type: how the text is read as a value.
         check: what it has to pass.
         tools: functions that the model may call meanwhile.
+        timeout: seconds that it may take.
         make_splitter: what makes a splitter from the end of the prompt, where reasoning is separated.
     """
 
@@ -112,6 +113,7 @@ class Gen(Node):
     output_type: OutputType | None = None
     check: Check | None = None
     tools: ToolUse | None = None
+    timeout: float | None = None
     make_splitter: Callable[[str], Splitter] | None = field(default=None, compare=False)
 
     @property
@@ -129,6 +131,7 @@ class Select(Node):
     method: ChoicesSamplingMethod
     temperature: float = 0.0
     seed: int | None = None
+    timeout: float | None = None  # seconds that it may take
 
     @property
     def label(self) -> str:

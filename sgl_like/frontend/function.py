@@ -1,11 +1,12 @@
-"""``@function``: a Python function, plain or async, as a program. How its body is run is in `bodies`."""
+"""`SglFunction`: a Python function, plain or async, as a program. How its body is run is in `bodies`."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator, Mapping
-from functools import partial, update_wrapper
+from functools import update_wrapper
 from os import PathLike
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from sgl_like.errors import TraceError
@@ -19,6 +20,7 @@ from sgl_like.frontend.calls import Arguments, Call, positive_seconds
 from sgl_like.frontend.checkpoint import fingerprint
 from sgl_like.frontend.current import current_body
 from sgl_like.frontend.deferred import DeferredState
+from sgl_like.frontend.hooks import Hooks
 from sgl_like.frontend.inspect.active import calls_instead
 from sgl_like.frontend.interpreter import Interpreter, RunContext
 from sgl_like.frontend.loops import running_loop
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from sgl_like.frontend.inspect.graph import Graph
     from sgl_like.frontend.inspect.trace import Trace
 
-__all__ = ["SglFunction", "function"]
+__all__ = ["SglFunction"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,7 +59,18 @@ class SglFunction(Generic[P, R]):
         self.__signature__ = self.arguments.signature
         self.bound: Mapping[str, Any] = self.arguments.bound
         self.name: str = func.__name__
+        self._is_method = False
         self.num_api_spec_tokens = checked_spec_tokens(num_api_spec_tokens)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Called for a program that is defined in the body of a class: it is a method, with the instance first."""
+        self._is_method = self.func.__qualname__ == f"{owner.__qualname__}.{name}"
+
+    def __get__(self, instance: object, owner: type | None = None) -> SglFunction[..., R]:
+        """The program of a method, for one instance."""
+        if instance is None or not self._is_method:
+            return self
+        return SglFunction(MethodType(self.func, instance), self.bound, self.num_api_spec_tokens)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState:
         """The same as `run`; in the body of a program it begins when its result is used, see `deferred`."""
@@ -72,8 +85,9 @@ class SglFunction(Generic[P, R]):
         Args:
             *args: of the program.
             **kwargs: of the program. Besides: ``max_new_tokens=128``, ``temperature=1.0`` and the other sampling
-                parameters, which hold for every gen that does not say otherwise; ``backend``; ``stream=True`` to
-                return at once, while the body runs in a thread of its own.
+                parameters, which hold for every gen that does not say otherwise; ``backend``; ``timeout`` in
+                seconds; ``hooks``, e.g. ``{"gen_end": function}``, see `sgl_like.on`; ``stream=True`` to return
+                at once, while the body runs on a thread of a pool.
 
         A generation that fails does not raise here but where its result is read. What the body itself raises
         is raised unchanged (with ``stream``, kept in the state).
@@ -89,8 +103,11 @@ class SglFunction(Generic[P, R]):
         return body.start() if call.options.get("stream") else body.run()
 
     def stream(self, *args: Any, **kwargs: Any) -> ProgramState:
-        """``run(..., stream=True)``."""
-        return self.run(*args, **kwargs, stream=True)
+        """``run(..., stream=True)``: the state at once, while the body runs on a thread of a pool.
+
+        ``for text in f.stream(x)`` gives the text as it arrives; to leave the loop cancels the program.
+        """
+        return self._body(self._streaming(args, kwargs)).start()
 
     async def arun(self, *args: Any, **kwargs: Any) -> ProgramState:
         """`run` for a coroutine: waiting leaves the event loop free, and to cancel the task cancels the program.
@@ -107,9 +124,9 @@ class SglFunction(Generic[P, R]):
     def astream(self, *args: Any, **kwargs: Any) -> ProgramState:
         """`stream` from a coroutine: the state at once, while the body runs as a task of this event loop.
 
-        async for text in f.astream(x).text_async_iter("answer"): ...
+        ``async for text in f.astream(x)`` gives the text as it arrives; to leave the loop cancels the program.
         """
-        return self._body(self.arguments.call(args, {**kwargs, "stream": True})).astart()
+        return self._body(self._streaming(args, kwargs)).astart()
 
     def bind(self, **kwargs: Any) -> SglFunction[..., R]:
         """Give some arguments ahead; a later call may still give others in their place.
@@ -356,44 +373,26 @@ class SglFunction(Generic[P, R]):
     def _shared_prefix(self, backend: Backend) -> SharedPrefix:
         return SharedPrefix(backend)
 
+    def _streaming(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+        call = self.arguments.call(args, kwargs)
+        call.options["stream"] = True
+        return call
+
     def _body(self, call: Call) -> Body:
         options = dict(call.options)
         timeout = positive_seconds(options.pop("timeout", None))
-        stream = bool(options.pop("stream", False))
-        state = self._state(options.pop("backend", None), options, stream)
+        stream, hooks = bool(options.pop("stream", False)), Hooks(options.pop("hooks", None))
+        state = self._state(options.pop("backend", None), options, stream, hooks)
         return Body(self.func, self.is_async, state, call, timeout)
 
-    def _state(self, backend: Backend | None, sampling: Mapping[str, Any], stream: bool) -> ProgramState:
+    def _state(
+        self, backend: Backend | None, sampling: Mapping[str, Any], stream: bool, hooks: Hooks | None = None
+    ) -> ProgramState:
+        if self._is_method:
+            raise TypeError(f"{self.func.__qualname__} is a method; call it on an instance")
         if calls_instead.get() is not None:
             raise TraceError(f"{self.name}: only plain calls of programs can be traced, no batch or stream")
         given = {name: value for name, value in sampling.items() if value is not None}
         chosen = speculating(self._chosen(backend), self.num_api_spec_tokens)
-        context = RunContext(chosen, self.name, {**RUN_DEFAULTS, **given}, stream)
+        context = RunContext(chosen, self.name, {**RUN_DEFAULTS, **given}, stream, hooks or Hooks())
         return ProgramState(Interpreter(context))
-
-
-@overload
-def function(func: Callable[Concatenate[ProgramState, P], R], /) -> SglFunction[P, R]: ...
-
-
-@overload
-def function(
-    *, num_api_spec_tokens: int | None = ...
-) -> Callable[[Callable[Concatenate[ProgramState, P], R]], SglFunction[P, R]]: ...
-
-
-def function(func: Callable[..., Any] | None = None, /, *, num_api_spec_tokens: int | None = None) -> Any:
-    """Make a program of a function whose first parameter, of any name, is the state.
-
-    Args:
-        func: the body.
-        num_api_spec_tokens: for backends that are paid by the request (`sgl_like.OpenAI` and others that take text):
-            tokens to ask for at a time, so that one request can serve several gens. Others take no notice.
-
-    Raises:
-        TypeError: it has no such parameter, or is a generator.
-        ValueError: `num_api_spec_tokens` is not at least 1.
-    """
-    if func is None:
-        return partial(SglFunction, num_api_spec_tokens=num_api_spec_tokens)
-    return SglFunction(func, num_api_spec_tokens=num_api_spec_tokens)

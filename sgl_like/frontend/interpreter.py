@@ -15,14 +15,16 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sgl_like.errors import ProgramError
+from sgl_like.errors import DeadlineExceeded, ProgramError
 from sgl_like.frontend.backend.base import Backend
 from sgl_like.frontend.backend.speculation import Speculation
 from sgl_like.frontend.compile import operations_for, role_after
 from sgl_like.frontend.expr import Expr, Node, RoleEnd
+from sgl_like.frontend.failures import failure
+from sgl_like.frontend.hooks import Hooks
 from sgl_like.frontend.names import Names
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.operations.expect import operations_ahead
@@ -49,6 +51,11 @@ class RunContext:
     program: str
     defaults: Mapping[str, Any]  # sampling parameters of the run
     stream: bool  # whether text is wanted as it arrives
+    hooks: Hooks = field(default_factory=Hooks)
+
+    def tell(self, event: str, **what: Any) -> None:
+        """Tell the run's hooks of something; `what` are fields of `Event`."""
+        self.hooks.tell(event, **{"program": self.program, "model": self.backend.model_name, **what})
 
 
 class Interpreter:
@@ -88,6 +95,7 @@ class Interpreter:
         self._queue: deque[Operation] = deque()
         self._current: Operation | None = None
         self._busy = parent is not None
+        self._failing = False  # an error is on its way
         self._idle_callbacks: list[Callable[[], None]] = []
 
     # -- the program's side: any thread ---------------------------------------------------------------------
@@ -151,7 +159,7 @@ class Interpreter:
     def cancel(self, cause: BaseException) -> None:
         """Stop this state and its forks, and the body if it can be interrupted. Does nothing if all is done."""
         if self.closed is None or self._busy:
-            self.fail(self._wrapped(cause, None))
+            self._fail_told(self._failure(cause, None), None)
         if (stop := self.stop_body) is not None:
             stop()
         for child in list(self.children):
@@ -207,6 +215,9 @@ class Interpreter:
         while usage is not None and state is not None:  # a fork's tokens count for the states it comes from
             state._count(usage)
             state = state._parent
+        current = self._current
+        if usage is not None and current is not None and current.is_model_call:
+            self._tell("gen_end", current, value=value, meta=meta, usage=usage)
         with self.watch.changing():
             variable.finish(value, meta)
 
@@ -216,6 +227,7 @@ class Interpreter:
             if self._current is not operation:
                 return
             self._current = None
+        operation.stop_timer()
         self._advance()
 
     def guarded(self, operation: Operation, handler: Callable[[Interpreter, E], None], event: E) -> None:
@@ -251,6 +263,7 @@ class Interpreter:
                     variable.fail(error)
             callbacks = self._rest()
         if current is not None:
+            current.stop_timer()
             current.cancel(error)
         for operation in dropped:
             if operation is not current:
@@ -268,21 +281,34 @@ class Interpreter:
     def _advance(self) -> None:
         """Start operations until one stays in flight or none is left. The executor's thread only."""
         while (operation := self._take()) is not None:
+            if operation.is_model_call:
+                self._tell("gen_start", operation)
             try:
                 done = operation.start(self)
             except Exception as error:
                 self._fail_at(operation, error)
                 return
             with self.watch.holding():
-                failure = (
-                    self.error
-                )  # from another thread, which may have come too early to cancel the operation
-                if done and failure is None:
+                stopped = self.error  # from another thread, which may have come too early to cancel it
+                if done and stopped is None:
                     self._current = None
-            if failure is not None:
-                operation.cancel(failure)
-            if not done or failure is not None:
+            if stopped is not None:
+                operation.cancel(stopped)
+            elif not done:
+                self._limit(operation)
+            if not done or stopped is not None:
                 return
+
+    def _limit(self, operation: Operation) -> None:
+        """Have the operation that is in flight fail if it takes too long."""
+        if operation.timeout is not None:
+            late = DeadlineExceeded(f"it was not done after {operation.timeout} s")
+
+            def stop() -> None:
+                if self._current is operation:
+                    self._fail_at(operation, late)
+
+            operation.timer = self.context.backend.executor.call_later(operation.timeout, stop)
 
     def _take(self) -> Operation | None:
         """The next operation, now the current one; without one the state is idle."""
@@ -331,23 +357,27 @@ class Interpreter:
             yield (*self._path, self._places)
 
     def _fail_at(self, operation: Operation, cause: Exception) -> None:
-        self.fail(self._wrapped(cause, operation))
+        self._fail_told(self._failure(cause, operation), operation)
 
-    def _wrapped(self, cause: BaseException, operation: Operation | None) -> ProgramError:
+    def _fail_told(self, error: ProgramError, operation: Operation | None) -> None:
+        """`fail`, and tell the hooks before anybody else if it is the first failure."""
+        with self.watch.holding():
+            first, self._failing = not self._failing and self.error is None, True
+        if first:
+            try:
+                self._tell("error", operation, error=error)
+            finally:
+                self.fail(error)
+
+    def _tell(self, event: str, operation: Operation | None, **what: Any) -> None:
+        if operation is not None:
+            what |= {"gen": operation.number, "node": operation.label, "variable": operation.variable_name}
         program = (operation and operation.program) or self.context.program
-        tail = self.prompt.tail(_TAIL)
-        what = str(cause) if isinstance(cause, ProgramError) else f"{type(cause).__name__}: {cause}"
-        where = f"{program}, {operation.label}" if operation else program
-        ending = f" (prompt ends with {tail[-60:]!r})" if operation and tail else ""
-        error = ProgramError(
-            f"{where}: {what}{ending}",
-            program=program,
-            node=operation.label if operation else None,
-            variable=next((variable.name for variable in operation.variables), None) if operation else None,
-            prompt_tail=tail,
-        )
-        error.__cause__ = cause
-        return error
+        self.context.tell(event, program=program, **what)
+
+    def _failure(self, cause: BaseException, operation: Operation | None) -> ProgramError:
+        program = (operation and operation.program) or self.context.program
+        return failure(cause, program, operation, self.prompt.tail(_TAIL))
 
     def _count(self, usage: Usage) -> None:
         with self.watch.changing():

@@ -168,7 +168,12 @@ class Reader:
         of = self._of
         if of.watch.holds(predicate):
             return
-        refuse_blocking(self._names.program, instead, of.loop)
+        program = self._names.program
+        refuse_blocking(program, instead, of.loop)
+        if of.context.backend.executor.is_current():
+            raise ProgramError(
+                f"{program}: a hook cannot wait for the program that calls it", program=program
+            )
         with lending_place() if of.apart else nullcontext():
             of.watch.wait_for(predicate)
 

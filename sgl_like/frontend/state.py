@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from sgl_like.errors import ProgramError, RequestAborted
 from sgl_like.frontend.api import role_message
-from sgl_like.frontend.expr import Expr, RoleBegin, RoleEnd, flatten
+from sgl_like.frontend.blocks import copy_block, role_block, var_block
+from sgl_like.frontend.expr import Expr, flatten
 from sgl_like.frontend.forks import ProgramStateGroup
 from sgl_like.frontend.interpreter import Interpreter
 from sgl_like.frontend.names import Names
-from sgl_like.frontend.operations.scope import BeginScope, EndScope
 from sgl_like.frontend.partial_reading import partial_async_iter, partial_iter
 from sgl_like.frontend.reading import Reader
 from sgl_like.frontend.variables import Variable
@@ -129,34 +129,19 @@ class ProgramState:
 
     def _message(self, role: str, expr: Any) -> Any:
         if expr is _Unset:
-            return self._role_scope(role)
+            return role_block(self, role)
         if expr is None:
             raise TypeError(f's.{role}(None): give the content, or nothing for "with s.{role}():"')
         self._interpreter.submit(role_message(role, expr).nodes, self._names)
         return Submitted(self)
 
-    @contextlib.contextmanager
-    def _role_scope(self, role: str) -> Iterator[ProgramState]:
-        self._interpreter.submit([RoleBegin(role)], self._names)
-        try:
-            yield self
-        finally:
-            if self._interpreter.role == role:  # unless the program has ended it by sgl.user_end()
-                self._interpreter.submit([RoleEnd(role)], self._names)
-
-    @contextlib.contextmanager
-    def var_scope(self, name: str) -> Iterator[ProgramState]:
+    def var_scope(self, name: str) -> AbstractContextManager[ProgramState]:
         """``with s.var_scope("x"): ...``: ``s["x"]`` is all the text that is added in the block, markup included.
 
         Readers elsewhere wait for the end of the block; ``s["x"]`` in the block itself is a ProgramError. A fork made
         in the block has a text of its own, part of the value only if it is joined by ``concate_and_append``.
         """
-        variable = Variable(name)
-        self._interpreter.enqueue(BeginScope(variable), self._names)
-        try:
-            yield self
-        finally:
-            self._interpreter.enqueue(EndScope(variable), self._names)
+        return var_block(self, name)
 
     def fork(self, size: int = 1) -> ProgramStateGroup:
         """`size` copies of this state as it is after what has been added so far. They run side by side.
@@ -170,16 +155,9 @@ class ProgramState:
             [type(self)(child) for child in self._interpreter.fork(size, self._names)], self
         )
 
-    @contextlib.contextmanager
-    def copy(self) -> Iterator[ProgramState]:
+    def copy(self) -> AbstractContextManager[ProgramState]:
         """A fork of one, joined at the end of the block; its variables arrive as lists of one."""
-        group = self.fork(1)
-        try:
-            yield group[0]
-        except BaseException as error:
-            group[0]._interpreter.cancel(error)
-            raise
-        group.join()
+        return copy_block(self)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -379,8 +357,29 @@ class ProgramState:
     # -- control ------------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Stop what is queued and in flight, here and in the forks; later reads raise ProgramError."""
+        """Stop what is queued and in flight, here and in the forks; later reads raise ProgramError.
+
+        An async body is interrupted where it awaits, a plain one at its next read. Does nothing if all is done.
+        """
         self._interpreter.cancel(RequestAborted("the program was cancelled"))
+
+    def __enter__(self) -> ProgramState:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """``with f.stream(x) as s: ...`` cancels what is not done at the end of the block."""
+        self.cancel()
+
+    def __iter__(self) -> Iterator[str]:
+        """``for text in f.stream(x): ...`` is `text_iter`, but to leave the loop early cancels the program."""
+        with self:
+            yield from self.text_iter()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        """``async for text in f.astream(x): ...``, in the same way."""
+        with self:
+            async for text in self.text_async_iter():
+                yield text
 
     def _return(self, ret_value: Any) -> None:
         self._returned.finish(ret_value)

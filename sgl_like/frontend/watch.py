@@ -21,13 +21,14 @@ class Watch:
     """A condition variable that also wakes coroutines."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()
+        self._lock = threading.RLock()  # Ctrl-C within Condition.__enter__ would leave it locked
+        self._condition = threading.Condition(self._lock)
         self._wakers: list[Callable[[], None]] = []
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the lock for a change, then wake everybody who waits."""
-        with self._condition:
+        with self._lock:
             yield
             self._condition.notify_all()
             wakers, self._wakers = self._wakers, []
@@ -37,12 +38,12 @@ class Watch:
     @contextlib.contextmanager
     def holding(self) -> Iterator[None]:
         """Hold the lock to look at several things at one moment."""
-        with self._condition:
+        with self._lock:
             yield
 
     def holds(self, predicate: Callable[[], bool]) -> bool:
         """Whether `predicate`, evaluated under the lock, is true now."""
-        with self._condition:
+        with self._lock:
             return predicate()
 
     def wait_for(self, predicate: Callable[[], bool]) -> None:
@@ -57,7 +58,7 @@ class Watch:
 
     def _woken_unless(self, predicate: Callable[[], bool]) -> asyncio.Future[None] | None:
         """A future that is done at the next change; ``None`` if `predicate` is true already."""
-        with self._condition:
+        with self._lock:
             if predicate():
                 return None
             loop = asyncio.get_running_loop()

@@ -34,9 +34,7 @@ class Workers:
         self.always_lends = always_lends
         self._size = size
         self._name = name
-        self._lock = (
-            threading.RLock()
-        )  # taken itself: Ctrl-C within Condition.__enter__ would leave it locked
+        self._lock = threading.Lock()  # Ctrl-C within Condition.__enter__ would leave it locked
         self._condition = threading.Condition(self._lock)
         self._jobs: deque[Callable[[], None]] = deque()
         self._threads = 0

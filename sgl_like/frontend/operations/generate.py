@@ -36,6 +36,8 @@ class Generate(Operation):
         thoughts: variable for their reasoning, where it is separated.
     """
 
+    is_model_call = True
+
     def __init__(
         self, node: Gen, variable: Variable, place: tuple[int, ...], thoughts: Variable | None = None
     ) -> None:

@@ -38,6 +38,8 @@ __all__ = ["Select"]
 class Select(Operation):
     """Has all choices scored by one request, and takes one of them."""
 
+    is_model_call = True
+
     def __init__(self, node: SelectNode, variable: Variable, place: tuple[int, ...]) -> None:
         super().__init__(node.label, variable)
         self._node = node
