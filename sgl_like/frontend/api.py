@@ -146,7 +146,9 @@ def gen(
         raise SamplingParamsError(
             "tools cannot be combined with a constraint, validate or n: put them into a gen that comes after it"
         )
-    return Gen(name, params, check.output_type if check else output_type, check, tool_use, positive_seconds(timeout))
+    return Gen(
+        name, params, check.output_type if check else output_type, check, tool_use, positive_seconds(timeout)
+    )
 
 
 def _gen_choices(
