@@ -24,6 +24,7 @@ from sgl_like.frontend.view.format import (
     Refused,
     Token,
     Trace,
+    plain,
 )
 from sgl_like.frontend.view.log import (
     Ended,
@@ -162,7 +163,7 @@ class _Builder:
             return Part("gen", step.text, None, step.role, step.message)
         first, *others = [self._output(step, record, sample) for sample in record.samples]
         refused = [Refused(text, reason) for text, reason in record.refused]
-        params, seconds = dict(record.params), record.seconds
+        params, seconds = plain(record.params), record.seconds
         return replace(first, params=params, seconds=seconds, others=others, refused=refused)
 
     def _output(self, step: Requested, record: GenRecord, sample: Sample) -> Part:

@@ -13,7 +13,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any, Literal
 from sgl_like.errors import DataError
 
 __all__ = [
+    "COUNTS",
     "KINDS",
     "Alternative",
     "Branch",
@@ -32,6 +33,7 @@ __all__ = [
     "Refused",
     "Token",
     "Trace",
+    "plain",
     "read_trace",
 ]
 
@@ -46,6 +48,15 @@ KINDS: Mapping[Kind, str] = {
     "healed": "begins in the prompt and ends in what follows it",
 }
 """What can be said of a token."""
+
+COUNTS: Mapping[str, str] = {
+    "prompt_tokens": "prompt",
+    "cached_tokens": "cached",
+    "computed_tokens": "computed",
+    "completion_tokens": "output",
+    "forced_tokens": "forced",
+}
+"""What is shown of usage, and under which name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +194,20 @@ class Branch:
     error: Failure | None = None
     running: bool = False
 
+    def messages(self) -> Iterator[list[Part] | Fork]:
+        """The parts of each message together, and the forks between them."""
+        together: list[Part] = []
+        for part in self.parts:
+            if together and (isinstance(part, Fork) or part.message != together[0].message):
+                yield together
+                together = []
+            if isinstance(part, Fork):
+                yield part
+            else:
+                together.append(part)
+        if together:
+            yield together
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:
@@ -194,7 +219,7 @@ class Trace:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `json.dumps` writes."""
-        return {"format": FORMAT, "version": VERSION, **_to_json(self)}
+        return {"format": FORMAT, "version": VERSION, **plain(self)}
 
     @classmethod
     def from_json(cls, data: Any, where: str = "trace") -> Trace:
@@ -231,17 +256,18 @@ def read_trace(path: str | Path) -> Trace:
     return Trace.from_json(data, str(path))
 
 
-def _to_json(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """`value` as JSON has it; what JSON has nothing for becomes its description."""
     if is_dataclass(value):
         return {
-            each.name: _to_json(getattr(value, each.name))
+            each.name: plain(getattr(value, each.name))
             for each in fields(value)
             if each.name == "type" or getattr(value, each.name) != _default(each)
         }
     if isinstance(value, Mapping):
-        return {str(key): _to_json(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_to_json(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, str | int | None) else repr(value)

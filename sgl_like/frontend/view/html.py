@@ -12,9 +12,8 @@ import json
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from html import escape
-from itertools import groupby
 
-from sgl_like.frontend.view.format import KINDS, Branch, Fork, Part, Token, Trace
+from sgl_like.frontend.view.format import COUNTS, KINDS, Branch, Fork, Part, Token, Trace
 from sgl_like.frontend.view.style import PAGE_STYLE, STYLE
 from sgl_like.frontend.view.visible import percent, split_visible, visible
 
@@ -23,17 +22,17 @@ __all__ = ["fragment", "page"]
 _BOUNDS = (0.01, 0.1, 0.5, 0.9)  # of probability; the classes p0 ... p3 are below them
 
 
-def page(traces: Sequence[Trace], title: str | None = None) -> str:
+def page(traces: Sequence[Trace]) -> str:
     """A whole document."""
     digest = b64encode(hashlib.sha256(PAGE_STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    name = title or " · ".join(dict.fromkeys(trace.program for trace in traces)) or "trace"
+    title = escape(visible(" · ".join(dict.fromkeys(trace.program for trace in traces))))
     body = _contents(traces) + _articles(traces, "t")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_attribute(name)}</title><style>{PAGE_STYLE}</style></head>\n<body><main>{body}</main></body></html>\n"
+        f"<title>{title}</title><style>{PAGE_STYLE}</style></head>\n<body><main>{body}</main></body></html>\n"
     )
 
 
@@ -77,29 +76,19 @@ class _Page:
 
     def _branch(self, branch: Branch) -> str:
         out: list[str] = []
-        shown: set[int | None] = set()
-        for message, group in groupby(branch.parts, key=lambda p: -1 if isinstance(p, Fork) else p.message):
-            parts = list(group)
-            if message == -1:
-                out += [self._fork(part) for part in parts if isinstance(part, Fork)]
+        begun: set[int | None] = set()
+        for parts in branch.messages():
+            if isinstance(parts, Fork):
+                out.append(self._fork(parts))
                 continue
-            texts = [part for part in parts if isinstance(part, Part)]
-            role = texts[0].role
-            label = (
-                ""
-                if role is None
-                else f'<div class="role">{_text(role)}{", continued" * (message in shown)}</div>'
-            )
-            shown.add(message)
-            content = "".join(self._part(part) for part in texts)
+            role, message = parts[0].role, parts[0].message
+            continued = ", continued" * (message in begun)
+            label = "" if role is None else f'<div class="role">{_text(role)}{continued}</div>'
+            begun.add(message)
+            content = "".join(self._part(part) for part in parts)
             out.append(f'<section class="card">{label}<div class="text" dir="auto">{content}</div></section>')
         if branch.error is not None:
-            cause = (
-                f"\n{branch.error.cause}"
-                if branch.error.cause and branch.error.cause not in branch.error.message
-                else ""
-            )
-            out.append(f'<div class="error" role="alert">{_text(branch.error.message + cause)}</div>')
+            out.append(f'<div class="error" role="alert">{_text(branch.error.message)}</div>')
         if branch.running:
             out.append('<div class="sub">still running …</div>')
         return "".join(out)
@@ -132,18 +121,8 @@ class _Page:
         rows = [self._row(number, part) for number, part in enumerate(self._gens, 1) if part.usage]
         if not rows:
             return ""
-        heads = (
-            "name",
-            "ended by",
-            "prompt",
-            "cached",
-            "computed",
-            "output",
-            "forced",
-            "seconds",
-            "asked for",
-        )
-        numbers = heads[2:8]
+        numbers = (*COUNTS.values(), "seconds")
+        heads = ("name", "ended by", *numbers, "asked for")
         head = "".join(f"<th{' class=num' * (name in numbers)}>{name}</th>" for name in heads)
         return (
             f'<section class="card scroll"><table class="gens"><thead><tr>{head}</tr></thead>'
@@ -151,12 +130,7 @@ class _Page:
         )
 
     def _row(self, number: int, part: Part) -> str:
-        usage = part.usage
-        counts = [
-            usage.get(f"{name}_tokens", 0)
-            for name in ("prompt", "cached", "computed", "completion", "forced")
-        ]
-        cells = "".join(f"<td class=num>{count:,}</td>" for count in counts)
+        cells = "".join(f"<td class=num>{part.usage.get(name, 0):,}</td>" for name in COUNTS)
         seconds = "" if part.seconds is None else f"{part.seconds:.3f}"
         name = _text(part.name or part.type)
         return (
@@ -202,16 +176,20 @@ def _tip(token: Token) -> str:
         about.append(f"token {token.id}")
     if token.logprob is not None:
         about.append(f"probability {percent(token.probability)} (log {token.logprob:.3f})")
-    rows = []
-    for each in token.top:
-        taken = ' class="taken"' if each.id is not None and each.id == token.id else ""
-        rows.append(
-            f'<tr{taken}><td class="alt">{_text(each.text, names=True)}</td>'
-            f"<td><meter value={each.probability or 0:.4f}></meter></td>"
-            f"<td class=num>{percent(each.probability)}</td></tr>"
+    bars = [(each.text, each.probability, token.id is not None and each.id == token.id) for each in token.top]
+    return "<br>".join(about) + _bars(bars)
+
+
+def _bars(rows: Sequence[tuple[str, float | None, bool]]) -> str:
+    """Texts, their probabilities, and which was taken."""
+    cells = []
+    for text, probability, taken in rows:
+        chosen = ' class="taken"' if taken else ""
+        cells.append(
+            f'<tr{chosen}><td class="alt">{_text(text, names=True)}</td>'
+            f"<td><meter value={probability or 0:.4f}></meter></td><td class=num>{percent(probability)}</td></tr>"
         )
-    table = f"<table>{''.join(rows)}</table>" if rows else ""
-    return "<br>".join(about) + table
+    return f"<table>{''.join(cells)}</table>" if rows else ""
 
 
 def _others(part: Part) -> str:
@@ -235,13 +213,7 @@ def _details(rows: Sequence[str], what: str) -> str:
 
 def _asked(part: Part) -> str:
     if part.type == "select":
-        rows = "".join(
-            f'<tr><td class="alt">{_text(choice.text, names=True)}</td>'
-            f"<td><meter value={choice.probability or 0:.4f}></meter></td>"
-            f"<td class=num>{percent(choice.probability)}</td></tr>"
-            for choice in part.choices
-        )
-        return f"<table>{rows}</table>"
+        return _bars([(each.text, each.probability, each.text == part.text) for each in part.choices])
     short = {name: value for name, value in part.params.items() if not isinstance(value, dict)}
     rest = {name: value for name, value in part.params.items() if isinstance(value, dict)}
     line = ", ".join(f"{name}={json.dumps(value)}" for name, value in short.items())
@@ -263,18 +235,8 @@ def _legend() -> str:
 
 
 def _usage(branch: Branch) -> str:
-    usage = branch.usage
-    if not usage.get("prompt_tokens"):
-        return ""
-    names = {
-        "prompt": "prompt",
-        "cached": "cached",
-        "computed": "computed",
-        "completion": "output",
-        "forced": "forced",
-    }
-    counts = ", ".join(f"{usage.get(f'{name}_tokens', 0):,} {word}" for name, word in names.items())
-    return f" · tokens: {counts}"
+    counts = ", ".join(f"{branch.usage.get(name, 0):,} {word}" for name, word in COUNTS.items())
+    return f" · tokens: {counts}" if any(branch.usage.values()) else ""
 
 
 def _text(text: str, names: bool = False) -> str:
@@ -290,7 +252,3 @@ def _pieces(text: str, names: bool) -> Iterator[str]:
             yield escape(piece).replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
         else:
             yield escape(piece).replace("\n", '<span class="nl" aria-hidden="true">↵</span>\n')
-
-
-def _attribute(text: str) -> str:
-    return escape(visible(text))

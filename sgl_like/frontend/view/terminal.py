@@ -8,7 +8,7 @@ there is room for it. All text is made safe to show first: nothing in it is a co
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from rich.console import Console, Group, RenderableType
@@ -17,7 +17,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from sgl_like.frontend.view.format import Branch, Fork, Kind, Part, Token, Trace
+from sgl_like.frontend.view.format import COUNTS, Branch, Fork, Kind, Part, Token, Trace
 from sgl_like.frontend.view.visible import percent, split_visible, visible
 
 __all__ = ["show"]
@@ -73,15 +73,13 @@ class _Screen:
 
     def _branch(self, branch: Branch, width: int) -> RenderableType:
         rows: list[RenderableType] = []
-        for message, group in groupby(branch.parts, key=lambda p: -1 if isinstance(p, Fork) else p.message):
-            parts = list(group)
-            if message == -1:
-                rows += [self._fork(part, width) for part in parts if isinstance(part, Fork)]
+        for parts in branch.messages():
+            if isinstance(parts, Fork):
+                rows.append(self._fork(parts, width))
                 continue
-            texts = [part for part in parts if isinstance(part, Part)]
-            if texts[0].role is not None:
-                rows.append(self._text(texts[0].role, "bold underline" if self._colours else ""))
-            rows.append(Padding(self._runs(texts), (0, 0, 0, 2)))
+            if parts[0].role is not None:
+                rows.append(self._text(parts[0].role, "bold underline" if self._colours else ""))
+            rows.append(Padding(self._runs(parts), (0, 0, 0, 2)))
         if branch.error is not None:
             rows.append(self._text(f"error: {branch.error.message}", "bold red"))
         if branch.running:
@@ -162,18 +160,16 @@ class _Screen:
         if not gens:
             return
         table = Table(title_justify="left")
-        names = ("prompt", "cached", "computed", "completion", "forced")
         table.add_column("gen")
-        for name in ("prompt", "cached", "computed", "output", "forced", "seconds"):
-            table.add_column(name, justify="right")
+        for head in (*COUNTS.values(), "seconds"):
+            table.add_column(head, justify="right")
         table.add_column("ended by")
         for part in gens:
-            counts = [f"{part.usage.get(f'{name}_tokens', 0):,}" for name in names]
             seconds = "" if part.seconds is None else f"{part.seconds:.3f}"
-            table.add_row(self._text(_name(part)), *counts, seconds, self._text(_ended_by(part)))
-        counts = [f"{trace.run.usage.get(f'{name}_tokens', 0):,}" for name in names]
+            name, ending = self._text(_name(part)), self._text(_ended_by(part))
+            table.add_row(name, *_counts(part.usage), seconds, ending)
         table.add_section()
-        table.add_row("all", *counts, "", "")
+        table.add_row("all", *_counts(trace.run.usage), "", "")
         yield table
         if self._probabilities:
             yield from (self._token_table(part) for part in gens if part.tokens)
@@ -209,6 +205,10 @@ def _pieces(part: Part) -> Iterator[tuple[Token, str, bool]]:
             yield token, token.kept, False
         if token.cut:
             yield token, token.text[len(token.kept) :], True
+
+
+def _counts(usage: Mapping[str, int]) -> list[str]:
+    return [f"{usage.get(name, 0):,}" for name in COUNTS]
 
 
 def _name(part: Part) -> str:
