@@ -56,7 +56,7 @@ class SglFunction(Generic[P, R]):
         self.func = func
         self.is_async = inspect.iscoroutinefunction(func)
         self.arguments = Arguments(func, bound or {})
-        self.__signature__ = self.arguments.signature
+        self.signature = self.__signature__ = self.arguments.signature  # without the state
         self.bound: Mapping[str, Any] = self.arguments.bound
         self.name: str = func.__name__
         self._is_method = False
@@ -166,12 +166,8 @@ class SglFunction(Generic[P, R]):
     def lint(self, *args: Any, **kwargs: Any) -> list[Finding]:
         """What is wrong in the program, or most likely not meant, in the order of its lines; found without a model.
 
-        The more arguments and ``values`` are given, the more is looked at. With a ``backend`` it is also checked
-        whether shortest outputs fit into ``max_tokens`` in its tokens, and whether it takes all parameters.
-
-        Args:
-            *args: as for `trace`.
-            **kwargs: as for `trace`.
+        Arguments: see `trace`; the more is given, the more is looked at. With a ``backend`` it is also checked whether
+        shortest outputs fit into ``max_tokens`` in its tokens, and whether it takes all parameters.
 
         Raises:
             TypeError: the arguments do not fit the program.
@@ -186,7 +182,7 @@ class SglFunction(Generic[P, R]):
         Args:
             *args: as for `trace`.
             **kwargs: as for `trace`. Besides: ``at="name"``, for the prompt that the last gen or select of that name is
-                sent instead; ``tokens=True``, for its token ids.
+                sent; ``tokens=True``, for token ids.
 
         Without a ``backend``, and if no default one is set, roles and tokens are those of the embedded model.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sgl_like.errors import EngineError
 from sgl_like.frontend.backend.base import Backend, Segment, ToolForm
+from sgl_like.frontend.executor import Executor
 from sgl_like.runtime.logprobs import LOGPROB_OPTIONS
 from sgl_like.runtime.sampling_params import SamplingParams
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["DryBackend"]
 
 _ALL = frozenset(field.name for field in fields(SamplingParams)) | LOGPROB_OPTIONS
+_executor = Executor("sgl-DryBackend")
 _EMBEDDED = Path(__file__).parents[2] / "assets" / "tiny"
 
 
@@ -39,6 +41,7 @@ class DryBackend(Backend):
 
     def __init__(self, real: Backend | None = None, template: str | Path | None = None) -> None:
         super().__init__()
+        self.executor = _executor  # one thread for all of them: each is used for a moment only
         self._real = real
         self._template = None if template is None else _tokenizer(template).chat_template
 

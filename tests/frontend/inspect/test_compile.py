@@ -139,8 +139,8 @@ def test_a_program_without_a_constant_beginning() -> None:
     assert len(compiled.run_batch([("a",), ("b",)])) == 2 and not backend.held
 
 
-def test_a_batch_keeps_what_its_first_rows_share_b10_b12() -> None:
-    """b#10: SGLang finds it by running the body once more. b#12: its fork never commits a prefix."""
+def test_a_batch_keeps_what_its_first_rows_share_b10() -> None:
+    """b#10: SGLang finds it by running the body once more."""
     ran: list[str] = []
 
     @sgl.function
@@ -234,6 +234,26 @@ def test_the_engine_pins_during_the_batch_and_not_after_c13() -> None:
         plain = watched.run_batch([(text,) for text in "abcd"], num_threads=1, backend=runtime, temperature=0)
         again = compiled.run_batch([(text,) for text in "abcd"], num_threads=1, temperature=0)
         assert [state.text() for state in plain] == [state.text() for state in again]
+
+
+def test_forks_compute_what_they_share_once_b12() -> None:
+    """b#12: SGLang's fork looks at the text before it is there, and so never has it computed before the forks."""
+
+    @sgl.function
+    def program(s: Any, number: int) -> None:
+        s += f"{number}. {RULES}"
+        forks = s.fork(3)
+        forks += lambda index: f" Question {index}:" + sgl.gen("a", max_tokens=2)
+        forks.join()
+
+    with sgl.Runtime() as runtime:
+        prefix = len(runtime.encode([Segment(f"1. {RULES}", True)]))
+        for number in range(10):
+            before = runtime.engine.stats()
+            program.run(number, backend=runtime)
+            after = runtime.engine.stats()
+            asked, cached = (after[name] - before[name] for name in ("prompt_tokens", "cached_tokens"))
+            assert asked >= 3 * prefix and asked - cached < prefix + 40
 
 
 def test_preparing_compiles_the_constraint_of_the_engine() -> None:

@@ -337,6 +337,16 @@ def test_a_trace_is_of_its_own_thread_b11(backend: FakeBackend) -> None:
     assert others[0]["g"] == "answer 1" and len(backend.calls) == 1
 
 
+def test_traces_leave_no_threads_behind() -> None:
+    @sgl.function
+    def program(s: Any) -> None:
+        s += "x" + sgl.gen("g")
+
+    for _ in range(20):
+        program.trace()
+    assert sum(thread.name == "sgl-DryBackend" for thread in threading.enumerate()) <= 1
+
+
 def test_programs_called_in_the_body_are_traced_too(backend: FakeBackend) -> None:
     @sgl.function
     def expand(s: Any, tip: str) -> None:
@@ -475,6 +485,20 @@ def test_batches_in_a_body_are_not_run_by_a_trace(backend: FakeBackend) -> None:
     assert not backend.calls
 
 
+def test_tools_are_not_called_by_a_trace_b10(backend: FakeBackend) -> None:
+    def dice(sides: int) -> int:
+        """Throws a die."""
+        raise AssertionError("called")
+
+    @sgl.function
+    def program(s: Any) -> Any:
+        s += sgl.user("Throw a die.") + sgl.assistant(sgl.gen("a", tools=[dice], max_tokens=20))
+        return s["a"]
+
+    assert str(program.trace().ret_value) == "{{a}}" and not backend.calls
+    assert program.trace(values={"a": "six"}).ret_value == "six"
+
+
 def test_forks_can_be_mapped_and_kept() -> None:
     @sgl.function
     def inner(s: Any) -> None:
@@ -539,6 +563,7 @@ def test_traces_know_name_doc_and_types_b35() -> None:
 
     bound = greet.bind(loud=True)
     for program in (greet, bound):
+        assert program.signature == inspect.signature(program)
         assert program.__name__ == "greet" and program.__doc__ == "Greets somebody."
         assert str(inspect.signature(program)) == "(name: 'str', loud: 'bool' = False)"
         assert program.__wrapped__.__annotations__["name"] == "str"  # type: ignore[attr-defined]
