@@ -141,8 +141,8 @@ class Backend(ABC):
         return True
 
     def opening(self, prompt_ids: Sequence[int]) -> int | None:
-        """How many ids stand before the open message of a prompt, if something is written of it already and the
-        backend cannot continue it; ``None`` if it can, or need not.
+        """Where a prompt's open message begins, if the backend cannot continue one of which something is written;
+        ``None`` if it can.
         """
         return None
 

@@ -24,13 +24,14 @@ from sgl_like.errors import EngineError, RequestError, SamplingParamsError
 from sgl_like.frontend.backend.base import Backend, Handle, Segment, Sink
 from sgl_like.frontend.backend.remote.codec import decode
 from sgl_like.frontend.backend.wrapped import Wrapped
+from sgl_like.frontend.params import derived_seed
 from sgl_like.runtime.protocol import FinishReason, Output, Usage, new_request_id
 from sgl_like.runtime.sampling_params import CONSTRAINTS
 
 __all__ = ["Follow", "Speculation", "checked_spec_tokens", "speculating"]
 
 TRIES = 3
-_APART = frozenset({"max_new_tokens", "stop"})  # what may differ between gens of one answer
+_APART = frozenset({"max_new_tokens", "stop", "seed"})  # what may differ between gens of one answer
 _UNSUITED = frozenset(
     {*CONSTRAINTS, "return_logprob", "stop_regex", "stop_token_ids", "ignore_eos", "min_new_tokens", "no_stop_trim",
      "bad_words"}
@@ -166,6 +167,9 @@ class _Gen:
         self._tries += 1
         tokens, backend = self._owner._tokens, self._owner.inner
         asked = {**self._sampler, "max_new_tokens": tokens}
+        seed = self._params.get("seed")
+        if seed is not None:  # another try is another draw
+            asked["seed"] = seed if self._tries == 1 else derived_seed(seed, (self._tries,))
         answer = _Answer(self._ids[: self._start], self._sampler)
         sink = partial(self._on_output, answer)
         limits = [self._limit, *(follow.limit for follow in self._follows if follow.text is None)]
@@ -202,7 +206,8 @@ class _Gen:
 
     def _go_on(self, answer: _Answer, cut: _Cut | None) -> None:
         """The answer is of no use."""
-        if not self._whole:  # the gen wants more than is asked for at a time: ask for it alone
+        if not self._whole or (self._start == len(self._ids) and not self._follows):
+            # it wants more than is asked for at a time, and nothing else is in the way: ask for it alone
             self._handle = self._owner.inner.submit(self._ids, self._params, self._alone, self._stream)
         elif self._tries < TRIES:
             self._ask()

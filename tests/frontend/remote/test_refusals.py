@@ -84,3 +84,18 @@ def test_what_changes_nothing_is_no_reason_to_refuse() -> None:
             }
         ]  # fmt: skip
         backend.shutdown()
+
+
+def test_roles_that_an_api_does_not_have() -> None:
+    @sgl.function
+    def ask(s: Any) -> None:
+        s += sgl.user("Hi") + sgl.message("tool", "42") + sgl.assistant(sgl.gen("x"))
+
+    with FakeServer([]) as server:
+        for backend in (
+            sgl.OpenAI("gpt-4o", "k", base_url=server.url),
+            sgl.Anthropic("claude-3", "k", base_url=server.url),
+        ):
+            assert "takes no 'tool' messages of this form" in str(ask.run(backend=backend).error())
+            backend.shutdown()
+        assert not server.asked

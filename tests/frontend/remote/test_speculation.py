@@ -148,6 +148,32 @@ def test_a_message_that_does_not_fit_is_asked_for_again() -> None:
         assert state.usage.completion_tokens == backend.token_usage.completion_tokens
 
 
+@sgl.function(num_api_spec_tokens=64)
+def gen_first(s: Any) -> None:
+    s += sgl.user("Who?") + sgl.assistant(sgl.gen("name", stop=",") + ", born " + sgl.gen("born"))
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_a_message_that_begins_with_a_gen_is_asked_for_again_too(seed: int | None) -> None:
+    writer = Writer("Ada Lovelace, of London", "Ada, born in 1815")
+    with FakeServer(writer) as server, sgl.OpenAI("gpt", "k", base_url=server.url) as backend:
+        state = gen_first.run(backend=backend, seed=seed)
+        assert (state["name"], state["born"]) == ("Ada", "in 1815"), state.error()
+        seeds = [call.get("seed") for call in writer.calls]
+        assert len(seeds) == 2 and (seeds == [None, None] if seed is None else len(set(seeds)) == 2)
+
+
+def test_a_gen_alone_may_be_longer() -> None:
+    @sgl.function(num_api_spec_tokens=4)
+    def program(s: Any) -> None:
+        s += sgl.user("Go on.") + sgl.assistant(sgl.gen("x", max_tokens=64))
+
+    writer = Writer("one two three four five six seven")
+    with FakeServer(writer) as server, sgl.OpenAI("gpt", "k", base_url=server.url) as backend:
+        assert program.run(backend=backend)["x"] == writer.texts[0]
+        assert [call["max_completion_tokens"] for call in writer.calls] == [4, 64]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

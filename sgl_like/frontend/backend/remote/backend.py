@@ -132,7 +132,7 @@ class RemoteBackend(Backend):
     def opening(self, prompt_ids: Sequence[int]) -> int | None:
         """See `Backend.opening`."""
         prompt, chat = self._prompt(prompt_ids), self.dialect.chat
-        if not isinstance(prompt, Chat) or not prompt.begun or chat is None or chat.prefill is not None:
+        if not isinstance(prompt, Chat) or chat is None or chat.prefill is not None:
             return None
         return len(prompt_ids) - len(prompt.begun)
 

@@ -65,6 +65,7 @@ class Mode:
         chosen: which of the texts an output so held stands for.
         scoring: name of the way in which texts can be scored (`scoring.py`), if there is one.
         images: whether messages may have images.
+        roles: that messages may have; ``None``: what the model's template knows.
         counts: whether events of a stream say how many tokens there are so far.
     """
 
@@ -78,6 +79,7 @@ class Mode:
     scoring: str | None = None
     counts: bool = False
     images: bool = True
+    roles: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)

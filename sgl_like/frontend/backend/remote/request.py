@@ -73,6 +73,12 @@ def mode_for(dialect: Dialect, prompt: Prompt) -> Mode:
         raise RequestError(
             f"{dialect.title} takes plain text only; leave the roles out, or name a chat template"
         )
+    roles = dialect.chat.roles
+    other = next((turn.role for turn in prompt.turns if roles is not None and turn.role not in roles), None)
+    if other is not None:
+        raise RequestError(
+            f"{dialect.title} takes no {other!r} messages of this form; put the text into sgl.user(...)"
+        )
     if prompt.begun and dialect.chat.prefill is None:
         raise RequestError(
             f"{dialect.title} cannot continue a message: {prompt.begun[-40:]!r} stands before the gen in its"

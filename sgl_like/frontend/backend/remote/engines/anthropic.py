@@ -121,6 +121,7 @@ ANTHROPIC = Dialect(
             write=lambda texts: {"type": "json_schema", "schema": choice_object(texts)},
         ),
         chosen=chosen_of_object,
+        roles=frozenset({"system", "user", "assistant"}),
     ),
 )
 

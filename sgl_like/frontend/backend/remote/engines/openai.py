@@ -25,6 +25,7 @@ OPENAI = Dialect(
         logprobs=chat_logprobs,
         choice=OBJECT_CHOICE,
         chosen=chosen_of_object,
+        roles=frozenset({"system", "developer", "user", "assistant"}),  # "tool" needs the id of a call
     ),
     text=Mode(OpenAIText(USAGE), STANDARD, logprobs=text_logprobs),
 )
