@@ -89,7 +89,7 @@ def test_what_changes_nothing_is_no_reason_to_refuse() -> None:
 def test_roles_that_an_api_does_not_have() -> None:
     @sgl.function
     def ask(s: Any) -> None:
-        s += sgl.user("Hi") + sgl.message("tool", "42") + sgl.assistant(sgl.gen("x"))
+        s += sgl.user("Hi") + sgl.role("tool", "42") + sgl.assistant(sgl.gen("x"))
 
     with FakeServer([]) as server:
         for backend in (

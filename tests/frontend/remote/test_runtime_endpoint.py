@@ -135,6 +135,8 @@ def test_a_prefix_is_computed_ahead() -> None:
         body = server.asked[-1].body
         assert body == {"text": "Once", "sampling_params": {"max_new_tokens": 0, "temperature": 0.0}}
         assert backend.token_pieces([1, 5]) == backend._tokenizer.pieces([1, 5])
+        assert backend.token_bytes() == backend._tokenizer.token_bytes
+        assert backend.tool_form == backend._tokenizer.tool_form
 
 
 def test_a_server_of_another_kind() -> None:

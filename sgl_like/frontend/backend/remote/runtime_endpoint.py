@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sgl_like.errors import ConfigError, RemoteRequestError, RequestError
-from sgl_like.frontend.backend.base import Handle, Segment, Sink
+from sgl_like.frontend.backend.base import Handle, Segment, Sink, ToolForm
 from sgl_like.frontend.backend.remote import codec, loop
 from sgl_like.frontend.backend.remote.backend import RemoteBackend
 from sgl_like.frontend.backend.remote.clients import http_options
@@ -130,6 +130,11 @@ class RuntimeEndpoint(RemoteBackend):
     def token_bytes(self) -> Sequence[bytes | None] | None:
         """The bytes of each token; ``None`` without the tokenizer."""
         return None if self._tokenizer is None else self._tokenizer.token_bytes
+
+    @property
+    def tool_form(self) -> ToolForm | None:
+        """Read off the model's own template; ``None`` without the tokenizer, or with another template."""
+        return None if self._tokenizer is None or self._template is not None else self._tokenizer.tool_form
 
     def cache_prefix(self, prefix: str) -> None:
         """Have the server compute a prefix. Waits until that is done.
