@@ -7,6 +7,7 @@ to be seen.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 from sgl_like.errors import (
@@ -28,8 +29,11 @@ _FINAL = (EngineClosedError, RequestAborted, RequestError, RemoteAuthenticationE
 
 
 def exponential_backoff(attempt: int) -> float:
-    """Half a second, then twice as long each time, up to half a minute."""
-    return float(min(_FIRST * 2 ** min(attempt - 1, 16), _LONGEST))
+    """Up to half a second, then twice as long each time, up to half a minute. At least half of it is waited; the rest
+    is drawn, so that rows that failed together do not come back together.
+    """
+    longest = min(_FIRST * 2 ** min(attempt - 1, 16), _LONGEST)
+    return random.uniform(longest / 2, longest)
 
 
 def is_transient(error: BaseException | None) -> bool:

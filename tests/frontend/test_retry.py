@@ -52,7 +52,9 @@ def test_what_is_transient(error: BaseException | None, expected: bool) -> None:
 
 
 def test_backoff_grows_to_a_limit() -> None:
-    assert [exponential_backoff(attempt) for attempt in (1, 2, 3, 7, 10**6)] == [0.5, 1.0, 2.0, 30.0, 30.0]
+    for attempt, longest in [(1, 0.5), (2, 1.0), (3, 2.0), (7, 30.0), (10**6, 30.0)]:
+        drawn = [exponential_backoff(attempt) for _ in range(100)]
+        assert longest / 2 <= min(drawn) < max(drawn) <= longest
 
 
 class Unreliable:
@@ -171,7 +173,7 @@ def test_what_ran_out_of_time_may_be_tried_again(backend: FakeBackend) -> None:
     states = ask.bind(ran=[]).run_batch([("x",)], timeout=5, max_retries=1)
     firing.join()
     assert states[0]["a"] == "answer 2"
-    assert timers.seconds == [5, 0.5, 5]
+    assert len(timers.seconds) == 3 and timers.seconds[::2] == [5, 5] and timers.seconds[1] <= 0.5
     backend.release()
 
 
