@@ -44,7 +44,6 @@ def restore(state: ProgramState, data: Mapping[str, Any]) -> None:
     interpreter = state._interpreter
     program = interpreter.context.program
     interpreter.chunks = [data["text"]]
-    interpreter.prompt.append_given(data["text"])  # so that a trace shows it, as text alone
     interpreter.prompt.messages = [dict(message) for message in data["messages"]]
     for each in data["variables"]:
         interpreter.variables[each["name"]] = _variable(each, program, f"the value of {each['name']!r}")

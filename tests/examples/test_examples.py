@@ -173,6 +173,17 @@ def test_classify() -> None:
     assert 0.5 * all_tokens < found < all_tokens
 
 
+def test_batch_goes_on_with_the_rows_that_are_missing(tmp_path: Path) -> None:
+    path = str(tmp_path / "x.jsonl")
+    *first, count = run("examples/batch.py", path, "--rows", "7").splitlines()
+    assert count == "7 rows were run, 0 were in the checkpoint"
+    *second, count = run("examples/batch.py", path).splitlines()
+    assert count == f"{len(UTTERANCES) - 7} rows were run, 7 were in the checkpoint"
+    assert set(first) < set(second) and len(set(second)) == len(UTTERANCES)
+    assert {int(line.split(":")[0].removeprefix("row ")) for line in second} == set(range(len(UTTERANCES)))
+    assert json.loads(second[0].split(": ", 1)[1])["intent"]
+
+
 def test_chat_finds_earlier_turns_in_the_cache() -> None:
     out = run("examples/chat.py", "play some jazz", "will it rain in Oslo")
     counts = [(int(a), int(b)) for a, b in re.findall(r"\((\d+) of (\d+) prompt", out)]
