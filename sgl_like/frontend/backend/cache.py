@@ -148,5 +148,5 @@ class ResponseCache(Wrapped):
 def _is_determined(params: Mapping[str, Any]) -> bool:
     """Whether the same call has the same answer."""
     temperature = params.get("temperature")
-    greedy = (temperature is not None and temperature < 1e-5) or params.get("top_k") == 1
-    return greedy or params.get("seed") is not None
+    greedy = isinstance(temperature, int | float) and temperature < 1e-5
+    return greedy or params.get("top_k") == 1 or params.get("seed") is not None

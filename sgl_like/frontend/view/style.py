@@ -73,7 +73,7 @@ STYLE = f"""
 }}
 .sgl-trace .tip code, .sgl-trace .alt {{ font: 13px ui-monospace, monospace; white-space: pre-wrap; }}
 .sgl-trace .tip table {{ margin-top: 4px; }}
-.sgl-trace .taken {{ font-weight: 700; }}
+.sgl-trace .taken td {{ font-weight: 700; }}
 .sgl-trace .fork {{ display: flex; gap: 10px; overflow-x: auto; align-items: flex-start; margin: 0 0 10px;
   padding: 8px 0 4px 12px; border-left: 3px solid var(--line); }}
 .sgl-trace .branch {{ flex: 1 0 12rem; min-width: 12rem; }}

@@ -96,6 +96,11 @@ def test_what_is_sampled_without_a_seed_is_asked_again() -> None:
     assert [ask.run(backend=eager)["a"] for _ in range(2)] == ["answer 3", "answer 3"]
 
 
+def test_parameters_are_checked_by_the_backend_inside() -> None:
+    error = sgl.function(one).run(backend=sgl.cached(FakeBackend()), temperature="hot").error()
+    assert error is not None and isinstance(error.__cause__, sgl.SamplingParamsError)
+
+
 def test_errors_and_cancelled_calls_are_not_kept() -> None:
     inner = FakeBackend(lambda call: RuntimeError("boom") if len(inner.calls) == 1 else "fine")
     backend = sgl.cached(inner)
