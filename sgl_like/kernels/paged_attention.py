@@ -22,6 +22,8 @@ from sgl_like.kernels.tile_rows import FLOATS, HALVES, tile_rows
 BLOCK = tiles.BLOCK
 MOST_QUERIES = 96
 """Queries (new tokens times query heads) in a task, unless one token has more."""
+NEXT_TASK = 2
+"""Which task after this one is probably the thread's next, with two threads."""
 
 
 @compiled()
@@ -133,8 +135,14 @@ def _attend(numbers):  # type: ignore[no-untyped-def]  # Numba reads a bare sign
                 if j < count:
                     at = (slots[begin + start + j] * kv_heads + kv_head) * head_dim * size
                     key_rows[j], value_rows[j] = k + at, v + at
-            for j in range(min(BLOCK, seen - start - BLOCK)):  # the next block's
-                at = (slots[begin + start + BLOCK + j] * kv_heads + kv_head) * head_dim * size
+            near, left, its_head = begin + start + BLOCK, seen - start - BLOCK, kv_head  # the next block
+            if left <= 0 and number + NEXT_TASK < args[1]:  # ... or the first one of a task to come
+                its_head = (number + NEXT_TASK) % kv_heads
+                _, its_tokens, near, left = tasks[(number + NEXT_TASK) // kv_heads]
+                skipped = max(0, left - its_tokens + 1 - window) // BLOCK * BLOCK if window else 0
+                near, left = near + skipped, left - skipped
+            for j in range(min(BLOCK, left)):
+                at = (slots[near + j] * kv_heads + its_head) * head_dim * size
                 for line in range(0, head_dim * size, 64):
                     prefetch(k + at + line)
                     prefetch(v + at + line)

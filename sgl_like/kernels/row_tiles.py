@@ -6,6 +6,7 @@ float32 and ``_half`` for bfloat16.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +92,28 @@ def _largest_bits(half: bool) -> Any:
         return types.uint32(types.uintp, types.intp), generate
 
     return function
+
+
+@_intrinsic
+def largest(typing_context: Any, x: Any, rounds: Any) -> Any:
+    """``f(x, rounds) -> float32``: the largest of ``rounds * 4 * LANES`` float32, none of them NaN."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def higher(at: Value, tops: list[Value]) -> list[Value]:
+            new = []
+            for n, top in enumerate(tops):  # several at a time: each waits for the one before
+                where = builder.add(args[0], builder.mul(at, ir.Constant(_LONG, 16 * LANES)))
+                value = tiles.load(builder, _FLOATS, where, 4 * LANES * n)
+                new.append(builder.select(builder.fcmp_ordered(">", value, top), value, top))
+            return new
+
+        tops = tiles.loop(builder, args[1], [ir.Constant(_FLOATS, [-math.inf] * LANES)] * 4, higher)
+        while len(tops) > 1:
+            a, b, *tops = tops
+            tops.append(builder.select(builder.fcmp_ordered(">", a, b), a, b))
+        return _reduced(builder, "fmax", _FLOAT, tops[0])
+
+    return types.float32(types.uintp, types.intp), generate
 
 
 def _scaled(half: bool, half_weight: bool) -> Any:

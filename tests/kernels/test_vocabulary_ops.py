@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from sgl_like.kernels import logit_edits, vocabulary
+from sgl_like.kernels import argmax, logit_edits, vocabulary
 
 
 @pytest.mark.parametrize("rows, vocab", [(1, 1), (2, 127), (3, 128), (2, 129), (1, 5000), (0, 10)])
@@ -41,3 +42,19 @@ def test_logit_edits() -> None:
     logit_edits.reference(expected, rows, ids, scales, shifts)
     np.testing.assert_allclose(logits, expected, rtol=1e-6)
     assert np.array_equal(logits[2], expected[2])
+
+
+@pytest.mark.parametrize("vocab", [1, 63, 1024, 1500, 5000])
+def test_argmax(vocab: int) -> None:
+    generator = torch.Generator().manual_seed(vocab)
+    logits = torch.randn(9, vocab, generator=generator)
+    logits[1] = -torch.inf
+    logits[2] = 3.0
+    logits[3, vocab // 2 :] = 50.0  # the first of equals
+    logits[4, -1] = 50.0
+    logits[5] -= 100.0
+    logits[6] = -torch.inf
+    logits[6, vocab // 3] = -1e30
+    logits[7] = torch.randint(0, 3, (vocab,), generator=generator).float()
+    assert argmax.argmax(logits).tolist() == argmax.reference(logits).tolist()
+    assert argmax.argmax(logits[:0]).tolist() == []

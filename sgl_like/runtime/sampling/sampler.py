@@ -6,9 +6,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from sgl_like.kernels.argmax import argmax
 from sgl_like.runtime.sampling.distribution import distributions
 from sgl_like.runtime.sampling_params import SamplingParams
 
@@ -34,10 +34,9 @@ def sample(logits: Tensor, rows: Sequence[RowSampler]) -> list[int]:
         rows: how each row samples.
     """
     drawn = [i for i, row in enumerate(rows) if not row.params.is_greedy]
+    tokens: list[int] = argmax(logits.contiguous()).tolist() if len(drawn) < len(rows) else [0] * len(rows)
     if not drawn:
-        greedy: list[int] = torch.argmax(logits, dim=-1).tolist()  # the lowest id wins a tie
-        return greedy
-    tokens = [int(logits[i].argmax()) if row.params.is_greedy else 0 for i, row in enumerate(rows)]
+        return tokens
     values = (logits if len(drawn) == len(rows) else logits[drawn]).numpy()
     each = distributions(values, [rows[i].params.temperature for i in drawn])
     for i, distribution in zip(drawn, each, strict=True):
