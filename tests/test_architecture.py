@@ -57,6 +57,7 @@ ALLOWED = {
         "interegular",
         "lark",
         "sgl_like.kernels.jit",  # needs numba only, and keeps the machine code in one place
+        "sgl_like.kernels.trim",  # needs nothing
         "sgl_like.errors",
         "sgl_like.runtime.constrain",
     },

@@ -1,18 +1,20 @@
 """Memory and time of loading a model: the peak over the size of its weights.
 
-    python examples/bench/model_loading.py
+    python examples/bench/model_loading.py [--weights float32 bfloat16 int8 int4] [--model FOLDER]
 
 Writes a model of 227 million random weights (Qwen2's architecture, 12 layers, 100,000 tokens) with transformers, in
-bfloat16 and in float32, with tied and with separate embeddings, and loads each in a process of its own. `peak` is how
-far the process's resident memory rose above what it was before loading at the highest (VmHWM in /proc/self/status),
-`kept` where it ended, both over the weights' size in memory; the first includes code that is compiled on first use,
-about 25 MB. `anon` is the part of `kept` that is no mapped file.
+bfloat16 and in float32, with tied and with separate embeddings, or takes the one in a folder, and loads each in a
+process of its own; int8 and int4 compute in bfloat16. `peak` is how far the process's resident memory rose above what
+it was before loading at the highest (VmHWM in /proc/self/status), `kept` where it ended, both over the size of the
+loaded model's tensors; the first includes code that is compiled on first use, about 25 MB. `anon` is the part of `kept`
+that is no mapped file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -46,14 +48,15 @@ def memory() -> dict[str, int]:
     return {name: int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM", "RssAnon")}
 
 
-def load(folder: Path, dtype: str) -> dict[str, float]:
-    from sgl_like.runtime.models.load import load_model, parameter_count, read_model_config
+def load(folder: Path, weights: str) -> dict[str, float]:
+    from sgl_like.runtime.engine.info import held_bytes
+    from sgl_like.runtime.models.load import load_model
 
-    size = parameter_count(read_model_config(folder)) * (2 if dtype == "bfloat16" else 4)
+    quantization = weights if weights.startswith("int") else None
     before, start = memory(), perf_counter()
-    model = load_model(folder, dtype)
+    model = load_model(folder, "bfloat16" if quantization else weights, quantization=quantization)
     seconds, after = perf_counter() - start, memory()
-    assert model.config.layers
+    size = held_bytes(model)
     return {
         "weights_mb": size / 1e6,
         "peak": (after["VmHWM"] - before["VmRSS"]) / size,
@@ -63,31 +66,42 @@ def load(folder: Path, dtype: str) -> dict[str, float]:
     }
 
 
+def measure(folder: str, weights: list[str], name: str) -> None:
+    """Print a row for each format of the weights."""
+    for kind in weights:
+        command = [sys.executable, __file__, "--load", folder, "--weights", kind]
+        run = subprocess.run(
+            command, check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        r = json.loads(run.stdout.splitlines()[-1])
+        print(
+            f"{name:20} {kind:10} {r['weights_mb']:6.0f} {r['peak']:6.2f} {r['kept']:6.2f} {r['anon']:6.2f} "
+            f"{r['seconds']:6.2f}",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    kinds = ("float32", "bfloat16", "int8", "int4")
+    parser.add_argument("--weights", nargs="*", choices=kinds, default=kinds)
+    parser.add_argument("--model", help="a folder; by default random weights are written")
     parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)  # in the process that is measured
-    parser.add_argument("--dtype", default="bfloat16", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.load is not None:
-        print(json.dumps(load(args.load, args.dtype)))
+        print(json.dumps(load(args.load, args.weights[0])))
         return
-    print(f"{'file':10} {'head':9} {'loaded as':10} {'MB':>6} {'peak':>6} {'kept':>6} {'anon':>6} {'s':>6}")
+    print(f"{'file':20} {'loaded as':10} {'MB':>6} {'peak':>6} {'kept':>6} {'anon':>6} {'s':>6}")
+    if args.model:
+        measure(args.model, args.weights, Path(args.model).name)
+        return
     for stored in ("bfloat16", "float32"):
         for tied in (True, False):
             with tempfile.TemporaryDirectory() as folder:
                 write(Path(folder), stored, tied)
-                for dtype in ("bfloat16", "float32"):
-                    command = [sys.executable, __file__, "--load", folder, "--dtype", dtype]
-                    run = subprocess.run(
-                        command, check=True, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
-                    )
-                    r = json.loads(run.stdout.splitlines()[-1])
-                    print(
-                        f"{stored:10} {'tied' if tied else 'separate':9} {dtype:10} {r['weights_mb']:6.0f} "
-                        f"{r['peak']:6.2f} {r['kept']:6.2f} {r['anon']:6.2f} {r['seconds']:6.2f}"
-                    )
+                measure(folder, args.weights, f"{stored}, {'tied' if tied else 'separate'}")
 
 
 if __name__ == "__main__":

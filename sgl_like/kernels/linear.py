@@ -28,8 +28,28 @@ from sgl_like.kernels.threads import Call, TaskKernel, run_call
 ROUNDED_INSIDE = 4
 """Rows up to which each thread rounds x itself: less work than another call."""
 
+PACKED_AT_ONCE = 2**20
+"""Weights that are rounded and packed at a time."""
 Scratch = Callable[[tuple[int, ...], torch.dtype], Tensor]
 """Gives memory of a shape that is nobody else's until the calls have run."""
+
+
+class Weight(Protocol):
+    """What a layer is made of: a tensor, or what gives its rows when they are asked for."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """``[rows, columns]``."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """float32 or bfloat16."""
+        ...
+
+    def __getitem__(self, rows: slice, /) -> Tensor:
+        """Some rows next to each other, from a multiple of `BLOCK` on."""
+        ...
 
 
 class Linear(Protocol):
@@ -81,7 +101,7 @@ class PackedLinear:
     kernel: TaskKernel
     rounds_x = True
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, group: int) -> None:
+    def __init__(self, weight: Weight, bias: Tensor | None, group: int) -> None:
         self._rows, self._columns = weight.shape
         self._dtype = weight.dtype
         self._group = group
@@ -173,11 +193,11 @@ class Int8Linear(PackedLinear):
 
     kernel = packed_linear.bytes_linear
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(self, weight: Weight, bias: Tensor | None = None) -> None:
         super().__init__(weight, bias, weight.shape[1])
         self._scales = torch.empty(self._rows)
         self._weight = _empty_blocks(self._rows, self._columns, 4, torch.uint8)
-        for rows in _pieces(self._rows):
+        for rows in _pieces(weight):
             values, self._scales[rows] = int8_weights(weight[rows])
             _fill_blocks(self._weight, values.view(torch.uint8) ^ 128, rows.start)
 
@@ -197,11 +217,11 @@ class Int4Linear(PackedLinear):
 
     kernel = packed_linear.nibbles_linear
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(self, weight: Weight, bias: Tensor | None = None) -> None:
         super().__init__(weight, bias, GROUP)
         self._weight = _empty_blocks(self._rows, self._columns // 2, 4, torch.uint8)
         self._scales = _empty_blocks(self._rows, self._columns // GROUP, 1, torch.bfloat16)
-        for rows in _pieces(self._rows):
+        for rows in _pieces(weight):
             values, scales = int4_weights(weight[rows])
             pairs = (values + 8).view(len(values), -1, 2, 4)
             packed = (pairs[:, :, 0] | pairs[:, :, 1] << 4).view(torch.uint8)
@@ -227,10 +247,11 @@ class BFloat16Linear(PackedLinear):
     kernel = packed_linear.bfloats_linear
     rounds_x = False
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(self, weight: Weight, bias: Tensor | None = None) -> None:
         super().__init__(weight, bias, 0)
         self._weight = _empty_blocks(self._rows, self._columns, 2, torch.bfloat16)
-        _fill_blocks(self._weight, weight, 0)
+        for rows in _pieces(weight):
+            _fill_blocks(self._weight, weight[rows], rows.start)
 
     def weight_rows(self, ids: Tensor) -> Tensor:
         """Rows of the weights, ``[n, columns]``."""
@@ -257,10 +278,12 @@ def int4_weights(weight: Tensor) -> tuple[Tensor, Tensor]:
     return values.view(weight.shape), scales.squeeze(2)
 
 
-def _pieces(rows: int) -> Iterator[slice]:
+def _pieces(weight: Weight) -> Iterator[slice]:
     """Rows that are packed at a time: what packing needs besides is small then."""
-    for at in range(0, rows, 64 * BLOCK):
-        yield slice(at, min(at + 64 * BLOCK, rows))
+    rows, columns = weight.shape
+    step = max(1, PACKED_AT_ONCE // (BLOCK * columns)) * BLOCK
+    for at in range(0, rows, step):
+        yield slice(at, min(at + step, rows))
 
 
 def _empty_blocks(rows: int, columns: int, together: int, dtype: torch.dtype) -> Tensor:
@@ -290,7 +313,7 @@ def _unblocked(blocks: Tensor, rows: Tensor) -> Tensor:
     return blocks[rows // BLOCK, :, rows % BLOCK // 16, rows % 16].reshape(len(rows), -1)
 
 
-def make_linear(weight: Tensor, bias: Tensor | None = None, quantization: str | None = None) -> Linear:
+def make_linear(weight: Weight, bias: Tensor | None = None, quantization: str | None = None) -> Linear:
     """The fastest layer for these weights on this machine.
 
     Args:
@@ -306,4 +329,4 @@ def make_linear(weight: Tensor, bias: Tensor | None = None, quantization: str | 
         return Int8Linear(weight, bias)
     if weight.dtype == torch.bfloat16 and columns % 2 == 0:
         return BFloat16Linear(weight, bias)
-    return DenseLinear(weight, bias)
+    return DenseLinear(weight[:], bias)

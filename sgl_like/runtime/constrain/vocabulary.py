@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from sgl_like.errors import ConstraintError
+from sgl_like.kernels.trim import trim
 from sgl_like.runtime.constrain.base import mask_words
-from sgl_like.runtime.constrain.memory import trim
 from sgl_like.runtime.constrain.trie import Trie, build_trie, find_extension
 
 __all__ = ["Vocabulary"]

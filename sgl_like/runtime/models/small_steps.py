@@ -11,6 +11,7 @@ Results are those of the blocks, to the bit. Blocks that have something else bet
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -76,7 +77,7 @@ class SmallSteps:
         self._config = config
         self._parts = parts
         self._dtype = dtype
-        self._kv: KVPool | None = None
+        self._kv: weakref.ref[KVPool] | None = None
         self._kept: dict[object, Tensor] = {}
         self._kv_slots = np.zeros(0, dtype=np.int32)
         self._tasks = np.zeros((MOST_TOKENS, 4), dtype=np.int32)
@@ -91,8 +92,8 @@ class SmallSteps:
     def run(self, x: Tensor, batch: ForwardBatch, kv: KVPool, angles: Sequence[Angles]) -> Tensor:
         """What the blocks make of ``[T, hidden]``; the new keys and values go into the pool."""
         slots, tasks = batch.rows.plan(self._config.heads // self._config.kv_heads)
-        if kv is not self._kv or len(slots) > len(self._kv_slots):
-            self._kv, self._sequences = kv, {}
+        if self._kv is None or self._kv() is not kv or len(slots) > len(self._kv_slots):
+            self._kv, self._sequences = weakref.ref(kv), {}
             self._kv_slots = np.zeros(max(2 * len(slots), MOST_TOKENS), dtype=np.int32)
         self._kv_slots[: len(slots)] = slots
         self._tasks[: len(tasks)] = tasks

@@ -6,8 +6,9 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,11 +16,19 @@ from torch import Tensor
 
 from sgl_like.errors import ModelLoadError
 from sgl_like.kernels.linear import Linear, make_linear
-from sgl_like.runtime.constrain.memory import trim
+from sgl_like.kernels.packed_linear import BLOCK
+from sgl_like.kernels.trim import trim
 
 INDEX_FILE = "model.safetensors.index.json"
 MAPPED_AT_ONCE = 16 * 2**20
 """Bytes of the files that are in memory, beside what has been copied, while a model is loaded."""
+
+
+class Rows(NamedTuple):
+    """Some rows of a tensor: from `first` on, of `total` in all."""
+
+    first: int
+    total: int
 
 
 class TensorReader(Protocol):
@@ -29,8 +38,8 @@ class TensorReader(Protocol):
         """Whether there is a tensor of this name."""
         ...
 
-    def read_into(self, name: str, out: Tensor) -> None:
-        """Copy a tensor into one of the same shape, converting its dtype."""
+    def read_into(self, name: str, out: Tensor, rows: Rows | None = None) -> None:
+        """Copy a tensor into one of the same shape, or some of its rows, converting its dtype."""
         ...
 
 
@@ -79,20 +88,45 @@ class WeightSource:
             transposed: whether the file has ``[columns, rows]``.
             sensitive: keep 8 bits where other layers have 4.
         """
-        rows = sum(parts.values())
-        weight = torch.empty(rows, columns, dtype=self.dtype)
-        biases = torch.empty(rows, dtype=self.dtype) if bias else None
-        at = 0
+        format_ = "int8" if sensitive and self._quantization else self._quantization
+        biases = self._biases(parts) if bias else None
+        if (
+            len(parts) == 1 and not transposed
+        ):  # may be the vocabulary's, larger than all that is packed before it
+            (name,) = parts
+            lazily = _LazyWeight(self._reader, name, torch.Size((parts[name], columns)), self.dtype)
+            made = make_linear(lazily, biases, format_)
+        else:
+            made = make_linear(self._stacked(parts, columns, transposed), biases, format_)
+        trim()  # else holes where weights were before they were packed add up to more than the packed ones
+        return made
+
+    def _stacked(self, parts: Mapping[str, int], columns: int, transposed: bool) -> Tensor:
+        weight, at = torch.empty(sum(parts.values()), columns, dtype=self.dtype), 0
         for name, size in parts.items():
             part = weight[at : at + size]
             self._reader.read_into(f"{name}.weight", part.T if transposed else part)
-            if biases is not None:
-                self._reader.read_into(f"{name}.bias", biases[at : at + size])
             at += size
-        made = make_linear(weight, biases, "int8" if sensitive and self._quantization else self._quantization)
-        del weight, biases
-        trim()  # else holes where they were add up to more than the weights
-        return made
+        return weight
+
+    def _biases(self, parts: Mapping[str, int]) -> Tensor:
+        return torch.cat([self.get(f"{name}.bias", (size,)) for name, size in parts.items()])
+
+
+@dataclass(frozen=True, slots=True)
+class _LazyWeight:
+    """The weight of a layer that is read piece by piece while it is packed, so that it is never all there twice."""
+
+    reader: TensorReader
+    name: str
+    shape: torch.Size
+    dtype: torch.dtype
+
+    def __getitem__(self, rows: slice, /) -> Tensor:
+        first, end, _ = rows.indices(self.shape[0])
+        out = torch.empty(end - first, self.shape[1], dtype=self.dtype)
+        self.reader.read_into(f"{self.name}.weight", out, Rows(first, self.shape[0]))
+        return out
 
 
 class SafetensorsReader:
@@ -122,8 +156,8 @@ class SafetensorsReader:
         """Whether a file has a tensor of this name."""
         return name in self._where
 
-    def read_into(self, name: str, out: Tensor) -> None:
-        """Copy a tensor, some rows at a time.
+    def read_into(self, name: str, out: Tensor, rows: Rows | None = None) -> None:
+        """Copy a tensor or some of its rows, a few at a time.
 
         Raises:
             ModelLoadError: it is missing, has another shape, or cannot be read.
@@ -133,13 +167,17 @@ class SafetensorsReader:
             raise ModelLoadError(f"{self._folder}: the weights have no tensor {name!r}")
         try:
             found = self._open(where).get_slice(name).get_shape()
-            if found != list(out.shape):
-                raise ModelLoadError(f"weight {name} has shape {found}, the config says {list(out.shape)}")
+            first, total = rows or Rows(0, len(out))
+            if found != [total, *out.shape[1:]]:
+                raise ModelLoadError(
+                    f"weight {name} has shape {found}, the config says {[total, *out.shape[1:]]}"
+                )
             row_bytes = 4 * out[0].numel()
             step = max(1, MAPPED_AT_ONCE // row_bytes)
             for at in range(0, len(out), step):
-                out[at : at + step] = self._open(where).get_slice(name)[at : at + step]
-                self._mapped += row_bytes * len(out[at : at + step])
+                part = out[at : at + step]
+                part[:] = self._open(where).get_slice(name)[first + at : first + at + len(part)]
+                self._mapped += row_bytes * len(part)
                 if self._mapped >= MAPPED_AT_ONCE:
                     self._close()
         except SafetensorError as error:
@@ -186,10 +224,15 @@ class DummyReader:
         """There is a tensor of any name."""
         return True
 
-    def read_into(self, name: str, out: Tensor) -> None:
+    def read_into(self, name: str, out: Tensor, rows: Rows | None = None) -> None:
         """Normal numbers with deviation ``1 / sqrt(columns)``; norms are ones and biases zeros."""
         if out.ndim == 1:
             out.fill_(0.0 if name.endswith("bias") else 1.0)
             return
-        generator = torch.Generator().manual_seed(self._seed + zlib.crc32(name.encode()))
-        out.normal_(std=out.shape[-1] ** -0.5, generator=generator)
+        first = rows.first if rows else 0
+        for at in range(
+            0, len(out), BLOCK
+        ):  # rows are the same if they are read in pieces, which begin at blocks
+            seed = zlib.crc32(f"{name} {first + at}".encode())
+            generator = torch.Generator().manual_seed(self._seed + seed)
+            out[at : at + BLOCK].normal_(std=out.shape[-1] ** -0.5, generator=generator)

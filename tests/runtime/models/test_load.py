@@ -13,6 +13,7 @@ from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 
 from sgl_like.errors import ConfigError, ModelLoadError
+from sgl_like.kernels import linear
 from sgl_like.runtime.models import weights
 from sgl_like.runtime.models.load import EMBEDDED_MODEL, find_model, load_model, read_model_config
 from tests.support.families import SMALL, make_family, save
@@ -37,6 +38,21 @@ def test_shards_read_in_pieces(piece: int, tmp_path: Path, monkeypatch: pytest.M
     assert len(list(tmp_path.glob("*-of-*.safetensors"))) > 2
     (tmp_path / "model.safetensors").unlink()
     check(tmp_path, theirs)
+
+
+@pytest.mark.parametrize("quantization", [None, "int8", "int4"])
+@pytest.mark.parametrize("load_format", ["auto", "dummy"])
+def test_packed_in_pieces(
+    load_format: str, quantization: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_family(tmp_path, "qwen2")  # 260 tokens: five pieces of 64 rows, the last one of 4
+
+    def logits() -> torch.Tensor:
+        return run(load_model(tmp_path, "bfloat16", load_format, quantization=quantization), IDS, [40, 20])
+
+    whole = logits()
+    monkeypatch.setattr(linear, "PACKED_AT_ONCE", 1)
+    assert torch.equal(logits(), whole)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

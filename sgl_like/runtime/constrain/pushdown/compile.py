@@ -8,9 +8,9 @@ import weakref
 from typing import Any
 
 from sgl_like.errors import ConstraintError, ConstraintTooComplex
+from sgl_like.kernels.trim import trim
 from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.expr import Pool
-from sgl_like.runtime.constrain.memory import trim
 from sgl_like.runtime.constrain.pushdown.arrays import array_frames
 from sgl_like.runtime.constrain.pushdown.completion import Completions
 from sgl_like.runtime.constrain.pushdown.following import checked_start
