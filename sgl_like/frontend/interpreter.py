@@ -211,15 +211,20 @@ class Interpreter:
         self, variable: Variable, value: Any, meta: dict[str, Any] | None = None, usage: Usage | None = None
     ) -> None:
         """Give `variable` its value, and count the tokens it took."""
-        state: Interpreter | None = self
-        while usage is not None and state is not None:  # a fork's tokens count for the states it comes from
-            state._count(usage)
-            state = state._parent
+        if usage is not None:
+            self.count(usage)
         current = self._current
         if usage is not None and current is not None and current.is_model_call:
             self._tell("gen_end", current, value=value, meta=meta, usage=usage)
         with self.watch.changing():
             variable.finish(value, meta)
+
+    def count(self, usage: Usage) -> None:
+        """Count tokens. A fork's count for the states it comes from, too."""
+        state: Interpreter | None = self
+        while state is not None:
+            state._count(usage)
+            state = state._parent
 
     def finish(self, operation: Operation) -> None:
         """An operation that was in flight is done; go on with the next."""

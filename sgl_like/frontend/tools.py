@@ -93,7 +93,7 @@ class Tool:
         arguments: dict[str, Any] = {}
         try:
             arguments = json.loads(text)
-            values = adapter(self.arguments_type).validate_json(text)
+            values = called(adapter(self.arguments_type).validate_json, text)
             return ToolCall(call_id, self.name, arguments, called(self.function, **values))
         except ValidationError as invalid:
             return self._failed(arguments, call_id, invalid, problems(invalid))

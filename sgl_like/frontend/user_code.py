@@ -24,10 +24,21 @@ def post(job: Callable[[], None]) -> None:
 
 
 def called(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What `function` returns; that of a coroutine function runs on an event loop of its own."""
-    result = function(*args, **kwargs)
-    if inspect.iscoroutine(result):
-        import asyncio
+    """What `function` returns; that of a coroutine function runs on an event loop of its own.
 
-        return asyncio.run(result)
-    return result
+    Raises:
+        Exception: whatever it raises; for what is no Exception (``sys.exit()``, a cancelled task) a RuntimeError, since
+            somebody waits for an answer.
+    """
+    try:
+        result = function(*args, **kwargs)
+        if inspect.iscoroutine(result):
+            import asyncio
+
+            return asyncio.run(result)
+        return result
+    except Exception:
+        raise
+    except BaseException as error:
+        name = getattr(function, "__name__", repr(function))
+        raise RuntimeError(f"{name} raised {type(error).__name__}: {error}") from error

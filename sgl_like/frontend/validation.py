@@ -65,7 +65,7 @@ class Check:
 
     def _reason_against(self, text: GenText) -> str | None:
         try:
-            value = text if self.output_type is None else text.parsed
+            value = text if self.output_type is None else called(lambda: text.parsed)
             if self.function is not None and called(self.function, value) is False:
                 return "it did not pass the check"
         except (ValueError, AssertionError) as error:

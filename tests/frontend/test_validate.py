@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
@@ -96,6 +97,22 @@ def test_what_refuses(raised: Exception) -> None:
 def test_what_does_not_refuse() -> None:
     for returned in (None, True, 0, "", "text"):
         assert asking.run(backend=answers("x"), validate=lambda text, it=returned: it)["a"] == "x"
+
+
+def test_what_is_refused_in_the_end_is_counted() -> None:
+    backend = answers("one", "two")
+    state = asking.run(backend=backend, validate=lambda text: False, max_retries=1)
+    assert state.error() is not None
+    assert state.usage.completion_tokens == sum(len(call.sampled) for call in backend.calls)
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), asyncio.CancelledError(), KeyboardInterrupt()])
+def test_a_validator_that_wants_to_end_the_process_ends_the_program(raised: BaseException) -> None:
+    def validate(text: str) -> None:
+        raise raised
+
+    with pytest.raises(ProgramError, match=f"validate raised {type(raised).__name__}"):
+        asking.run(backend=answers("x"), validate=validate)["a"]
 
 
 def test_other_errors_of_a_validator_fail_the_program() -> None:

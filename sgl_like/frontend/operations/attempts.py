@@ -122,6 +122,7 @@ class Attempts:
             return
         self._refused.append(verdict.refusal)
         if len(self._refused) > check.max_retries:
+            at.count(self.usage)
             raise ValidationError([(refusal.text, refusal.reason) for refusal in self._refused])
         known = at.context.backend.supported_params
         self._submit(

@@ -50,6 +50,8 @@ class GenerateWithTools(Operation):
         place: of the gen in the program, for seeds.
     """
 
+    is_model_call = True
+
     def __init__(self, node: Gen, use: ToolUse, variable: Variable, place: tuple[int, ...]) -> None:
         super().__init__(node.label, variable)
         self._node = node
@@ -157,6 +159,7 @@ class GenerateWithTools(Operation):
 
     def _on_result(self, at: Interpreter, call: ToolCall) -> None:
         if call.error is not None and self._use.on_error == "raise":
+            at.count(sum_usages([each.usage for each in self._samples]))
             raise call.error
         self._calls.append(call)
         self._give(at, Piece(self._form.after_call, trusted=True))
