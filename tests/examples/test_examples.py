@@ -214,3 +214,43 @@ def test_documents() -> None:
     assert list(answer) == ["intent", "party_size_number", "restaurant_type", "city", "timeRange"]
     cached, prompt = map(int, re.findall(r"\d+", lines[3]))
     assert cached == prompt
+
+
+def test_react_only_uses_the_numbers_that_are_there() -> None:
+    out = run("examples/react.py", "--puzzles", "6")
+    counts = dict(re.findall(r"^(.*?) +(\d+) of 6$", out, re.MULTILINE))
+    assert list(counts) == ["alone", "with a calculator"]
+    sums = re.findall(r"(\d+) ([-+*]) (\d+) = (\d+) \(left", out)
+    assert sums and all(
+        {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[sign] == int(c)
+        for a, sign, b, c in sums
+    )
+
+
+def test_tools() -> None:
+    call, answer = run("examples/tools.py").splitlines()[:2]
+    assert re.fullmatch(
+        r"switch\(\{'lamp': '(kitchen|hall|garden)', 'on': (True|False)\}\) -> the \1 lamp is (on|off)", call
+    )
+    assert answer.startswith("answer:")
+
+
+def test_coroutines() -> None:
+    lines = run("examples/coroutines.py").splitlines()
+    assert [json.loads(line)["intent"] for line in lines[1:4]] == [
+        "PlayMusic",
+        "GetWeather",
+        "BookRestaurant",
+    ]
+    assert lines[4].replace("|", "") == lines[3]
+
+
+def test_a_stopped_batch_goes_on(tmp_path: Path) -> None:
+    checkpoint = str(tmp_path / "c.jsonl")
+    *some, first = run("examples/resume.py", "--checkpoint", checkpoint, "--stop-after", "5").splitlines()
+    *all_rows, second = run("examples/resume.py", "--checkpoint", checkpoint).splitlines()
+    assert len(some) == 5 and len(all_rows) == len(UTTERANCES) and all_rows[:5] == some
+    ran = [int(line.split()[0]) for line in (first, second)]
+    assert 5 <= ran[0] < len(UTTERANCES) and ran[1] <= len(UTTERANCES) - 5
+    *again, third = run("examples/resume.py", "--checkpoint", checkpoint).splitlines()
+    assert again == all_rows and third.startswith(f"0 of {len(UTTERANCES)} rows")
