@@ -17,6 +17,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from sgl_like.frontend.backend.base import Backend, Picture, Segment
+from sgl_like.frontend.reasoning import REASONING_MODELS
 from sgl_like.frontend.view.log import GenRecord, Log, SelectRecord
 
 __all__ = ["OpenRole", "Piece", "Prompt"]
@@ -40,6 +41,16 @@ class OpenRole:
     suffix: str
 
 
+class _Waiting(NamedTuple):
+    """The end of an assistant's prefix as long as its content has not begun."""
+
+    before_given: str
+    before_model: str
+
+
+_NOTHING = _Waiting("", "")
+
+
 class _CopyPoint(NamedTuple):
     """How far a prompt was when it was copied."""
 
@@ -57,7 +68,7 @@ class Prompt:
         self.encoded = 0  # self.ids stand for self.pieces[:encoded]
         self.messages: list[dict[str, Any]] = []
         self.role: OpenRole | None = None
-        self.blank = ""  # before the assistant's text, if that is all the template has there; see `open_role`
+        self.waiting = _NOTHING  # the end of the open message's prefix
         self.log = Log()
         self._copied: _CopyPoint | None = None
 
@@ -69,7 +80,7 @@ class Prompt:
         other.encoded = self.encoded
         other.messages = [dict(message) for message in self.messages]
         other.role = self.role
-        other.blank = self.blank
+        other.waiting = self.waiting
         other.log = self.log.child()
         other._copied = _CopyPoint(len(self.pieces), len(self.messages), self.role)
         return other
@@ -85,10 +96,10 @@ class Prompt:
 
     def append_given(self, text: str) -> str:
         """Text of the program; outside a role, raw prompt text that may hold special tokens. Returns what was added."""
-        blank = self.write_blank()
+        begun = self.begin_content(given=True)
         self.pieces.append(Piece(text, trusted=self.role is None))
         self.log.given(text, *self._place)
-        return blank + text
+        return begun + text
 
     def append_markup(self, text: str) -> None:
         """Markup; at the beginning of a message it is no part of the message's content."""
@@ -99,50 +110,51 @@ class Prompt:
 
     def append_picture(self, picture: Picture, text: str) -> str:
         """A picture, shown as `text` where there is only text. Returns what was added."""
-        blank = self.write_blank()
+        begun = self.begin_content(given=True)
         self.pieces.append(Piece(text, trusted=False, picture=picture))
         self.log.given(text, *self._place)
-        return blank + text
+        return begun + text
 
     def append_pieces(self, pieces: Iterable[Piece]) -> None:
         """Pieces of another prompt; what was sampled there keeps its ids."""
-        self.blank = ""
         for piece in pieces:
+            self.waiting = _NOTHING
             self.pieces.append(piece)
             self.log.given(piece.text, *self._place)
 
     def open_role(self, role: str, prefix: str, suffix: str) -> str:
-        """Begin a message; `prefix` and `suffix` are the chat template's markup around its content.
-
-        Some templates put nothing but a blank before an assistant's text. Models write it themselves, as a part of
-        their first token, so it waits for text that is given. Returns what was added.
+        """Begin a message; `prefix` and `suffix` are the chat template's markup around its content. Returns what was
+        added: the end of an assistant's prefix may depend on whether the program or the model writes first.
         """
-        if role == "assistant" and prefix.isspace():
-            prefix, self.blank = "", prefix
+        if role == "assistant":
+            prefix, self.waiting = _divided(prefix)
         self.pieces.append(Piece(prefix, trusted=True))
+        if self.waiting != _NOTHING:
+            self.pieces.append(Piece("", trusted=True))
         self.role = OpenRole(role, len(self.pieces), suffix)
         self.log.given(prefix, *self._place, markup=True)
         return prefix
 
-    def write_blank(self) -> str:
-        """Add the blank that waits for given text, if there is one; returns it."""
-        blank, self.blank = self.blank, ""
-        if blank:
+    def begin_content(self, given: bool) -> str:
+        """Add what waits for the first content of the open message, which is given or the model's; returns it."""
+        waiting, self.waiting = self.waiting, _NOTHING
+        text = waiting.before_given if given else waiting.before_model
+        if text:
             assert self.role is not None, "only messages have one"
-            self.pieces[self.role.start - 1] = Piece(blank, trusted=True)
-            self.log.given(blank, *self._place, markup=True)
-        return blank
+            self.pieces[self.role.start - 1] = Piece(text, trusted=True)
+            self.log.given(text, *self._place, markup=True)
+        return text
 
     def close_role(self) -> str:
         """End the open message; returns the markup added."""
         assert self.role is not None, "submission checks that a role is open"
-        blank = self.write_blank()
+        begun = self.begin_content(given=True)
         self.log.given(self.role.suffix, *self._place, markup=True)
         role, self.role = self.role, None
         content = _content(self.pieces[role.start :])
         self.pieces.append(Piece(role.suffix, trusted=True))
         self.messages.append({"role": role.role, "content": content})
-        return blank + role.suffix
+        return begun + role.suffix
 
     @property
     def said(self) -> str:
@@ -183,7 +195,6 @@ class Prompt:
     def append_sampled(self, text: str, ids: tuple[int, ...], record: GenRecord | None = None) -> None:
         """Text that the model wrote after all of this prompt, as these tokens; `record` is for the log."""
         assert self.encoded == len(self.pieces), "a prompt is encoded before anything is sampled after it"
-        self.blank = ""
         self.log.requested(text, *self._place, self.ids, record, sampled=len(ids))
         self.pieces.append(Piece(text, trusted=False, ids=ids))
         self.ids.extend(ids)
@@ -211,6 +222,23 @@ class Prompt:
     def is_extension_of(self, parent: Prompt) -> bool:
         """Whether what this copy has got since can be put after `parent`: both are in the message they parted in."""
         return self._copied is not None and self.role is self._copied.role and self.role is parent.role
+
+
+def _divided(prefix: str) -> tuple[str, _Waiting]:
+    """What of an assistant's prefix is there in any case, and what waits for its content.
+
+    A blank that is all of it models write themselves, as a part of their first token. What opens a model's reasoning
+    stands before what it writes, but not before an answer that is given.
+    """
+    if prefix.isspace():
+        return "", _Waiting(prefix, "")
+    opened = next(
+        (tags for tags in REASONING_MODELS.values() if tags and prefix.rstrip().endswith(tags.begin)), None
+    )
+    if opened is None:
+        return prefix, _NOTHING
+    at = prefix.rindex(opened.begin)
+    return prefix[:at], _Waiting("", prefix[at:])
 
 
 def _segments(pieces: Iterable[Piece]) -> list[Segment]:

@@ -42,10 +42,6 @@ def test_c15_prompts_are_those_of_apply_chat_template(name: str) -> None:
         messages = state.messages()
         assert [message["content"] for message in messages[-3:]] == ["4, I think.", "And 3+3?", " fine"]
         whole = backend.template.render(messages[:-1], add_generation_prompt=True)
-        if (
-            name == "deepseek_r1"
-        ):  # what is given to the assistant stands after the opening, as what it writes
-            whole = whole.replace("<｜Assistant｜>4", "<｜Assistant｜><think>\n4")
         assert backend.calls[-1].prompt == whole
         assert "".join(state.text_iter()) == state.text()
 
@@ -74,7 +70,7 @@ def test_a_blank_before_the_assistants_text_is_left_to_the_model(name: str) -> N
     assert "".join(state.text_iter()) == state.text()
 
 
-@pytest.mark.parametrize("name", ["llama_2", "mistral_3", "qwen_25", "phi_3"])
+@pytest.mark.parametrize("name", ["llama_2", "mistral_3", "qwen_25", "phi_3", "deepseek_r1"])
 def test_what_is_rendered_is_what_is_run(name: str) -> None:
     backend = Templated(name)
 
@@ -85,3 +81,28 @@ def test_what_is_rendered_is_what_is_run(name: str) -> None:
 
     state = program.run(backend=backend)
     assert program.render(backend=backend, values={"x": state["x"], "y": state["y"]}) == state.text()
+
+
+def test_what_opens_reasoning_stands_before_what_the_model_writes_only() -> None:
+    backend = Templated("deepseek_r1")
+    backend._respond = lambda call: "hm</think>\n\nfine"
+
+    @sgl.function
+    def program(s: Any) -> None:
+        s += sgl.user("a") + sgl.assistant("b " + sgl.gen("x"))
+        s += sgl.user("c") + sgl.assistant(sgl.select("y", ["d", "e"]))
+        s += sgl.user("f")
+        with s.assistant():
+            forks = s.fork(2)
+            forks += sgl.separate_reasoning(sgl.gen("z"))
+            forks.join()
+
+    state = program.run(backend=backend)
+    start = (
+        "<s><｜User｜>a<｜Assistant｜>b hm</think>\n\nfine<｜end▁of▁sentence｜><｜User｜>c<｜Assistant｜>d"
+    )
+    assert [call.prompt for call in backend.calls[-2:]] == [
+        start + "<｜end▁of▁sentence｜><｜User｜>f<｜Assistant｜><think>\n"
+    ] * 2
+    assert state["z"] == ["fine", "fine"] and state["z_reasoning_content"] == ["hm", "hm"]
+    assert state.text() == start + "<｜end▁of▁sentence｜><｜User｜>f<｜Assistant｜><｜end▁of▁sentence｜>"

@@ -55,9 +55,9 @@ class Answer(Operation):
     def start(self, at: Interpreter) -> bool:
         """See `Operation.start`."""
         prompt, backend = at.prompt, at.context.backend
+        at.emit(prompt.begin_content(given=isinstance(self._node, Select)))
         self._step.prompt = "".join(piece.text for piece in prompt.pieces)
         if isinstance(self._node, Select):
-            at.emit(prompt.write_blank())
             trusted, tail = prompt.role is None, prompt.settle(backend)
             self._step.prompt_ids = tuple(prompt.continued(backend, tail))
             prompt.append_joint(

@@ -74,6 +74,9 @@ class Sample:
             RequestError: it cannot be run.
         """
         backend = at.context.backend
+        begun = prompt.begin_content(given=False)
+        if prompt is at.prompt:
+            at.emit(begun)
         ids = prompt.encode(backend)
         if not ids:
             raise RequestError("the prompt is empty; add some text or a message before it")

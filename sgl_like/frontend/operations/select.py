@@ -54,7 +54,7 @@ class Select(Operation):
         """Submit the requests; `_on_output` ends it."""
         self._began = time.perf_counter()
         backend, trusted = at.context.backend, at.prompt.role is None
-        at.emit(at.prompt.write_blank())
+        at.emit(at.prompt.begin_content(given=True))
         tail = at.prompt.settle(backend)
         plain = at.prompt.continued(backend, tail)
         if not plain:
