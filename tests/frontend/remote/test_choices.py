@@ -11,7 +11,7 @@ from zlib import crc32
 import pytest
 
 import sgl_like as sgl
-from tests.frontend.remote.test_wire_formats import chat_reply, llama_reply, ollama_reply, text_reply
+from tests.support.remote_replies import chat_reply, llama_reply, ollama_reply, text_reply
 from tests.support.remote_server import Asked, FakeServer, Reply
 
 CHOICES = ["yes", "no", "not at all"]

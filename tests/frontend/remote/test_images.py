@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import sgl_like as sgl
-from tests.frontend.remote.test_wire_formats import chat_reply, message_reply, ollama_reply
+from tests.support.remote_replies import chat_reply, message_reply, ollama_reply
 from tests.support.remote_server import FakeServer
 
 PNG, GIF = b"\x89PNG\r\n\x1a\n-1", b"GIF89a-2"

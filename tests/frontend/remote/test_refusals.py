@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import sgl_like as sgl
+from tests.support.remote_replies import chat_reply
 from tests.support.remote_server import FakeServer
 
 SCHEMA = {"type": "object"}
@@ -68,8 +69,6 @@ def test_refused_before_the_call(
 
 
 def test_what_changes_nothing_is_no_reason_to_refuse() -> None:
-    from tests.frontend.remote.test_wire_formats import chat_reply
-
     neutral = {"top_k": -1, "min_p": 0.0, "min_tokens": 0, "repetition_penalty": 1.0, "stop_token_ids": []}
     with FakeServer([chat_reply("a")]) as server:
         backend = sgl.OpenAI(

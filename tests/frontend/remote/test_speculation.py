@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import sgl_like as sgl
-from tests.frontend.remote.test_wire_formats import chat_reply
 from tests.support.frontend_fake_backend import FakeBackend
+from tests.support.remote_replies import chat_reply
 from tests.support.remote_server import Asked, FakeServer, Reply
 
 

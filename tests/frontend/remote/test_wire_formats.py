@@ -11,10 +11,18 @@ from typing import Any
 import pytest
 
 import sgl_like as sgl
+from tests.support.remote_replies import (
+    chat_reply,
+    generate_reply,
+    llama_reply,
+    message_reply,
+    ollama_reply,
+    text_reply,
+    tgi_reply,
+)  # fmt: skip
 from tests.support.remote_server import Asked, FakeServer, Reply, bytewise, sse
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 
 
 def chat(**params: Any) -> Any:
@@ -55,50 +63,6 @@ def plain(**params: Any) -> Any:
         s += "Once" + sgl.gen("x", **params)
 
     return program
-
-
-def chat_reply(text: str, finish: str = "stop", **more: Any) -> Reply:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish, **more}
-    return Reply({"id": "c1", "choices": [choice], "usage": USAGE})
-
-
-def text_reply(text: str, finish: str = "stop", **more: Any) -> Reply:
-    choice = {"index": 0, "text": text, "finish_reason": finish, **more}
-    return Reply({"id": "c1", "choices": [choice], "usage": USAGE})
-
-
-def generate_reply(text: str, finish: Any = None) -> Reply:
-    finish = finish or {"type": "stop", "matched": 2}
-    meta = {"prompt_tokens": 7, "completion_tokens": 3, "cached_tokens": 4, "finish_reason": finish}
-    return Reply({"text": text, "output_ids": [5, 6, 2], "meta_info": meta})
-
-
-def llama_reply(text: str) -> Reply:
-    timings = {"prompt_n": 3}
-    return Reply(
-        {"content": text, "stop": True, "stop_type": "word", "stopping_word": ".", "tokens_predicted": 3,
-         "tokens_evaluated": 7, "timings": timings}
-    )  # fmt: skip
-
-
-def ollama_reply(text: str, key: str) -> Reply:
-    said: Any = {"role": "assistant", "content": text} if key == "message" else text
-    return Reply({key: said, "done": True, "done_reason": "stop", "prompt_eval_count": 7, "eval_count": 3})
-
-
-def tgi_reply(*texts: str, finish: str = "eos_token") -> Reply:
-    events: list[Any] = [
-        {"index": at, "token": {"id": at, "text": text, "logprob": -0.5, "special": False}, "details": None}
-        for at, text in enumerate(texts)
-    ]
-    details = {"finish_reason": finish, "generated_tokens": 3, "input_length": 7}
-    if finish == "eos_token":
-        events.append(
-            {"token": {"id": 2, "text": "</s>", "logprob": -0.1, "special": True}, "details": details}
-        )
-    else:
-        events[-1]["details"] = details
-    return Reply(chunks=[sse(*events, done=False)])
 
 
 def ask(dialect: str, program: Any, reply: Reply, **params: Any) -> tuple[Any, Asked]:
@@ -317,14 +281,6 @@ def test_tgi_leaves_the_stop_string_in_the_text_and_it_is_cut_off() -> None:
 
 
 # -- Anthropic -----------------------------------------------------------------------------------------------
-
-
-def message_reply(text: str, stop: str = "end_turn") -> Reply:
-    usage = {"input_tokens": 5, "cache_read_input_tokens": 2, "output_tokens": 3}
-    content = [{"type": "text", "text": text}]
-    return Reply(
-        {"type": "message", "role": "assistant", "content": content, "stop_reason": stop, "usage": usage}
-    )
 
 
 def test_anthropic_keeps_the_system_message_for_every_call() -> None:  # b#27
