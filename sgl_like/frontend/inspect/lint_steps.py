@@ -84,51 +84,46 @@ def blank_before_gen(run: Traced) -> Iterator[Finding]:
 def messages(run: Traced) -> Iterator[Finding]:
     """Messages that are used in a way that models are not trained for."""
     for state in _states(run.trace):
-        yield from _state_messages(state, begun=state is run.trace)
+        for step, message in _mistakes(state, cut=run.failure is not None):
+            yield found_at(step, "role", "warning", message)
+    if any(step.kind == "role_begin" for step in run.trace.nodes):
+        for step in _outside(run.trace):
+            message = f"{step.label} is outside of all messages, in a program that uses messages"
+            yield found_at(step, "role", "warning", message)
 
 
-def _state_messages(state: Trace, begun: bool) -> Iterator[Finding]:
-    roles = [str(getattr(step.node, "role", "")) for step in state.nodes if step.kind == "role_begin"]
-    role: str | None = None
-    done: list[str] = []
+def _mistakes(state: Trace, cut: bool) -> Iterator[tuple[TraceNode, str]]:
+    """Args: the steps of one state; whether the trace may have ended within its last message."""
+    role, before = "", ""
     for at, step in enumerate(state.nodes):
         if step.kind == "role_begin":
-            role = str(getattr(step.node, "role", ""))
-            if role == "system" and done:
-                yield found_at(
+            role, rest = _role(step), state.nodes[at + 1 :]
+            if role == "system" and before:
+                yield (
                     step,
-                    "role",
-                    "warning",
-                    f"a system message comes after the {done[-1]} message; most chat templates want it first",
+                    f"a system message comes after the {before} message; most chat templates want it first",
                 )
-            if role in ("user", "assistant") and done[-1:] == [role]:
-                yield found_at(
-                    step,
-                    "role",
-                    "warning",
-                    f"two {role} messages follow one another; many chat templates refuse that",
-                )
-            if at + 1 < len(state.nodes) and state.nodes[at + 1].kind == "role_end":
-                yield found_at(step, "role", "warning", f"the {role} message is empty")
+            if role == before and role in ("user", "assistant"):
+                yield step, f"two {role} messages follow one another; many chat templates refuse that"
+            if rest and rest[0].kind == "role_end" and not (cut and len(rest) == 1):
+                yield step, f"the {role} message is empty"
         elif step.kind == "role_end":
-            done += [role] if role else []
-            role = None
+            role, before = "", role
         elif isinstance(step.node, (Gen, Select)) and role in ("user", "system"):
-            yield found_at(
-                step,
-                "role",
-                "warning",
-                f"{step.label} is in a {role} message: the model speaks for somebody else",
-            )
-        elif (
-            step.kind in ("text", "gen", "select") and role is None and roles and begun and step.text.strip()
-        ):
-            yield found_at(
-                step,
-                "role",
-                "warning",
-                f"{step.label} is outside of all messages, in a program that uses messages",
-            )
+            yield step, f"{step.label} is in a {role} message: the model speaks for somebody else"
+
+
+def _outside(state: Trace) -> Iterator[TraceNode]:
+    role = ""
+    for step in state.nodes:
+        if step.kind in ("role_begin", "role_end"):
+            role = _role(step) if step.kind == "role_begin" else ""
+        elif step.kind in ("text", "gen", "select") and not role and step.text.strip():
+            yield step
+
+
+def _role(step: TraceNode) -> str:
+    return str(getattr(step.node, "role", ""))
 
 
 def choices(run: Traced) -> Iterator[Finding]:

@@ -102,11 +102,9 @@ class _Setting(NamedTuple):
     def run(self, function: SglFunction[..., Any], state: TraceState, given: inspect.BoundArguments) -> None:
         """Run a body, an async one on an event loop for it alone."""
         if function.is_async:
-            context = contextvars.copy_context()
-            with ThreadPoolExecutor(
-                1
-            ) as thread:  # which may have a loop of its own, wherever this is called from
-                return thread.submit(context.run, asyncio.run, self.arun(function, state, given)).result()
+            work, context = self.arun(function, state, given), contextvars.copy_context()
+            with ThreadPoolExecutor(1) as thread:  # this one may have a loop that runs already
+                return thread.submit(context.run, asyncio.run, work).result()
         with self._noted(state) as trace:
             trace.ret_value = function.func(state, *given.args, **given.kwargs)
             begin_deferred(state._interpreter)
