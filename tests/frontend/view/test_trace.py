@@ -183,6 +183,28 @@ def test_select_and_the_token_over_the_border() -> None:
     assert sum(choice["probability"] for choice in taken["choices"]) == pytest.approx(1)
 
 
+def test_the_parts_are_the_whole_text_whatever_wrote_it() -> None:
+    @sgl.function
+    def inner(s: Any) -> None:
+        s += " in " + sgl.gen("i")
+
+    @sgl.function
+    def program(s: Any) -> None:
+        s += sgl.system("be") + sgl.user("you") + sgl.assistant(sgl.gen("t") + sgl.select("u", ["1", "2"]))
+        s += f"x {sgl.gen('a')} z"
+        s.call(inner)
+        with s.var_scope("v"):
+            s += "scope " + sgl.separate_reasoning(sgl.gen("r"), model_type="deepseek-r1")
+        s += " end"
+
+    backend = FakeBackend(lambda call: "<think>hm</think>so" if call.prompt.endswith("scope ") else "yes")
+    state = program.run(backend=backend)
+    trace = state.trace()
+    check(trace)
+    shown = "".join(part["text"] for part in parts(trace))
+    assert shown.replace("<think>hm</think>", "") == state.text()
+
+
 def test_outputs_that_the_program_did_not_go_on_with() -> None:
     @sgl.function
     def program(s: Any) -> None:
