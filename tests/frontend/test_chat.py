@@ -1,4 +1,7 @@
-"""Programs write conversations exactly as the chat templates of well-known models do."""
+"""Programs write conversations exactly as the chat templates of well-known models do.
+
+Marks: c#15.
+"""
 
 from __future__ import annotations
 

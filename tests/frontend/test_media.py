@@ -1,4 +1,7 @@
-"""Images: what is read how, what a message with them looks like, and which backends take them."""
+"""Images: what is read how, what a message with them looks like, and which backends take them.
+
+Marks: b#30, c#24.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Prefixes that a program keeps in the backend's cache."""
+"""Prefixes that a program keeps in the backend's cache.
+
+Marks: c#10.
+"""
 
 from __future__ import annotations
 

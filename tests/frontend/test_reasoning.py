@@ -1,4 +1,7 @@
-"""What a reasoning model thinks is told from what it answers, whole and in a stream."""
+"""What a reasoning model thinks is told from what it answers, whole and in a stream.
+
+Marks: b#19.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`Runtime` with SGLang's face, on a small model: arguments, names, cache, stops of named templates, meta data."""
+"""`Runtime` with SGLang's face, on a small model: arguments, names, cache, stops of named templates, meta data.
+
+Marks: c#10.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Scopes of variables and of roles: values, what is open, what comes after an exception."""
+"""Scopes of variables and of roles: values, what is open, what comes after an exception.
+
+Marks: b#20, b#21, b#23.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Chat templates: models' own against `transformers`, whole and role by role; and those that go by a name."""
+"""Chat templates: models' own against `transformers`, whole and role by role; and those that go by a name.
+
+Marks: b#29, c#15.
+"""
 
 from __future__ import annotations
 
