@@ -18,6 +18,7 @@ from sgl_like.errors import ProgramError, SamplingParamsError, ToolError
 from sgl_like.frontend.backend.base import Segment, ToolForm
 from sgl_like.frontend.tools import make_tool
 from tests.support.frontend_fake_backend import FakeBackend
+from tests.support.small_model import make_model
 
 CHAT = ToolForm(
     '<|tools|>\n{"name": "', '", "arguments": ', "}\n<|end|><|tool|>\n", "<|end|><|assistant|>", quoted=False
@@ -417,3 +418,34 @@ def test_the_embedded_model_calls_what_it_has_to(runtime: sgl.Runtime) -> None:
     assert state.error() is None and state.text().count("<tool_response>") == 1
     meta = state.get_meta_info("answer")
     assert meta is not None and meta["cached_tokens"] > 0
+
+
+CALLS = (
+    "{% for m in messages %}<|{{ 'user' if m.role == 'tool' else m.role }}|>"
+    "{% if m.tool_calls %}<call>{{ m.tool_calls[0].function.name }}({{ m.tool_calls[0].function.arguments | tojson }})"
+    "{% else %}{{ m.content }}{% endif %}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def test_a_models_own_form_on_the_engine(tmp_path: Path) -> None:
+    """What the program's prompt has of a call is what the chat template makes of the messages, to the token."""
+    folder = make_model(tmp_path / "calls", max_position_embeddings=1024)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": CALLS}))
+    with sgl.Runtime(str(folder), dtype="float32", kv_cache_memory=1 << 22) as runtime:
+        state = ask(
+            [clock], tool_choice="clock", max_tool_rounds=1, max_tokens=24, ignore_eos=True, temperature=0,
+            backend=runtime,
+        )  # fmt: skip
+        assert state.error() is None and len(seen) == 1
+        messages = state.messages()
+        assert [message["role"] for message in messages] == ["user", "assistant", "tool", "assistant", "user"]
+        (call,) = messages[1]["tool_calls"]
+        call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+        before, _, rest = state.text().partition("<call>clock(")
+        written, _, after = rest.partition(")<|end|>")
+        assert json.loads(written) == call["function"]["arguments"], "with blanks as the model likes them"
+        text = f"{before}<call>clock({json.dumps(json.loads(written))})<|end|>{after}"
+        assert runtime.engine.tokenizer.chat_template.render(messages) == text
+        assert state["answer"].meta["cached_tokens"] > 40, "each request goes on from the one before"

@@ -149,7 +149,10 @@ class GenerateWithTools(Operation):
 
     def _ask_arguments(self, at: Interpreter, tool: Tool) -> None:
         self._give(at, Piece(self._form.between, trusted=True))
-        params = call_params(self._params, at.context.backend, json_schema=dict(tool.parameters))
+        held: dict[str, Any] = {"json_schema": dict(tool.parameters)}
+        if self._in_messages and "whitespace" in at.context.backend.supported_params:
+            held["whitespace"] = "any"  # as the model has learnt to write it
+        params = call_params(self._params, at.context.backend, **held)
         self._ask(at, params, partial(_show, None), partial(self._on_arguments, tool))
 
     def _on_arguments(self, tool: Tool, at: Interpreter, sample: Sample) -> None:
