@@ -184,7 +184,7 @@ class Interpreter:
 
     def call_when_idle(self, callback: Callable[[], None]) -> bool:
         """Whether it is idle; if not, `callback` is called, on any thread, when it is."""
-        with self.watch.holding():
+        with self.watch.lock:
             if self._busy:
                 self._idle_callbacks.append(callback)
             return not self._busy
@@ -228,7 +228,7 @@ class Interpreter:
 
     def finish(self, operation: Operation) -> None:
         """An operation that was in flight is done; go on with the next."""
-        with self.watch.holding():
+        with self.watch.lock:
             if self._current is not operation:
                 return
             self._current = None
@@ -293,7 +293,7 @@ class Interpreter:
             except Exception as error:
                 self._fail_at(operation, error)
                 return
-            with self.watch.holding():
+            with self.watch.lock:
                 stopped = self.error  # from another thread, which may have come too early to cancel it
                 if done and stopped is None:
                     self._current = None
@@ -317,13 +317,14 @@ class Interpreter:
 
     def _take(self) -> Operation | None:
         """The next operation, now the current one; without one the state is idle."""
-        with self.watch.changing():
+        with self.watch.lock:
             if self._current is not None or self.error is not None:
                 return None
             if self._queue:
                 self._current = self._queue.popleft()
                 return self._current
-            callbacks = self._rest()
+            with self.watch.changing():
+                callbacks = self._rest()
         for callback in callbacks:
             callback()
         return None
@@ -366,7 +367,7 @@ class Interpreter:
 
     def _fail_told(self, error: ProgramError, operation: Operation | None) -> None:
         """`fail`, and tell the hooks before anybody else if it is the first failure."""
-        with self.watch.holding():
+        with self.watch.lock:
             first, self._failing = not self._failing and self.error is None, True
         if first:
             try:
@@ -385,7 +386,7 @@ class Interpreter:
         return failure(cause, program, operation, self.prompt.tail(_TAIL))
 
     def _count(self, usage: Usage) -> None:
-        with self.watch.changing():
+        with self.watch.lock:
             total = self.usage
             self.usage = Usage(
                 total.prompt_tokens + usage.prompt_tokens,

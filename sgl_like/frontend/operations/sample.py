@@ -197,4 +197,6 @@ def usage_dict(usage: Usage) -> dict[str, Any]:
 
 def sum_usages(usages: Sequence[Usage]) -> Usage:
     """Token counts of several requests together."""
+    if len(usages) == 1:
+        return usages[0]
     return Usage(**{each.name: sum(getattr(one, each.name) for one in usages) for each in fields(Usage)})
