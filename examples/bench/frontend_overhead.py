@@ -4,7 +4,7 @@
     python examples/bench/frontend_overhead.py --peer VENV/bin/python   # and SGLang's frontend on the same stub
 
 Each program has so many gens, and each gen is answered after a fixed time by the stub, whose own work is small. What is
-printed per gen is all CPU time of the process. A ticking task measures how long the event loop was held up.
+printed per gen is all CPU time of the process; what the stub takes alone is printed, too. A ticking task measures how long the event loop was held up.
 
 The peer is `sglang.lang` of that interpreter. SGLang's package imports its server, which a machine without a GPU cannot
 have; so its `lang` is imported by itself, which takes: pip install --no-deps sglang; pip install numpy tqdm requests
@@ -144,7 +144,26 @@ def ours(programs: int, gens: int, latency: float) -> None:
 
         return work
 
+    def stub_alone(peak: Peak) -> None:
+        """The same requests without programs: what is not ours."""
+        stub, done, left = Stub(), threading.Event(), [gens * programs]
+
+        def chain(still: int) -> None:
+            def sink(output: Output) -> None:
+                left[0] -= 1
+                if still > 1:
+                    chain(still - 1)
+                if left[0] == 0:
+                    done.set()
+
+            stub.submit(tuple(stub.encode([Segment("a prompt of the usual length", True)])), {}, sink, False)
+
+        for _ in range(programs):
+            chain(gens)
+        done.wait()
+
     asyncio.run(run(Peak()))  # warm
+    measured("the stub alone", total, stub_alone)
     measured("sgl_like async, gather of arun", total, lambda peak: asyncio.run(one_by_one(peak)))
     measured("sgl_like async, abatch", total, lambda peak: asyncio.run(run(peak)))
     measured("sgl_like plain, 64 threads", total, batch(64))
