@@ -4,7 +4,8 @@
     python examples/bench/frontend_overhead.py --peer VENV/bin/python   # and SGLang's frontend on the same stub
 
 Each program has so many gens, and each gen is answered after a fixed time by the stub, whose own work is small. What is
-printed per gen is all CPU time of the process; what the stub takes alone is printed, too. A ticking task measures how long the event loop was held up.
+printed per gen is all CPU time of the process; what the stub takes alone is printed, too. A ticking task measures how
+long the event loop was held up.
 
 The peer is `sglang.lang` of that interpreter. SGLang's package imports its server, which a machine without a GPU cannot
 have; so its `lang` is imported by itself, which takes: pip install --no-deps sglang; pip install numpy tqdm requests
