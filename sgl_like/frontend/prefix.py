@@ -42,38 +42,44 @@ class SharedPrefix:
         self._known = list(known)
         self._first: list[int] | None = None  # the prompt of the first row that has ended
         self._held: Future[Release | None] | None = None
+        self._over = not global_config.enable_precache_with_tracing  # nothing is kept any more
+        self._lock = threading.Lock()  # rows end on many threads
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """The batch runs in this block; at its end the prefix is let go."""
-        if self._known and global_config.enable_precache_with_tracing:
+        if self._known:
             held = self._hold(self._known)
-            if running_loop() is None:  # which must not be held up
+            if held is not None and running_loop() is None:  # which must not be held up
                 held.exception()
         try:
             yield
         finally:
+            with self._lock:
+                self._over = True
             if self._held is not None:
                 self._held.add_done_callback(_release)
 
     def saw(self, state: ProgramState) -> None:
         """A row has ended. From any thread; does not wait."""
-        if self._held is not None or state._interpreter.error is not None:
-            return
-        if not global_config.enable_precache_with_tracing:
+        if self._over or self._held is not None or state._interpreter.error is not None:
             return
         prompt = list(state._interpreter.prompt.ids)
         if not prompt:  # it is restored from a checkpoint, or has generated nothing
             return
-        if self._first is None:
-            self._first = prompt
-            return
-        shared = prompt[: common_length(self._first, prompt)]
+        with self._lock:
+            first, self._first = self._first, self._first or prompt
+        shared = prompt[: common_length(first, prompt)] if first is not None else []
         if len(shared) >= LEAST:
             self._hold(shared)
 
-    def _hold(self, prefix: list[int]) -> Future[Release | None]:
-        held = self._held = Future()
+    def _hold(self, prefix: list[int]) -> Future[Release | None] | None:
+        """Have the backend keep `prefix`; ``None`` if another is kept, or the batch is over."""
+        with self._lock:
+            if self._over or self._held is not None:
+                return None
+            held: Future[Release | None] = Future()
+            self._held = held
 
         def hold() -> None:
             try:

@@ -13,7 +13,7 @@ import pytest
 import sgl_like as sgl
 from sgl_like.errors import ProgramError, RequestError
 from sgl_like.frontend.backend.base import Segment
-from sgl_like.frontend.prefix import LEAST
+from sgl_like.frontend.prefix import LEAST, SharedPrefix
 from tests.support.frontend_fake_backend import FakeBackend
 
 RULES = "Answer with one word. " * 20
@@ -175,6 +175,32 @@ def test_a_prefix_that_cannot_be_kept_does_no_harm(error: Exception) -> None:
         states = program.run_batch([(text,) for text in "abc"], num_threads=1, backend=backend)
         assert all(state.error() is None for state in states)
         assert backend.has_held.wait(20) and not backend.released
+
+
+def test_one_prefix_is_kept_however_rows_end() -> None:
+    """Rows end on many threads, and some after the batch is over: nothing is kept twice, or for ever."""
+
+    @sgl.function
+    def program(s: Any, text: str) -> None:
+        s += RULES + text + sgl.gen("a")
+
+    quiet = FakeBackend()
+    ended = [program.run(f" Text {number}", backend=quiet) for number in range(16)]
+    backend = KeepingBackend()
+    prefix = SharedPrefix(backend)
+    with prefix.held():
+        threads = [threading.Thread(target=prefix.saw, args=(state,)) for state in ended]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert backend.has_held.wait(20)
+    assert backend.has_released.wait(20) and len(backend.held) == len(backend.released) == 1
+    late = SharedPrefix(backend)
+    with late.held():
+        late.saw(ended[0])
+    late.saw(ended[1])
+    assert late._held is None
 
 
 def test_rows_that_fail_are_not_looked_at() -> None:
