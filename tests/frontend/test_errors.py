@@ -33,6 +33,7 @@ def two(s: Any, word: str) -> None:
 
 @pytest.mark.parametrize(("word", "cause"), [("fail", EngineError), ("refuse", PromptTooLongError)])
 def test_one_error_for_every_reader(broken: FakeBackend, word: str, cause: type[Exception]) -> None:
+    """b#4: the error names cause, node, variable and prompt; no bare KeyError."""
     state = two(word)
     error = state.error()
     assert isinstance(error, ProgramError) and isinstance(error.__cause__, cause)
@@ -68,6 +69,8 @@ async def _collect(state: Any) -> list[str]:
 
 
 def test_adding_after_an_error_does_not_hang(broken: FakeBackend) -> None:
+    """b#3"""
+
     @sgl.function
     def program(s: Any) -> None:
         s += "fail" + sgl.gen("a")
@@ -87,6 +90,7 @@ def test_adding_after_an_error_does_not_hang(broken: FakeBackend) -> None:
 
 
 def test_error_is_known_right_after_sync(broken: FakeBackend) -> None:
+    """b#5"""
     for _ in range(200):
         assert two("fail").sync()._interpreter.error is not None
 
@@ -101,6 +105,8 @@ def test_invalid_values_become_the_states_error(backend: FakeBackend) -> None:
 
 
 def test_what_the_body_raises_is_raised_unchanged(backend: FakeBackend) -> None:
+    """b#7: kept in the state of a stream, too."""
+
     @sgl.function
     def program(s: Any) -> None:
         s += "x" + sgl.gen("a")

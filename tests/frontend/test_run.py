@@ -57,6 +57,7 @@ def test_programs_own_parameters_win(backend: FakeBackend) -> None:
 
 
 def test_bind(backend: FakeBackend) -> None:
+    """b#22: what is given at the call overrides what is bound."""
     bound = ask.bind(n=2)
     assert bound("q").ret_value == "qq"
     assert bound("q", n=3).ret_value == "qqq"
@@ -203,6 +204,8 @@ def test_roles_as_blocks_and_calls(backend: FakeBackend) -> None:
 
 
 def test_a_role_block_closes_when_its_body_raises(backend: FakeBackend) -> None:
+    """b#21"""
+
     @sgl.function
     def program(s: Any) -> None:
         with pytest.raises(ZeroDivisionError), s.user():

@@ -117,3 +117,21 @@ def test_cancelling_at_any_moment() -> None:
     for thread in threads:
         thread.join(timeout=30)
     assert outcomes == [True] * 30
+
+
+def test_threads_do_not_grow_with_programs_and_forks() -> None:
+    """b#25: 200 programs with 4 forks each, all waiting for the model."""
+    backend = FakeBackend()
+
+    @sgl.function
+    def forking(s: Any, i: int) -> None:
+        s += f"p{i}"
+        forks = s.fork(4)
+        forks += sgl.gen("a")
+        forks.join()
+        assert len(s["a"]) == 4
+
+    before = threading.active_count()
+    states = forking.run_batch([(i,) for i in range(200)], backend=backend, num_threads=6)
+    assert all(state.error() is None for state in states)
+    assert backend.max_threads <= before + 6 + 2, "workers, the executor and the fake model"
