@@ -19,7 +19,9 @@ from sgl_like.kernels.tile_rows import BYTES, HALVES, tile_rows
 
 BLOCK, GROUP = tiles.BLOCK, tiles.GROUP
 ROWS_AT_ONCE = 48
-"""Rows whose sums are kept at a time."""
+"""At most so many rows' sums are kept at a time."""
+MOST_ROWS = 6
+"""Rows in a tile."""
 PART = 64
 """Steps in a part of a block's weights, see `_spread`."""
 FAR = 2
@@ -86,15 +88,16 @@ def _write_part(
 
 
 @compiled()
-def _spread(rows: int, steps: int) -> tuple[int, int]:
-    """In how many parts a block's weights are taken, and how far behind it the one is that is asked for next, if any.
+def _spread(rows: int, steps: int) -> tuple[int, int, int]:
+    """How many rows are computed before their sums are written, in how many parts a block's weights are taken, and how
+    far behind it the block is that is asked for next, if any.
 
     Reading them is nearly all of the work for few rows, which is done best in one go, and little of it for many.
     Between, a part is asked for while all rows take the one before, so that memory and products both are busy.
     """
     if 10 <= rows < 128:
-        return max(1, steps // PART), FAR * 4 * BLOCK * steps
-    return 1, 0
+        return ROWS_AT_ONCE, max(1, steps // PART), FAR * 4 * BLOCK * steps
+    return MOST_ROWS, 1, 0
 
 
 @compiled()
@@ -163,7 +166,7 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
     bias = carray(pointer(args[10]), width, np.float32)
     sums, spare = np.empty((ROWS_AT_ONCE, BLOCK), dtype=np.int32), np.empty(BLOCK, dtype=np.float32)
     steps = columns // 4
-    parts, jump = _spread(rows, steps)
+    at_once, parts, jump = _spread(rows, steps)
     while True:
         block = take(numbers)
         if block >= args[1]:
@@ -172,8 +175,8 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
         end = min(first + BLOCK, width)
         here = w + first * columns
         base = own.ctypes.data if args[13] else x  # here, or Numba would let go of `own` too early
-        for m in range(0, rows, ROWS_AT_ONCE):
-            done = min(ROWS_AT_ONCE, rows - m)
+        for m in range(0, rows, at_once):
+            done = min(at_once, rows - m)
             _sums(BYTES, base + m * columns, columns, done, here, steps, sums.ctypes.data, parts, jump)
             for i in range(done):
                 place = (m + i) * width + first
@@ -261,7 +264,7 @@ def _bfloats_linear(numbers):  # type: ignore[no-untyped-def]
     bias = carray(pointer(args[10]), width, np.float32)
     sums, spare = np.empty((ROWS_AT_ONCE, BLOCK), dtype=np.float32), np.empty(BLOCK, dtype=np.float32)
     steps, stride = columns // 2, 2 * columns
-    parts, jump = _spread(rows, steps)
+    at_once, parts, jump = _spread(rows, steps)
     while True:
         block = take(numbers)
         if block >= args[1]:
@@ -269,8 +272,8 @@ def _bfloats_linear(numbers):  # type: ignore[no-untyped-def]
         first = block * BLOCK
         end = min(first + BLOCK, width)
         here = w + 2 * first * columns
-        for m in range(0, rows, ROWS_AT_ONCE):
-            done = min(ROWS_AT_ONCE, rows - m)
+        for m in range(0, rows, at_once):
+            done = min(at_once, rows - m)
             _sums(HALVES, x + m * stride, stride, done, here, steps, sums.ctypes.data, parts, jump)
             for i in range(done):
                 place = (m + i) * width + first
