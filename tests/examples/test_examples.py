@@ -243,14 +243,3 @@ def test_coroutines() -> None:
         "BookRestaurant",
     ]
     assert lines[4].replace("|", "") == lines[3]
-
-
-def test_a_stopped_batch_goes_on(tmp_path: Path) -> None:
-    checkpoint = str(tmp_path / "c.jsonl")
-    *some, first = run("examples/resume.py", "--checkpoint", checkpoint, "--stop-after", "5").splitlines()
-    *all_rows, second = run("examples/resume.py", "--checkpoint", checkpoint).splitlines()
-    assert len(some) == 5 and len(all_rows) == len(UTTERANCES) and all_rows[:5] == some
-    ran = [int(line.split()[0]) for line in (first, second)]
-    assert 5 <= ran[0] < len(UTTERANCES) and ran[1] <= len(UTTERANCES) - 5
-    *again, third = run("examples/resume.py", "--checkpoint", checkpoint).splitlines()
-    assert again == all_rows and third.startswith(f"0 of {len(UTTERANCES)} rows")
