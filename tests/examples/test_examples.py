@@ -65,6 +65,16 @@ def test_readme_shows_the_example_as_it_is() -> None:
     assert shown[1] == (ROOT / "examples" / "extract.py").read_text("utf-8")
 
 
+def test_readme_program_prints_what_it_says() -> None:
+    program = re.search(r"```python\n(.*?)^```", section("Programs"), re.MULTILINE | re.DOTALL)
+    assert program
+    expected = re.search(r"print\(.*\)  # (.*)", program[1])
+    assert expected
+    printed, *shown = run("-c", program[1]).splitlines()
+    assert printed == expected[1]
+    assert any(line.lstrip().startswith("forced (booking)") for line in shown)
+
+
 def test_links_of_the_documents_lead_somewhere() -> None:
     for document in [*ROOT.glob("*.md"), *(ROOT / "examples").glob("**/*.md")]:
         for target in re.findall(r"\]\(([^)#]+)", document.read_text("utf-8")):
