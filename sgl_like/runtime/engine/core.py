@@ -118,8 +118,15 @@ class EngineCore:
         self.memory.settle(computed=False)
 
     def close(self) -> None:
-        """After the last request: keep what is cached for a later process, if there is a place for it."""
-        self.memory.close()
+        """After the last request: keep what is cached for a later process, if there is a place for it.
+
+        Nothing works after that. Whoever still holds the core (the traceback of an error that a state keeps, say) does
+        not hold its tensors: to free them on a thread that outlives Python's would abort the process.
+        """
+        try:
+            self.memory.close()
+        finally:
+            vars(self).clear()
 
     def flush_cache(self) -> bool:
         """Forget every prefix that no running request uses; whether nothing is cached now."""

@@ -44,11 +44,12 @@ class PinRequest:
         """An event of the request; at the last one its tokens are in the tree."""
         if not output.is_terminal:
             return
+        core, self.core = self.core, None  # its tensors must not be freed by whoever waits for the pin
         try:
             if output.error is not None:
                 raise output.error
-            assert self.core is not None
-            memory = self.core.memory
+            assert core is not None
+            memory = core.memory
             if not memory.reuse:
                 raise RequestError("nothing can be pinned with enable_radix_cache=False")
             ids = np.array(self.request.input_ids, dtype=np.int32)

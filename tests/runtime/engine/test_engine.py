@@ -283,3 +283,13 @@ def test_priority_deadline_and_namespace_reach_the_engine(folder: Path) -> None:
             engine.generate(input_ids=prompt, sampling_params=params, deadline=1e-6)
         with pytest.raises(RequestError, match="priority must be an integer"):
             engine.generate(input_ids=prompt, priority="high")  # type: ignore[arg-type]
+
+
+def test_what_still_holds_the_core_after_a_shutdown_does_not_hold_its_tensors(folder: Path) -> None:
+    """A daemon thread that frees a tensor while Python is taken down aborts the process; seen at the exit of batches."""
+    engine = Engine(folder)
+    core = engine._loop.call(lambda core: core)
+    runner = weakref.ref(core._runner)
+    engine.shutdown()
+    assert runner() is None
+    assert core is not None
