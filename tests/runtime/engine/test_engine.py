@@ -286,7 +286,7 @@ def test_priority_deadline_and_namespace_reach_the_engine(folder: Path) -> None:
 
 
 def test_what_still_holds_the_core_after_a_shutdown_does_not_hold_its_tensors(folder: Path) -> None:
-    """A daemon thread that frees a tensor while Python is taken down aborts the process; seen at the exit of batches."""
+    """Or a daemon thread may free them while Python is taken down, which aborts the process."""
     engine = Engine(folder)
     core = engine._loop.call(lambda core: core)
     runner = weakref.ref(core._runner)
