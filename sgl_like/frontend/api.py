@@ -111,6 +111,7 @@ def gen(
         SamplingParamsError: parameters that exclude each other. Values are checked when the gen runs; what the
             backend cannot do becomes the state's error.
     """
+    _check_name(name)
     given = {
         "max_new_tokens": max_tokens, "min_new_tokens": min_tokens, "n": n, "stop": stop,
         "stop_token_ids": stop_token_ids, "stop_regex": stop_regex, "temperature": temperature, "top_p": top_p,
@@ -195,6 +196,7 @@ def select(
         SamplingParamsError: `choices` is not a non-empty list of distinct non-empty strings; `temperature` is not a
             finite number of at least 0; another `choices_method` than the default is given for a draw.
     """
+    _check_name(name)
     if isinstance(choices, str) or not isinstance(choices, Iterable):
         raise SamplingParamsError(f"choices must be a list of strings, not {choices!r}")
     options = tuple(choices)
@@ -276,6 +278,11 @@ def assistant_begin() -> RoleBegin:
 def assistant_end() -> RoleEnd:
     """The open assistant message ends."""
     return RoleEnd("assistant")
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str | Expr | None):  # an expression is an argument that is unknown in a trace
+        raise SamplingParamsError(f"name must be a string, not {name!r}")
 
 
 def _frozen(value: Any) -> Any:

@@ -68,6 +68,10 @@ class BatchOptions:
             raise ValueError(f"num_threads or max_concurrency must be at least 1, not {self.num_threads!r}")
         if not _is_whole(self.max_retries, 0):
             raise ValueError(f"max_retries must be a whole number, not {self.max_retries!r}")
+        if not callable(self.backoff):
+            raise TypeError(f"backoff must be a function of the attempt's number, not {self.backoff!r}")
+        if self.checkpoint is not None and not isinstance(self.checkpoint, (str, PathLike)):
+            raise TypeError(f"checkpoint must be the path of a file, not {self.checkpoint!r}")
         positive_seconds(self.timeout)
 
     @property

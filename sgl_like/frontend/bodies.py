@@ -110,8 +110,14 @@ class Body:
         self.state._interpreter.apart = True
         task = loop.create_task(self.arun_kept())
         _tasks.add(task)
-        task.add_done_callback(_tasks.discard)
+        task.add_done_callback(self._task_ended)
         return self.state
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        _tasks.discard(task)
+        if task.cancelled():  # it may not even have begun
+            self.state._interpreter.cancel(RequestAborted("the task of the program was cancelled"))
+            self.state._interpreter.close("the program has failed")
 
     def _submit_plain(self) -> Future[None]:
         return body_workers().submit(partial(contextvars.copy_context().run, self._plain))
@@ -143,7 +149,9 @@ class Body:
     def _begun(self) -> Iterator[None]:
         """The body runs in this block. If it raises, or takes too long, the state fails and what is in flight ends."""
         interpreter, timer = self.state._interpreter, None
-        interpreter.raise_error()  # cancelled before it began
+        if interpreter.error is not None:  # cancelled before it began
+            interpreter.close("the program has failed")
+            interpreter.raise_error()
         if self.timeout is not None:
             late = DeadlineExceeded(f"the program was not done after {self.timeout} s")
             timer = interpreter.context.backend.executor.call_later(

@@ -64,7 +64,7 @@ def role_after(role: str | None, nodes: Sequence[Node], program: str) -> str | N
     for node in nodes:
         if isinstance(node, RoleBegin):
             if role is not None:
-                what = f"a {node.role} message cannot begin inside the {role} message"
+                what = f"the {node.role} message cannot begin inside the {role} message"
                 raise ProgramError(f"{program}: {what}", program=program, node=node.label)
             role = node.role
         elif isinstance(node, RoleEnd):

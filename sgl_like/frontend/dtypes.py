@@ -48,7 +48,7 @@ def dtype_name(dtype: type | str) -> str:
         SamplingParamsError: it is none of int, float, str and bool.
     """
     name = dtype.__name__ if isinstance(dtype, type) else dtype
-    if name not in _REGEXES:
+    if not isinstance(name, str) or name not in _REGEXES:
         raise SamplingParamsError(f"dtype must be int, float, str or bool, not {dtype!r}")
     return name
 

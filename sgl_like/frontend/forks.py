@@ -85,7 +85,8 @@ class ProgramStateGroup:
                 raise ValueError(f"{len(other)} expressions for {len(self)} forks")
             return list(other)
         raise TypeError(
-            f"a string, an expression, a function or a list is needed, not {type(other).__name__}"
+            f"a string, an expression, a function or a list is needed, not {type(other).__name__}; to run a program in"
+            " each fork, write forks += lambda i: program(...)"
         )
 
     def join(self, mode: str = "gather_variable", on_error: Literal["raise", "return"] = "raise") -> None:

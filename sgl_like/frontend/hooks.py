@@ -123,7 +123,7 @@ class Hooks:
         for hook in hooks:
             try:
                 hook(event)
-            except Exception:
+            except BaseException:  # also sys.exit(): the thread it is called on belongs to all programs
                 _log.exception("a hook of %s raised", name)
 
 

@@ -242,7 +242,7 @@ class Interpreter:
             if self._current is operation:
                 try:
                     handler(self, event)
-                except Exception as error:
+                except BaseException as error:  # also sys.exit() of the user's code
                     self._fail_at(operation, error)
 
         self.context.backend.executor.post(job)
@@ -290,7 +290,7 @@ class Interpreter:
                 self._tell("gen_start", operation)
             try:
                 done = operation.start(self)
-            except Exception as error:
+            except BaseException as error:
                 self._fail_at(operation, error)
                 return
             with self.watch.lock:
@@ -362,7 +362,7 @@ class Interpreter:
             self._places += 1
             yield (*self._path, self._places)
 
-    def _fail_at(self, operation: Operation, cause: Exception) -> None:
+    def _fail_at(self, operation: Operation, cause: BaseException) -> None:
         self._fail_told(self._failure(cause, operation), operation)
 
     def _fail_told(self, error: ProgramError, operation: Operation | None) -> None:

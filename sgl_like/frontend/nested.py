@@ -52,6 +52,8 @@ async def acall_inside(
 
 
 def _checked_call(program: SglFunction[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+    if not hasattr(program, "arguments"):
+        raise TypeError(f"s.call() needs a program (a function under @sgl.function), not {program!r}")
     call = program.arguments.call(args, kwargs)
     for name in call.options:
         if name not in SAMPLING_OPTIONS or name == "seed":

@@ -102,7 +102,12 @@ def derived_seed(seed: int, place: tuple[int, ...]) -> int:
     """The seed of one gen of a run with `seed`. Each place in a program (and each fork) draws its own numbers.
 
     Two forks that ran the same seed would write the same text; a rerun of the program still gives the same.
+
+    Raises:
+        SamplingParamsError: `seed` is not an integer.
     """
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise SamplingParamsError(f"seed must be an integer, not {seed!r}")
     digest = hashlib.blake2b(repr((seed, place)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 

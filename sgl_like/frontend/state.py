@@ -147,10 +147,10 @@ class ProgramState:
         """`size` copies of this state as it is after what has been added so far. They run side by side.
 
         Raises:
-            ValueError: `size` is not at least 1.
+            ValueError: `size` is not a number of at least 1.
         """
-        if size < 1:
-            raise ValueError(f"a fork needs at least 1 copy, not {size}")
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"a fork needs at least 1 copy, not {size!r}")
         return ProgramStateGroup(
             [type(self)(child) for child in self._interpreter.fork(size, self._names)], self
         )

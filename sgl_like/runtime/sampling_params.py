@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -246,6 +246,8 @@ def _biases(name: str, value: Any) -> tuple[tuple[int, float], ...]:
 
 
 def _token_ids(name: str, value: Any) -> tuple[int, ...]:
+    if not isinstance(value, int | Iterable | None):
+        raise SamplingParamsError(f"{name} must be a list of token ids, not {value!r}")
     items = (value,) if isinstance(value, int) else tuple(value or ())
     for item in items:
         _integer(f"{name} entry", item, low=0)

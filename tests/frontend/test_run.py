@@ -221,7 +221,7 @@ def test_misuse_of_roles(backend: FakeBackend) -> None:
     def program(s: Any, other: Any) -> None:
         with (
             s.assistant(),
-            pytest.raises(ProgramError, match="a user message cannot begin inside the assistant"),
+            pytest.raises(ProgramError, match="the user message cannot begin inside the assistant"),
         ):
             s += "never" + sgl.user("x")
         with pytest.raises(ProgramError, match="no user message to end: no message is open"):

@@ -112,8 +112,27 @@ def test_a_body_in_the_queue_is_not_begun_after_it_was_cancelled(backend: FakeBa
         backend.release()
         assert first.error() is None and isinstance(second.error().__cause__, RequestAborted)  # type: ignore[union-attr]
         assert len(backend.calls) == 2, "those of the first"
+        with pytest.raises(ProgramError, match="was cancelled"):
+            _ = second.ret_value
     finally:
         sgl.set_worker_threads(64)
+
+
+def test_a_task_that_is_cancelled_before_it_began_ends_its_program(backend: FakeBackend) -> None:
+    @sgl.function
+    async def program(s: Any) -> None:
+        s += "a" + sgl.gen("x")
+
+    async def leave() -> sgl.ProgramState:
+        state = program.astream()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        return state
+
+    state = asyncio.run(leave())
+    with pytest.raises(ProgramError, match="was cancelled"):
+        _ = state.ret_value
+    assert not backend.calls
 
 
 @pytest.fixture(scope="module")

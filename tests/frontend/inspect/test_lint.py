@@ -139,7 +139,7 @@ def test_nested_roles_are_errors_with_their_line_c13() -> None:
             s += sgl.assistant("y")  # here
 
     (message,) = found(program, "role")
-    assert message == "error: program: a assistant message cannot begin inside the user message"
+    assert message == "error: program: the assistant message cannot begin inside the user message"
 
     @sgl.function
     def ended(s: Any) -> None:

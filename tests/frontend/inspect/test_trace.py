@@ -284,7 +284,7 @@ def test_errors_of_the_program_are_the_same_as_in_a_run() -> None:
     def unread(s: Any) -> None:
         s["nothing"]
 
-    with pytest.raises(ProgramError, match="a assistant message cannot begin inside the user message"):
+    with pytest.raises(ProgramError, match="the assistant message cannot begin inside the user message"):
         nested.trace()
     with pytest.raises(KeyError, match="no variable 'nothing'"):
         unread.trace()
