@@ -24,7 +24,10 @@ def one(s: Any) -> str:
         (lambda: sgl.gen(["a", "b"]), r"name must be a string, not \['a', 'b'\]"),
         (lambda: sgl.select(["a", "b"]), r"name must be a string, not \['a', 'b'\]"),
         (lambda: sgl.gen("x", dtype=[]), r"dtype must be int, float, str or bool, not \[\]"),
-        (lambda: sgl.SamplingParams(stop_token_ids=1.5), "stop_token_ids must be a list of token ids, not 1.5"),
+        (
+            lambda: sgl.SamplingParams(stop_token_ids=1.5),
+            "stop_token_ids must be a list of token ids, not 1.5",
+        ),
     ],
 )
 def test_arguments_of_gens(wrong: Callable[[], object], message: str) -> None:
