@@ -29,6 +29,7 @@ from sgl_like.frontend.global_config import global_config
 from sgl_like.frontend.interpreter import Interpreter
 from sgl_like.frontend.loops import run_on_own_loop, start_on_own_loop
 from sgl_like.frontend.state import ProgramState
+from sgl_like.frontend.turns import turn
 from sgl_like.frontend.workers import body_workers, lending_place
 
 __all__ = ["Body"]
@@ -134,6 +135,7 @@ class Body:
         interpreter = self.state._interpreter
         interpreter.loop = asyncio.get_running_loop()
         with self._begun(), guarding_loop(), _interruptible(interpreter):
+            await turn()
             value = await self.func(self.state, *self.call.args, **self.call.kwargs)
             await begin_deferred_async(interpreter)
             self.state._finish(value)

@@ -22,11 +22,12 @@ from sgl_like.frontend.current import current_body
 from sgl_like.frontend.deferred import DeferredState
 from sgl_like.frontend.hooks import Hooks
 from sgl_like.frontend.inspect.active import calls_instead
-from sgl_like.frontend.interpreter import Interpreter, RunContext
+from sgl_like.frontend.interpreter import Interpreter
 from sgl_like.frontend.loops import running_loop
 from sgl_like.frontend.params import RUN_DEFAULTS, check_sampling_options
 from sgl_like.frontend.prefix import SharedPrefix
 from sgl_like.frontend.retry import Backoff, exponential_backoff
+from sgl_like.frontend.run_context import RunContext
 from sgl_like.frontend.state import ProgramState
 
 if TYPE_CHECKING:

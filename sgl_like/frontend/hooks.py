@@ -114,6 +114,10 @@ class Hooks:
                 _check(event, hook)
             self._own[event] = listed
 
+    def heard(self, name: str) -> bool:
+        """Whether an event has any hooks."""
+        return bool(_of_all.get(name) or self._own.get(name))
+
     def tell(self, name: str, **what: Any) -> None:
         """Call the hooks of an event. `what` are fields of `Event`."""
         hooks = (*_of_all.get(name, ()), *self._own.get(name, ()))

@@ -14,22 +14,20 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sgl_like.errors import DeadlineExceeded, ProgramError
-from sgl_like.frontend.backend.base import Backend
 from sgl_like.frontend.backend.speculation import Speculation
 from sgl_like.frontend.compile import operations_for, role_after
 from sgl_like.frontend.expr import Expr, Node, RoleEnd
 from sgl_like.frontend.failures import failure
-from sgl_like.frontend.hooks import Hooks
 from sgl_like.frontend.names import Names
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.operations.expect import operations_ahead
 from sgl_like.frontend.operations.fork import Fork
 from sgl_like.frontend.prompt import Prompt
+from sgl_like.frontend.run_context import RunContext
 from sgl_like.frontend.variables import Variable
 from sgl_like.frontend.watch import Watch
 from sgl_like.runtime.protocol import Usage
@@ -37,25 +35,10 @@ from sgl_like.runtime.protocol import Usage
 if TYPE_CHECKING:
     from sgl_like.frontend.state import ProgramState
 
-__all__ = ["Interpreter", "RunContext"]
+__all__ = ["Interpreter"]
 
 E = TypeVar("E")
 _TAIL = 200
-
-
-@dataclass(frozen=True, slots=True)
-class RunContext:
-    """What all states of one run share."""
-
-    backend: Backend
-    program: str
-    defaults: Mapping[str, Any]  # sampling parameters of the run
-    stream: bool  # whether text is wanted as it arrives
-    hooks: Hooks = field(default_factory=Hooks)
-
-    def tell(self, event: str, **what: Any) -> None:
-        """Tell the run's hooks of something; `what` are fields of `Event`."""
-        self.hooks.tell(event, **{"program": self.program, "model": self.backend.model_name, **what})
 
 
 class Interpreter:
@@ -112,10 +95,11 @@ class Interpreter:
             ProgramError: messages are nested, or none is open to be ended, or the state is closed.
         """
         names = names or self.names
-        with self.watch.changing():
+        with self.watch.lock:
             role = role_after(self.role, nodes, names.program)
             self._enqueue(self._operations(names.with_defaults(nodes)), names)
             self.role = role
+            self.watch.changed()
 
     def enqueue(self, operation: Operation, names: Names | None = None) -> None:
         """Queue an operation that no node stands for.
@@ -194,10 +178,13 @@ class Interpreter:
     def emit(self, text: str, variable: Variable | None = None) -> None:
         """Add to the text that readers see, and to that of `variable`."""
         if text:
-            with self.watch.changing():
+            with self.watch.lock:
                 self.chunks.append(text)
-                for each in (*self.scopes, *(() if variable is None else (variable,))):
-                    each.chunks.append(text)
+                if variable is not None:
+                    variable.chunks.append(text)
+                for scope in self.scopes:
+                    scope.chunks.append(text)
+                self.watch.changed()
 
     def note(self, variable: Variable, text: str, event: tuple[str, dict[str, Any]] | None = None) -> None:
         """Add to the text of `variable` alone; `event` is for who reads it with its meta data."""
@@ -216,8 +203,9 @@ class Interpreter:
         current = self._current
         if usage is not None and current is not None and current.is_model_call:
             self._tell("gen_end", current, value=value, meta=meta, usage=usage)
-        with self.watch.changing():
+        with self.watch.lock:
             variable.finish(value, meta)
+            self.watch.changed()
 
     def count(self, usage: Usage) -> None:
         """Count tokens. A fork's count for the states it comes from, too."""
@@ -323,8 +311,8 @@ class Interpreter:
             if self._queue:
                 self._current = self._queue.popleft()
                 return self._current
-            with self.watch.changing():
-                callbacks = self._rest()
+            callbacks = self._rest()
+            self.watch.changed()
         for callback in callbacks:
             callback()
         return None
@@ -376,6 +364,8 @@ class Interpreter:
                 self.fail(error)
 
     def _tell(self, event: str, operation: Operation | None, **what: Any) -> None:
+        if not self.context.hooks.heard(event):
+            return
         if operation is not None:
             what |= {"gen": operation.number, "node": operation.label, "variable": operation.variable_name}
         program = (operation and operation.program) or self.context.program

@@ -94,8 +94,8 @@ def copies(params: dict[str, Any]) -> int:
     Raises:
         SamplingParamsError: it is not a number from 1 to 64.
     """
-    count = params.pop("n", 1)
-    return SamplingParams(n=1 if count is None else count).n
+    count = params.pop("n", None)
+    return 1 if count is None else SamplingParams(n=count).n
 
 
 def derived_seed(seed: int, place: tuple[int, ...]) -> int:

@@ -1,8 +1,9 @@
 """Waiting for a change, from threads and from coroutines alike.
 
 A program state has one `Watch`: everything about it that somebody may wait for (a variable, more text, an error,
-the end) is changed inside ``changing()``, and every waiter looks at its own predicate again. One lock per state
-is plenty: a state has few waiters, and they are only woken by its own changes.
+the end) is changed inside ``changing()``, or, where that is done often, under the lock and before ``changed()``. Every
+waiter looks at its own predicate again. One lock per state is plenty: a state has few waiters, and they are only woken
+by its own changes.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import contextvars
 import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
+from sgl_like.frontend.turns import finish
 from sgl_like.frontend.workers import lending_place
 
 __all__ = ["Watch"]
@@ -36,6 +37,7 @@ class Watch:
             threading.RLock()
         )  # held for a look at several things; Ctrl-C within Condition.__enter__ would leave it locked
         self._condition = threading.Condition(self.lock)
+        self._blocked = 0  # threads that wait
         self._waiters: list[_Waiter] = []
 
     @contextlib.contextmanager
@@ -43,16 +45,21 @@ class Watch:
         """Hold the lock for a change, then wake everybody who waits."""
         with self.lock:
             yield
+            self.changed()
+
+    def changed(self) -> None:
+        """Wake everybody who waits; to be called while the lock is held, after the change."""
+        if self._blocked:
             self._condition.notify_all()
-            if self._waiters:
-                self._wake()
+        if self._waiters:
+            self._wake()
 
     def _wake(self) -> None:
         """Wake those coroutines that have what they wait for, which costs more than to look."""
         waiting = []
         for waiter in self._waiters:
             if waiter.context.run(waiter.predicate):
-                _finish(waiter.woken)
+                finish(waiter.woken)
             else:
                 waiting.append(waiter)
         self._waiters = waiting
@@ -71,7 +78,11 @@ class Watch:
     def wait_for(self, predicate: Callable[[], bool]) -> None:
         """Block this thread until `predicate`, evaluated under the lock, is true."""
         with lending_place(always=True), self.lock:
-            self._condition.wait_for(predicate)
+            self._blocked += 1
+            try:
+                self._condition.wait_for(predicate)
+            finally:
+                self._blocked -= 1
 
     async def wait_for_async(self, predicate: Callable[[], bool]) -> None:
         """The same for a coroutine; its event loop stays free."""
@@ -89,42 +100,3 @@ class Watch:
             self._waiters = [waiter for waiter in self._waiters if not waiter.woken.cancelled()]
             self._waiters.append(_Waiter(predicate, contextvars.copy_context(), woken))
         return woken
-
-
-class _Finisher:
-    """Finishes futures of one loop from other threads; wakes the loop once for all that are finished meanwhile."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._futures: list[asyncio.Future[None]] = []
-
-    def finish(self, future: asyncio.Future[None]) -> None:
-        """Have the future done soon; from any thread."""
-        with self._lock:
-            self._futures.append(future)
-            first = len(self._futures) == 1
-        if first:  # else the loop knows already
-            try:
-                future.get_loop().call_soon_threadsafe(self._run)
-            except RuntimeError:  # the loop is closed by now
-                self._take()
-
-    def _take(self) -> list[asyncio.Future[None]]:
-        with self._lock:
-            futures, self._futures = self._futures, []
-        return futures
-
-    def _run(self) -> None:
-        for future in self._take():
-            if not future.done():  # it may have been cancelled
-                future.set_result(None)
-
-
-_finishers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Finisher] = WeakKeyDictionary()
-_finishers_lock = threading.Lock()
-
-
-def _finish(future: asyncio.Future[None]) -> None:
-    with _finishers_lock:
-        finisher = _finishers.setdefault(future.get_loop(), _Finisher())
-    finisher.finish(future)

@@ -77,6 +77,10 @@ class Attempts:
         for sample in self._samples[-1:]:
             sample.cancel()
 
+    def release(self) -> None:
+        """Let go of the attempts, which know this object: else only the garbage collector would free both."""
+        self._samples = []
+
     @property
     def last(self) -> Sample:
         """The last attempt."""

@@ -17,6 +17,7 @@ from sgl_like.frontend.reasoning import Part
 from sgl_like.frontend.values import GenText
 from sgl_like.frontend.variables import Variable
 from sgl_like.frontend.view.log import GenRecord
+from sgl_like.runtime.protocol import Usage
 
 if TYPE_CHECKING:
     from sgl_like.frontend.interpreter import Interpreter
@@ -58,9 +59,10 @@ class Generate(Operation):
             params["seed"] = derived_seed(params["seed"], self._place)
         self._asked, self._began = dict(params), time.perf_counter()
         count = copies(params)
-        with at.watch.changing():
-            for variable in self.variables:
-                variable.streams = [[] for _ in range(count)]
+        if count > 1:
+            with at.watch.changing():
+                for variable in self.variables:
+                    variable.streams = [[] for _ in range(count)]
         for index in range(count):
             own = dict(params)
             if index > 0 and own.get("seed") is not None:
@@ -109,16 +111,19 @@ class Generate(Operation):
         record = GenRecord(self._variable.name, self._asked, records, seconds, refused)
         samples[0].append_to(at.prompt, at, record)
         usage = sum_usages([output.usage for output in self._outputs])
-        at.give(self._variable, _one_or_all(values), _meta(values, usage_dict(usage)), usage)
+        at.give(self._variable, _one_or_all(values), _meta(values, usage), usage)
         if self._thoughts is not None:
             at.give(self._thoughts, _one_or_all([each.reasoning for each in samples]))
         at.finish(self)
+        for output in self._outputs:
+            output.release()
+        self._outputs = []  # which know this operation
 
 
 def _one_or_all(values: Sequence[Any]) -> Any:
     return values[0] if len(values) == 1 else list(values)
 
 
-def _meta(values: Sequence[GenText], usage: Mapping[str, Any]) -> dict[str, Any]:
+def _meta(values: Sequence[GenText], usage: Usage) -> dict[str, Any]:
     metas = [dict(value.meta) for value in values]
-    return metas[0] if len(metas) == 1 else {**usage, "samples": metas}
+    return metas[0] if len(metas) == 1 else {**usage_dict(usage), "samples": metas}

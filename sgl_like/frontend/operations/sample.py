@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Sample", "raise_if_failed", "sum_usages", "usage_dict"]
 
+_NOTHING_USED = Usage()
+_NOT_ENDED = FinishReason("abort")
+
 
 class Sample:
     """One request for a continuation of a prompt, and what has come of it.
 
     Args:
         params: of the request, without ``n``.
-        on_parts: called with what each event adds, and the event's meta data.
+        on_parts: called with what each event adds, and, where text is wanted as it arrives, the event's meta data.
         on_end: called when it has ended well; what ends badly raises.
     """
 
@@ -45,20 +48,20 @@ class Sample:
         self.text = ""
         self.reasoning = ""
         self.ids: list[int] = []
-        self.usage = Usage()
-        self.finish = FinishReason("abort")  # until it has ended
+        self.usage = _NOTHING_USED
+        self.finish = _NOT_ENDED
         self._params = params
         self._on_parts = on_parts
         self._on_end = on_end
-        self._logprobs = LogprobParams.from_options(
-            **{name: params[name] for name in params.keys() & LOGPROB_OPTIONS}
-        )
+        logprobs = {name: params[name] for name in params.keys() & LOGPROB_OPTIONS}
+        self._logprobs = LogprobParams.from_options(**logprobs) if logprobs else None
         self._splitter: Splitter | None = None
         self._whole = ""  # the text with its reasoning
         self._forced: list[int] = []
         self._prompt_logprobs: list[PlaceLogprobs] = []
         self._output_logprobs: list[PlaceLogprobs] = []
         self._rid = ""
+        self._kept: tuple[int, ...] | None = None
         self._handle: Handle | None = None
 
     def submit(
@@ -129,6 +132,11 @@ class Sample:
         A token that ended the output is not part of it. What a stop string or regex matched, or what was reasoning, was
         cut off the text, possibly in the middle of a token: then, and only then, the text is tokenised again.
         """
+        if self._kept is None:
+            self._kept = self._ids_of_text(at)
+        return self._kept
+
+    def _ids_of_text(self, at: Interpreter) -> tuple[int, ...]:
         matched = self.finish.matched
         if isinstance(matched, str) or self.text != self._whole:
             return tuple(at.context.backend.encode([Segment(self.text, trusted=False)])) if self.text else ()
@@ -159,7 +167,7 @@ class Sample:
         if output.finish is not None:
             raise_if_failed(output)
             self._rid, self.usage, self.finish = output.rid, output.usage, output.finish
-        self._on_parts(at, parts, self._event_meta(output))
+        self._on_parts(at, parts, self._event_meta(output) if at.context.stream else {})
         if final:
             self._on_end(at, self)
 
