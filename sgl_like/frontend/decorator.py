@@ -48,7 +48,7 @@ def function(func: Callable[Concatenate[T, ProgramState, P], R], /) -> SglMethod
 def function(*, num_api_spec_tokens: int | None = ...) -> Decorator: ...
 
 
-def function(func: Callable[..., Any] | None = None, /, *, num_api_spec_tokens: int | None = None) -> Any:
+def function(func: Callable[..., Any] | None = None, num_api_spec_tokens: int | None = None) -> Any:
     """Make a program of a function whose first parameter, of any name, is the state. It may be ``async def``.
 
     In a class it makes a program of a method: ``def answer(self, s, question)`` is run as ``obj.answer(question)``.

@@ -137,10 +137,15 @@ class Reader:
                 return
 
     async def events_async_iter(self, name: str | None) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """A variable's text as it arrives, with the meta data of each piece."""
+        """A variable's text as it arrives, with the meta data of each piece.
+
+        A token that ends the output has no text, and what it says belongs to the piece before. So a piece is given when
+        the next has come.
+        """
         watch = self._of.watch
         await self._wait_async(lambda: self._known(name))
         variable, position = self._find(name), 0
+        held: tuple[str, dict[str, Any]] | None = None
         while True:
             await self._wait_async(
                 lambda: position < len(variable.events) or self._final(variable)  # noqa: B023
@@ -148,9 +153,14 @@ class Reader:
             with watch.holding():
                 new, ended = variable.events[position:], self._final(variable)
             position += len(new)
-            for text, meta in new:
-                yield text, dict(meta)
+            for piece in new:
+                if held is not None and held[0] and piece[0]:
+                    yield held
+                    held = None
+                held = _joined(held, piece)
             if ended:
+                if held is not None:
+                    yield held
                 self.check(variable)
                 if position == 0:  # it did not stream
                     yield "".join(variable.chunks), dict(variable.meta or {})
@@ -212,6 +222,20 @@ class Reader:
             names = f"known are {', '.join(known)}" if known else "there are none yet"
             raise UnknownVariableError(f"{program}: no variable {name!r}; {names}", program=program)
         return variable
+
+
+def _joined(
+    first: tuple[str, dict[str, Any]] | None, second: tuple[str, dict[str, Any]]
+) -> tuple[str, dict[str, Any]]:
+    """Two pieces of text with meta data as one: the later counts, and the log-probabilities of both."""
+    if first is None:
+        return second[0], dict(second[1])
+    added = {
+        key: [*first[1].get(key, ()), *value]
+        for key, value in second[1].items()
+        if key.endswith("logprobs") and isinstance(value, list)
+    }
+    return first[0] + second[0], {**second[1], **added}
 
 
 class _Cursor:

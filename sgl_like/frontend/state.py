@@ -143,8 +143,10 @@ class ProgramState:
         """
         return var_block(self, name)
 
-    def fork(self, size: int = 1) -> ProgramStateGroup:
+    def fork(self, size: int = 1, position_ids_offset: Any = None) -> ProgramStateGroup:
         """`size` copies of this state as it is after what has been added so far. They run side by side.
+
+        `position_ids_offset` is for programs of SGLang's that give it, and has no effect there either.
 
         Raises:
             ValueError: `size` is not a number of at least 1.
@@ -283,7 +285,7 @@ class ProgramState:
 
         With `return_meta_data` it gives pairs of a piece and its meta data: as `get_meta_info`, but with the counts
         so far and the log-probabilities of this piece alone (``output_token_logprobs_length`` counts those so far).
-        A piece may be empty: a token that ends the output has no text.
+        Every piece has text, if the output has any; so it is given when the next has come.
 
         Raises:
             ValueError: meta data is wanted, but of no variable.

@@ -1,4 +1,4 @@
-"""Errors never hang and never vanish."""
+"""Errors never hang and never vanish (c#1)."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_pieces_add_up(telling: FakeBackend) -> None:
     telling.release()
     whole += pieces
     assert len(whole) > 1 and "".join(whole) == state.text()
-    for name in ("b", "a", "b"):
+    for name in ("b", "a", "b"):  # b#2: one after another, when the program has ended
         assert "".join(state.text_iter(name)) == state[name] == LONG
     assert state.ret_value == 7 and state.error() is None
 
@@ -49,7 +49,7 @@ def test_without_stream_the_text_comes_too(telling: FakeBackend) -> None:
 
 
 def test_a_slow_consumer_loses_nothing(telling: FakeBackend) -> None:
-    """The consumer takes a piece, and then everything else happens before it asks again."""
+    """b#1: the consumer takes a piece, and then everything else happens before it asks again."""
     telling.hold()
     state = story.stream()
     pieces = state.text_iter()

@@ -203,7 +203,7 @@ class TraceState(ProgramState):
             caller, _, called = names.program.rpartition(" > ")
             interpreter.add_step(caller, "call", f"call {called}()")
 
-    def fork(self, size: int = 1) -> ProgramStateGroup:
+    def fork(self, size: int = 1, position_ids_offset: Any = None) -> ProgramStateGroup:
         """See `ProgramState.fork`."""
         return TraceGroup(list(super().fork(size)), self)
 

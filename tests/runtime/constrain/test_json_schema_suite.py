@@ -1,4 +1,4 @@
-"""The official JSON-Schema-Test-Suite as a ratchet: its groups may get better, never worse.
+"""The official JSON-Schema-Test-Suite (c#17) as a ratchet: its groups may get better, never worse.
 
 `json_schema_suite.json` beside this file holds what became of each group of tests: `"refused"` (the compiler said
 no, which is honest), or counts `[right, wrongly rejected, wrongly accepted]`. Accepting what is invalid is worst,

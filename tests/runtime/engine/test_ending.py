@@ -1,4 +1,4 @@
-"""Budgets of constrained outputs: enough for the shortest output is enough for a model that wants anything else."""
+"""Budgets of constrained outputs (c#2): enough for the shortest is enough for a model that wants anything else."""
 
 from __future__ import annotations
 

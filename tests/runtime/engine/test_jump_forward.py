@@ -1,4 +1,4 @@
-"""Jump forward: what a constraint forces is appended as the tokenizer cuts it, in one step, and not sampled."""
+"""Jump forward (b#32, c#3): what a constraint forces is appended as the tokenizer cuts it, in one step, unsampled."""
 
 from __future__ import annotations
 
