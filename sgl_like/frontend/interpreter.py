@@ -26,6 +26,7 @@ from sgl_like.frontend.names import Names
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.operations.expect import operations_ahead
 from sgl_like.frontend.operations.fork import Fork
+from sgl_like.frontend.operations.sample import sum_usages
 from sgl_like.frontend.prompt import Prompt
 from sgl_like.frontend.run_context import RunContext
 from sgl_like.frontend.variables import Variable
@@ -377,13 +378,4 @@ class Interpreter:
 
     def _count(self, usage: Usage) -> None:
         with self.watch.lock:
-            total = self.usage
-            self.usage = Usage(
-                total.prompt_tokens + usage.prompt_tokens,
-                total.completion_tokens + usage.completion_tokens,
-                total.cached_tokens + usage.cached_tokens,
-                total.forced_tokens + usage.forced_tokens,
-                total.computed_tokens + usage.computed_tokens,
-                total.draft_tokens + usage.draft_tokens,
-                total.accepted_tokens + usage.accepted_tokens,
-            )
+            self.usage = sum_usages([self.usage, usage])

@@ -72,6 +72,20 @@ def test_sizes_of_forks(size: Any, backend: FakeBackend) -> None:
         program()
 
 
+class Wrong(sgl.ChoicesSamplingMethod):
+    def __call__(self, **_: Any) -> Any:
+        return "x"
+
+
+def test_what_choice_methods_return(backend: FakeBackend) -> None:
+    @sgl.function
+    def choose(s: Any) -> None:
+        s += "a" + sgl.select("c", ["x", "y"], choices_method=Wrong())
+
+    with pytest.raises(ProgramError, match="a choices_method must return a ChoicesDecision, not 'x'"):
+        _ = choose()["c"]
+
+
 def exits(*_: Any, **__: Any) -> Any:
     raise SystemExit(3)
 

@@ -151,7 +151,9 @@ class Recorder(Wrapped):
             self._note_tokens(event.token_ids)
             for place in (*event.prompt_logprobs, *event.output_logprobs):
                 self._note_tokens(token for _, token, _ in (*place.top, *place.asked))
-        self._writer.write({**call, "events": [output_to_json(event) for event in events]})
+        self._writer.write(
+            {**call, "rid": events[-1].rid, "events": [output_to_json(event) for event in events]}
+        )
 
     def _note_tokens(self, ids: Iterable[int]) -> None:
         """Write down what tokens stand for, once for each, so that traces of a replay can show them."""

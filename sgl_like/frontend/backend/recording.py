@@ -6,7 +6,7 @@
     {"type": "scores", "key": ..., "answer": true}    and "opening" likewise
     {"type": "tool_form", "key": "", "form": null}    or the fields of a `ToolForm`
     {"type": "tokens", "pieces": {"12": "hexadecimal bytes", "1": ["<|end|>"]}}
-    {"type": "call", "number": 0, "key": ..., "events": [...]}    or with "error": the call was refused
+    {"type": "call", "number": 0, "key": ..., "rid": ..., "events": [...]}    or with "error": the call was refused
 
 Calls have numbers in the order in which they were made and stand in the order in which they ended. A line that is torn
 at the end of the file, because the process was killed, is left out.
@@ -137,7 +137,8 @@ class Recording:
                 for token, piece in data["pieces"].items():
                     self.pieces[int(token)] = piece[0] if isinstance(piece, list) else bytes.fromhex(piece)
             case "call":
-                events = [output_from_json(event, str(data["number"])) for event in data.get("events", ())]
+                rid = str(data.get("rid", data["number"]))
+                events = [output_from_json(event, rid) for event in data.get("events", ())]
                 if error is None and not (events and events[-1].is_terminal):
                     raise ValueError("a call without an end")
                 calls.append((data["number"], data["key"], error or events))

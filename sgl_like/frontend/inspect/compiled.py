@@ -50,6 +50,14 @@ class CompiledFunction(SglFunction[..., R]):
         elif self.prefix_ids and (release := self._backend.hold_prefix(self.prefix_ids)) is not None:
             release()
 
+    def bind(self, **kwargs: Any) -> CompiledFunction[R]:
+        """See `SglFunction.bind`; what is constant with these arguments is prepared anew."""
+        return compiled(self, self._backend, kwargs)
+
+    def compile(self, backend: Backend | None = None, **constants: Any) -> CompiledFunction[R]:
+        """See `SglFunction.compile`; the backend stays unless another is given."""
+        return compiled(self, backend or self._backend, constants)
+
     def _chosen(self, backend: Backend | None) -> Backend:
         return super()._chosen(self._backend if backend is None else backend)
 
@@ -62,7 +70,7 @@ def compiled(
 ) -> CompiledFunction[R]:
     """See `SglFunction.compile`."""
     chosen = resolve_backend(backend)
-    bound = function.bind(**constants)
+    bound = SglFunction.bind(function, **constants)
     run = traced(bound, (), {"backend": chosen}, lenient=True)
     if run.failure is not None and not isinstance(run.failure, TraceError):
         raise run.failure

@@ -111,6 +111,8 @@ class Select(Operation):
             output_token_logprobs=[[] for _ in choices],
             **needed,
         )
+        if not hasattr(decision, "decision"):
+            raise RequestError(f"a choices_method must return a ChoicesDecision, not {decision!r}")
         temperature = self._node.temperature
         probs = _softmax([math.fsum(row) / (temperature or 1.0) for row in scored.scores])
         taken = self._draw(at, probs) if temperature else decision.decision
@@ -155,7 +157,9 @@ class Select(Operation):
         seed, run_seed = self._node.seed, at.context.defaults.get("seed")
         if seed is None and run_seed is not None:
             seed = derived_seed(run_seed, self._place)
-        return random.Random(seed).choices(self._node.choices, probs)[0]
+        # without a seed, the id of the answer is one: a replay of the answer draws the same
+        source = random.Random(self._requests[0].rid if seed is None else seed)
+        return source.choices(self._node.choices, probs)[0]
 
     def _unconditional(self, tokens: Sequence[Sequence[int]]) -> list[list[TokenLogprob]]:
         """What `_without_prompt` asked for, for each choice."""
@@ -176,6 +180,7 @@ class _Scoring:
         self.handle: Handle | None = None
         self.scores: Sequence[Sequence[float]] = ()
         self.usage: Usage | None = None
+        self.rid = ""
 
     def take(self, output: Output, exact: bool) -> None:
         """The terminal event; its rows are of the tokens asked about if `exact`, else of tokens of the model."""
@@ -185,7 +190,7 @@ class _Scoring:
         expected = [len(choice) for choice in self.choices]
         if scores is None or [len(row) for row in scores] != expected:
             raise EngineError(f"the backend did not return {expected} log-probabilities for the choices")
-        self.scores, self.usage = scores, output.usage
+        self.scores, self.usage, self.rid = scores, output.usage, output.rid
 
 
 def _without_prompt(choices: Sequence[tuple[int, ...]]) -> list[_Scoring]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as HubTokenizer
 
-from sgl_like.errors import ConfigError, ModelLoadError
+from sgl_like.errors import ConfigError, ModelLoadError, RequestError
 from sgl_like.runtime.tokenizer.chat_template import JinjaTemplate, Message
 from sgl_like.runtime.tokenizer.detokenizer import Detokenizer, TextSearch, utf8_decoder
 from sgl_like.runtime.tokenizer.named_templates import (
@@ -78,8 +78,19 @@ class Tokenizer:
         return ids if ids[: len(start)] == start else [*start, *ids]
 
     def encode_plain(self, text: str) -> list[int]:
-        """Ids of a text in which nothing is a special token."""
-        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        """Ids of a text in which nothing is a special token.
+
+        Raises:
+            RequestError: it has a lone surrogate, which no UTF-8 stands for.
+        """
+        try:
+            ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        except TypeError:
+            at = next((i for i, char in enumerate(text) if "\ud800" <= char <= "\udfff"), None)
+            if at is None:
+                raise
+            around = text[max(at - 20, 0) : at + 20]
+            raise RequestError(f"the text has a lone surrogate, which is no character: {around!r}") from None
         return ids
 
     def encode_continuation(self, text: str) -> list[int]:

@@ -323,6 +323,19 @@ def test_lines_say_what_was_asked(path: Path) -> None:
     assert call["events"][-1]["finish"]["type"] == "stop"
 
 
+def test_choices_that_were_drawn_are_drawn_again(path: Path) -> None:
+    @sgl.function
+    def draws(s: Any) -> None:
+        for i in range(30):
+            s += f"{i} " + sgl.select(f"c{i}", ["a", "b"], temperature=1.0)
+
+    with sgl.record(path, FakeBackend()):
+        first = draws().text()
+    with sgl.replay(path):
+        assert draws().text() == first
+    assert draws(backend=FakeBackend()).text() != first, "there is no seed"
+
+
 def test_a_replay_loads_no_model(path: Path) -> None:
     with sgl.record(path, FakeBackend()):
         question().run(temperature=0)

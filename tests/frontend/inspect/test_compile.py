@@ -113,6 +113,17 @@ def test_constraints_are_prepared_once_each_c13() -> None:
     assert seen == {"[0-9]+", "{'type': 'boolean'}"}
 
 
+def test_what_is_bound_or_compiled_again_keeps_the_backend() -> None:
+    backend, other = KeepingBackend(), KeepingBackend()
+    program = classify.compile(backend)
+    for again in (program.bind(rules="Short."), program.compile(rules="Short.")):
+        assert again.prefix.startswith("<|system|>Short.")
+        again("a").sync()
+    assert len(backend.calls) == 2
+    program.compile(other)("a").sync()
+    assert len(other.calls) == 1
+
+
 def test_a_program_that_cannot_run_is_not_compiled() -> None:
     @sgl.function
     def nested(s: Any) -> None:

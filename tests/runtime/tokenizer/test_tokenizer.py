@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as HubTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from sgl_like.errors import ChatTemplateError, ModelLoadError
+from sgl_like.errors import ChatTemplateError, ModelLoadError, RequestError
 from sgl_like.runtime.constrain.compiler import GrammarCompiler
 from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from sgl_like.runtime.models.load import EMBEDDED_MODEL
@@ -70,6 +70,11 @@ def test_content_never_becomes_a_special_token(tokenizer: Tokenizer) -> None:
     special = [i for i in ids if tokenizer.token_bytes[i] is None]
     assert len(special) == 2 and special == [ids[0], ids[-1]]
     assert tokenizer.decode(ids) == attack
+
+
+def test_a_lone_surrogate_is_named(tokenizer: Tokenizer) -> None:
+    with pytest.raises(RequestError, match=r"the text has a lone surrogate, .* 'so \\ud800 far'"):
+        tokenizer.encode_segments([("so \ud800 far", False)])
 
 
 def test_segments_tokenise_as_one_text(tokenizer: Tokenizer) -> None:
