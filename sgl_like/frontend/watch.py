@@ -20,6 +20,10 @@ from sgl_like.frontend.workers import lending_place
 
 __all__ = ["Watch"]
 
+MAIN_THREAD_LOOKS_UP = 0.5
+"""Seconds after which a waiting main thread looks for signals: one that comes just before it begins to wait does not
+wake it, and Ctrl-C would be lost."""
+
 
 class _Waiter(NamedTuple):
     """A coroutine that waits. Its predicate is evaluated as if by itself: in its context."""
@@ -77,10 +81,12 @@ class Watch:
 
     def wait_for(self, predicate: Callable[[], bool]) -> None:
         """Block this thread until `predicate`, evaluated under the lock, is true."""
+        in_main = threading.current_thread() is threading.main_thread()
         with lending_place(always=True), self.lock:
             self._blocked += 1
             try:
-                self._condition.wait_for(predicate)
+                while not self._condition.wait_for(predicate, MAIN_THREAD_LOOKS_UP if in_main else None):
+                    pass
             finally:
                 self._blocked -= 1
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import torch
@@ -357,7 +357,10 @@ class Engine:
     ) -> Iterator[dict[str, Any]]:
         try:
             while not all(collector.done for collector in collectors):
-                index, output = events.get()
+                try:  # now and then the main thread looks for a Ctrl-C that came just before it began to wait
+                    index, output = events.get(timeout=0.5)
+                except Empty:
+                    continue
                 yield collectors[index].add(output, index if many else None)
         finally:
             self._abort_all([c.rid for c in collectors if not c.done])
