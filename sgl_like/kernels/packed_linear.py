@@ -26,6 +26,8 @@ PART = 64
 """Steps in a part of a block's weights, see `_spread`."""
 FAR = 2
 """Which block after this one is asked for: with two threads, this one's next."""
+NEAR = 2**19
+"""Bytes of a block beside which another one fits into a core's second-level cache."""
 
 
 @compiled()
@@ -92,12 +94,16 @@ def _spread(rows: int, steps: int) -> tuple[int, int, int]:
     """How many rows are computed before their sums are written, in how many parts a block's weights are taken, and how
     far behind it the block is that is asked for next, if any.
 
-    Reading them is nearly all of the work for few rows, which is done best in one go, and little of it for many.
-    Between, a part is asked for while all rows take the one before, so that memory and products both are busy.
+    Reading them is nearly all of the work for few rows, which is done best in one go, and little of it for many: then
+    a block is asked for if it fits into the cache beside this one. Between, a part is asked for while all rows take the
+    one before, so that memory and products both are busy.
     """
-    if 10 <= rows < 128:
-        return ROWS_AT_ONCE, max(1, steps // PART), FAR * 4 * BLOCK * steps
-    return MOST_ROWS, 1, 0
+    size = 4 * BLOCK * steps
+    if rows < 10:
+        return MOST_ROWS, 1, 0
+    if rows < 128:
+        return ROWS_AT_ONCE, max(1, steps // PART), FAR * size
+    return MOST_ROWS, 1, FAR * size if size <= NEAR else 0
 
 
 @compiled()
@@ -141,14 +147,36 @@ def _add(added: int, result: int, half: int, out: int, place: int, count: int) -
 
 
 @compiled()
-def _finish(sums: Any, scale: Any, bias: Any, half: int, out: int, place: int) -> None:
-    """Float32 sums of a row and a block to the output, from a place on."""
-    if len(bias) < BLOCK:
-        _write_part(out, half, place, sums, scale, np.float32(0.0), np.ones(BLOCK, dtype=np.float32), bias)
+def _finish_ints(
+    sums: int, shift: Any, scale: Any, factors: int, bias: int, count: int, half: int, out: int, place: int
+) -> None:
+    """Int32 sums of a row and a block, which has so many columns, to the output, from a place on.
+
+    All are addresses: Numba counts references to arrays, also in the innermost loop.
+    """
+    if count < BLOCK:
+        numbers = carray(pointer(sums), count, np.int32)
+        some_factors = carray(pointer(factors), count, np.float32)
+        some_bias = carray(pointer(bias), count, np.float32)
+        _write_part(out, half, place, numbers, scale, shift, some_factors, some_bias)
     elif half:
-        tiles.finish_floats_half(sums.ctypes.data, scale, bias.ctypes.data, out + 2 * place)
+        tiles.finish_ints_half(sums, shift, scale, factors, bias, out + 2 * place)
     else:
-        tiles.finish_floats_wide(sums.ctypes.data, scale, bias.ctypes.data, out + 4 * place)
+        tiles.finish_ints_wide(sums, shift, scale, factors, bias, out + 4 * place)
+
+
+@compiled()
+def _finish_floats(sums: int, scale: Any, bias: int, count: int, half: int, out: int, place: int) -> None:
+    """The same with float32 sums."""
+    if count < BLOCK:
+        numbers = carray(pointer(sums), count, np.float32)
+        some_bias = carray(pointer(bias), count, np.float32)
+        ones = np.ones(count, dtype=np.float32)
+        _write_part(out, half, place, numbers, scale, np.float32(0.0), ones, some_bias)
+    elif half:
+        tiles.finish_floats_half(sums, scale, bias, out + 2 * place)
+    else:
+        tiles.finish_floats_wide(sums, scale, bias, out + 4 * place)
 
 
 def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
@@ -162,8 +190,6 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
         scales, totals = np.empty(rows, dtype=np.float32), np.empty((rows, 1), dtype=np.int32)
         for row in range(rows):
             _round_one(x, half, row, columns, own, scales, totals)
-    factors = carray(pointer(args[9]), width, np.float32)
-    bias = carray(pointer(args[10]), width, np.float32)
     sums, spare = np.empty((ROWS_AT_ONCE, BLOCK), dtype=np.int32), np.empty(BLOCK, dtype=np.float32)
     steps = columns // 4
     at_once, parts, jump = _spread(rows, steps)
@@ -173,39 +199,25 @@ def _bytes_linear(numbers):  # type: ignore[no-untyped-def]
             break
         first = block * BLOCK
         end = min(first + BLOCK, width)
+        kept, added_to = sums.ctypes.data, spare.ctypes.data
         here = w + first * columns
         base = own.ctypes.data if args[13] else x  # here, or Numba would let go of `own` too early
         for m in range(0, rows, at_once):
             done = min(at_once, rows - m)
-            _sums(BYTES, base + m * columns, columns, done, here, steps, sums.ctypes.data, parts, jump)
+            if at_once == MOST_ROWS:
+                tile_rows(BYTES, base + m * columns, columns, here, steps, kept, jump if m else 0, done, 0)
+            else:
+                _sums(BYTES, base + m * columns, columns, done, here, steps, kept, parts, jump)
             for i in range(done):
                 place = (m + i) * width + first
                 shift = np.int32(128 * totals[m + i, 0])
-                to, at = (spare.ctypes.data, 0) if args[14] else (out, place)
-                if end - first < BLOCK:
-                    _write_part(
-                        to, half, at, sums[i], scales[m + i], shift, factors[first:end], bias[first:end]
-                    )
-                elif half:
-                    tiles.finish_ints_half(
-                        sums[i].ctypes.data,
-                        shift,
-                        scales[m + i],
-                        args[9] + 4 * first,
-                        args[10] + 4 * first,
-                        to + 2 * at,
-                    )
-                else:
-                    tiles.finish_ints_wide(
-                        sums[i].ctypes.data,
-                        shift,
-                        scales[m + i],
-                        args[9] + 4 * first,
-                        args[10] + 4 * first,
-                        to + 4 * at,
-                    )
+                to, at = (added_to, 0) if args[14] else (out, place)
+                _finish_ints(
+                    kept + 4 * BLOCK * i, shift, scales[m + i], args[9] + 4 * first, args[10] + 4 * first,
+                    end - first, half, to, at,
+                )  # fmt: skip
                 if args[14]:
-                    _add(args[14], spare.ctypes.data, half, out, place, end - first)
+                    _add(args[14], added_to, half, out, place, end - first)
 
 
 def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
@@ -220,7 +232,6 @@ def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
         scales, totals = np.empty(rows, dtype=np.float32), np.empty((rows, groups), dtype=np.int32)
         for row in range(rows):
             _round_one(x, half, row, GROUP, own, scales, totals)
-    bias = carray(pointer(args[10]), width, np.float32)
     sums, spare = np.empty((4, BLOCK), dtype=np.float32), np.empty(BLOCK, dtype=np.float32)
     stride, size = 4 * groups, BLOCK * columns // 2
     while True:
@@ -229,6 +240,7 @@ def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
             break
         first = block * BLOCK
         end = min(first + BLOCK, width)
+        kept, added_to = sums.ctypes.data, spare.ctypes.data
         here, factors = w + first * columns // 2, args[9] + 2 * first * groups
         base = own.ctypes.data if args[13] else x  # here, or Numba would let go of `own` too early
         m = 0
@@ -238,22 +250,24 @@ def _nibbles_linear(numbers):  # type: ignore[no-untyped-def]
             if left >= 3:
                 for part in range(2):  # fewer columns at a time: the registers do not hold more sums
                     block_at, scale_at = here + 128 * part, factors + 64 * part
-                    to = sums.ctypes.data + 128 * part
+                    to = kept + 128 * part
                     if left == 3:
                         tiles.nibbles_3(at, columns, total, stride, block_at, scale_at, groups, to, ahead)
                     else:
                         tiles.nibbles_4(at, columns, total, stride, block_at, scale_at, groups, to, ahead)
             elif left == 2:
-                tiles.nibbles_2(at, columns, total, stride, here, factors, groups, sums.ctypes.data, ahead)
+                tiles.nibbles_2(at, columns, total, stride, here, factors, groups, kept, ahead)
             else:
-                tiles.nibbles_1(at, columns, total, stride, here, factors, groups, sums.ctypes.data, ahead)
+                tiles.nibbles_1(at, columns, total, stride, here, factors, groups, kept, ahead)
             done = min(left, 4)
             for i in range(done):
                 place = (m + i) * width + first
-                to, at = (spare.ctypes.data, 0) if args[14] else (out, place)
-                _finish(sums[i], scales[m + i], bias[first:end], half, to, at)
+                to, at = (added_to, 0) if args[14] else (out, place)
+                _finish_floats(
+                    kept + 4 * BLOCK * i, scales[m + i], args[10] + 4 * first, end - first, half, to, at
+                )
                 if args[14]:
-                    _add(args[14], spare.ctypes.data, half, out, place, end - first)
+                    _add(args[14], added_to, half, out, place, end - first)
             m += done
 
 
@@ -261,7 +275,6 @@ def _bfloats_linear(numbers):  # type: ignore[no-untyped-def]
     args = carray(numbers, 16)
     rows, width, columns = args[2], args[3], args[4]
     x, w, out, half = args[5], args[8], args[11], args[12]
-    bias = carray(pointer(args[10]), width, np.float32)
     sums, spare = np.empty((ROWS_AT_ONCE, BLOCK), dtype=np.float32), np.empty(BLOCK, dtype=np.float32)
     steps, stride = columns // 2, 2 * columns
     at_once, parts, jump = _spread(rows, steps)
@@ -271,16 +284,22 @@ def _bfloats_linear(numbers):  # type: ignore[no-untyped-def]
             break
         first = block * BLOCK
         end = min(first + BLOCK, width)
+        kept, added_to = sums.ctypes.data, spare.ctypes.data
         here = w + 2 * first * columns
         for m in range(0, rows, at_once):
             done = min(at_once, rows - m)
-            _sums(HALVES, x + m * stride, stride, done, here, steps, sums.ctypes.data, parts, jump)
+            if at_once == MOST_ROWS:
+                tile_rows(HALVES, x + m * stride, stride, here, steps, kept, jump if m else 0, done, 0)
+            else:
+                _sums(HALVES, x + m * stride, stride, done, here, steps, kept, parts, jump)
             for i in range(done):
                 place = (m + i) * width + first
-                to, at = (spare.ctypes.data, 0) if args[14] else (out, place)
-                _finish(sums[i], np.float32(1.0), bias[first:end], half, to, at)
+                to, at = (added_to, 0) if args[14] else (out, place)
+                _finish_floats(
+                    kept + 4 * BLOCK * i, np.float32(1.0), args[10] + 4 * first, end - first, half, to, at
+                )
                 if args[14]:
-                    _add(args[14], spare.ctypes.data, half, out, place, end - first)
+                    _add(args[14], added_to, half, out, place, end - first)
 
 
 round_rows = TaskKernel(_round_rows)

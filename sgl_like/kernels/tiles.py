@@ -179,6 +179,22 @@ def _store(builder: Value, sums: list[Value], out: Value, columns: int) -> None:
         builder.store(value, builder.inttoptr(where, value.type.as_pointer())).align = 4
 
 
+def _begin(builder: Value, kind: Value, count: int, out: Value, more: Value) -> list[Value]:
+    """Zeros, or with `more` the sums at `out`: by a jump, since nearly all tiles begin with zeros."""
+    entry = builder.block
+    again, done = builder.append_basic_block("more"), builder.append_basic_block("begun")
+    builder.cbranch(builder.icmp_signed("!=", more, ir.Constant(_I64, 0)), again, done)
+    builder.position_at_end(again)
+    found = [load(builder, kind, out, 4 * LANES * i) for i in range(count)]
+    builder.branch(done)
+    builder.position_at_end(done)
+    sums = [builder.phi(kind) for _ in found]
+    for phi, value in zip(sums, found, strict=True):
+        phi.add_incoming(ir.Constant(kind, [0] * LANES), entry)
+        phi.add_incoming(value, again)
+    return sums
+
+
 def tile(rows: int, multiply: Multiply, kind: Value) -> Any:
     """``f(x, stride of x in bytes, w block, steps, out, ahead, more)`` for `rows` rows of x: ``[rows, 64]`` sums.
 
@@ -208,12 +224,7 @@ def tile(rows: int, multiply: Multiply, kind: Value) -> Any:
                     ]
                 return new
 
-            begun = builder.icmp_signed("!=", more, ir.Constant(_I64, 0))
-            zero = ir.Constant(kind, [0] * LANES)
-            sums = [
-                builder.select(begun, load(builder, kind, out, 4 * LANES * i), zero)
-                for i in range(rows * parts)
-            ]
+            sums = _begin(builder, kind, rows * parts, out, more)
             _store(builder, loop(builder, steps, sums, step), out, BLOCK)
             return context.get_dummy_value()
 
