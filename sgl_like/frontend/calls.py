@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from sgl_like.errors import ProgramError
@@ -82,6 +83,10 @@ class Arguments:
 
     def _filled(self, args: tuple[Any, ...], own: Mapping[str, Any], options: dict[str, Any]) -> Call:
         """Check the program's arguments, and add those that are bound."""
+        if not self.bound:
+            with suppress(TypeError):  # below it is told what is wrong, first of all names that there are not
+                filled = self.signature.bind(*args, **own)
+                return Call(filled.args, filled.kwargs, options, filled.arguments)
         try:
             given = self.signature.bind_partial(*args, **own).arguments
             bound = {name: value for name, value in self.bound.items() if name not in {**given, **own}}

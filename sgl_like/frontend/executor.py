@@ -46,6 +46,7 @@ class Executor:
         self._lock = threading.Lock()  # Ctrl-C within Condition.__enter__ would leave it locked
         self._condition = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
+        self._waiting = False  # whether the thread waits for a job
 
     def post(self, job: Callable[[], None]) -> None:
         """Run `job` soon. Never blocks; a job must not block either."""
@@ -70,7 +71,8 @@ class Executor:
 
     def _wake(self) -> None:
         if self._thread is not None:
-            self._condition.notify()
+            if self._waiting:
+                self._condition.notify()
             return
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
@@ -95,9 +97,16 @@ class Executor:
                         return timer.job
                 elif self._jobs:
                     return self._jobs.popleft()
-                elif not self._condition.wait(self._patience()) and not self._jobs and not self._timers:
+                elif not self._wait() and not self._jobs and not self._timers:
                     self._thread = None
                     return None
+
+    def _wait(self) -> bool:
+        self._waiting = True
+        try:
+            return self._condition.wait(self._patience())
+        finally:
+            self._waiting = False
 
     def _patience(self) -> float:
         return self._timers[0].when - time.monotonic() if self._timers else IDLE_SECONDS

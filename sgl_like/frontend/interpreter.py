@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sgl_like.errors import DeadlineExceeded, ProgramError
@@ -196,7 +196,11 @@ class Interpreter:
                 variable.events.append(event)
 
     def give(
-        self, variable: Variable, value: Any, meta: dict[str, Any] | None = None, usage: Usage | None = None
+        self,
+        variable: Variable,
+        value: Any,
+        meta: Mapping[str, Any] | None = None,
+        usage: Usage | None = None,
     ) -> None:
         """Give `variable` its value, and count the tokens it took."""
         if usage is not None:

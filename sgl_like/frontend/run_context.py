@@ -24,4 +24,5 @@ class RunContext:
 
     def tell(self, event: str, **what: Any) -> None:
         """Tell the run's hooks of something; `what` are fields of `Event`."""
-        self.hooks.tell(event, **{"program": self.program, "model": self.backend.model_name, **what})
+        if self.hooks.heard(event):
+            self.hooks.tell(event, **{"program": self.program, "model": self.backend.model_name, **what})

@@ -33,6 +33,8 @@ class GenText(str):
         tool_calls: the functions that the model called before it wrote this.
     """
 
+    __slots__ = ("_output_type", "_parsed", "meta", "token_ids", "tool_calls")
+
     token_ids: tuple[int, ...]
     meta: Mapping[str, Any]
     tool_calls: tuple[ToolCall, ...]

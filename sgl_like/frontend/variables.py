@@ -6,6 +6,7 @@ the newest when it asked.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sgl_like.errors import ProgramError
@@ -34,7 +35,7 @@ class Variable:
         self.streams: list[list[str]] = [[]]  # text as it arrived, of each output of a gen
         self.events: list[tuple[str, dict[str, Any]]] = []  # of a gen that streams: its text with meta data
         self.value: Any = None
-        self.meta: dict[str, Any] | None = None
+        self.meta: Mapping[str, Any] | None = None
         self.error: ProgramError | None = None
         self.done = False
         self.open = False  # the program has begun it (`var_scope`), and not yet ended it
@@ -51,7 +52,7 @@ class Variable:
         variable.finish(value)
         return variable
 
-    def finish(self, value: Any, meta: dict[str, Any] | None = None) -> None:
+    def finish(self, value: Any, meta: Mapping[str, Any] | None = None) -> None:
         """The value is known. Does nothing if the variable has failed."""
         if not self.done:
             if self.streams == [[]]:

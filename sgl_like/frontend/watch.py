@@ -40,8 +40,7 @@ class Watch:
         self.lock = (
             threading.RLock()
         )  # held for a look at several things; Ctrl-C within Condition.__enter__ would leave it locked
-        self._condition = threading.Condition(self.lock)
-        self._blocked = 0  # threads that wait
+        self._condition: threading.Condition | None = None  # once a thread has waited
         self._waiters: list[_Waiter] = []
 
     @contextlib.contextmanager
@@ -53,7 +52,7 @@ class Watch:
 
     def changed(self) -> None:
         """Wake everybody who waits; to be called while the lock is held, after the change."""
-        if self._blocked:
+        if self._condition is not None:
             self._condition.notify_all()
         if self._waiters:
             self._wake()
@@ -83,12 +82,10 @@ class Watch:
         """Block this thread until `predicate`, evaluated under the lock, is true."""
         in_main = threading.current_thread() is threading.main_thread()
         with lending_place(always=True), self.lock:
-            self._blocked += 1
-            try:
-                while not self._condition.wait_for(predicate, MAIN_THREAD_LOOKS_UP if in_main else None):
-                    pass
-            finally:
-                self._blocked -= 1
+            if self._condition is None:
+                self._condition = threading.Condition(self.lock)
+            while not self._condition.wait_for(predicate, MAIN_THREAD_LOOKS_UP if in_main else None):
+                pass
 
     async def wait_for_async(self, predicate: Callable[[], bool]) -> None:
         """The same for a coroutine; its event loop stays free."""

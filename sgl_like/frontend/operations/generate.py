@@ -106,7 +106,7 @@ class Generate(Operation):
         self._close_reasoning(at)
         samples = [output.last for output in self._outputs]
         seconds = time.perf_counter() - self._began
-        refused = [(str(each.text), each.reason) for output in self._outputs for each in output.refused]
+        refused = tuple((str(each.text), each.reason) for output in self._outputs for each in output.refused)
         records = [each.record() for each in samples]
         record = GenRecord(self._variable.name, self._asked, records, seconds, refused)
         samples[0].append_to(at.prompt, at, record)
@@ -124,6 +124,6 @@ def _one_or_all(values: Sequence[Any]) -> Any:
     return values[0] if len(values) == 1 else list(values)
 
 
-def _meta(values: Sequence[GenText], usage: Usage) -> dict[str, Any]:
-    metas = [dict(value.meta) for value in values]
-    return metas[0] if len(metas) == 1 else {**usage_dict(usage), "samples": metas}
+def _meta(values: Sequence[GenText], usage: Usage) -> Mapping[str, Any]:
+    metas = [value.meta for value in values]
+    return metas[0] if len(metas) == 1 else {**usage_dict(usage), "samples": [dict(meta) for meta in metas]}
