@@ -21,9 +21,10 @@ def failure(cause: BaseException, program: str, operation: Operation | None, tai
         tail: the end of the prompt.
     """
     tail = tail[-_TAIL:]
-    what = str(cause) if isinstance(cause, ProgramError) else f"{type(cause).__name__}: {cause}"
+    told = isinstance(cause, ProgramError)  # e.g. a fork's, which has said where its own prompt ended
+    what = str(cause) if told else f"{type(cause).__name__}: {cause}"
     where = f"{program}, {operation.label}" if operation else program
-    ending = f" (prompt ends with {tail[-_SHOWN:]!r})" if operation and tail else ""
+    ending = f" (prompt ends with {tail[-_SHOWN:]!r})" if operation and tail and not told else ""
     error = ProgramError(
         f"{where}: {what}{ending}",
         program=program,

@@ -32,6 +32,9 @@ __all__ = ["has_placeholder", "placeholder_for", "split_placeholders"]
 KEPT = 4096
 _MARK, _END = "\ufdd0", "\ufdd1"  # noncharacters: no text has a reason to contain them
 _PATTERN = re.compile(f"{_MARK}([0-9]{{1,20}})-([0-9]{{40}}){_END}")  # digits survive lower() and upper()
+_PART = re.compile(
+    f"{_MARK}([0-9]{{1,20}})-\\s*([0-9]{{6,39}})"
+)  # enough digits to tell that it is one of ours
 _SECRET = secrets.token_bytes(32)
 _numbers = itertools.count()
 _known: WeakValueDictionary[str, Expr] = WeakValueDictionary()
@@ -51,7 +54,7 @@ def split_placeholders(text: str) -> list[str | Expr]:
     """`text` with its placeholders replaced by what they stand for.
 
     Raises:
-        ProgramError: what one stands for is gone.
+        ProgramError: what one stands for is gone, or one was cut.
     """
     if _MARK not in text:
         return [text]
@@ -69,7 +72,18 @@ def split_placeholders(text: str) -> list[str | Expr]:
             )
         parts += [text[plain : match.start()], expr]
         plain = match.end()
-    return [*parts, text[plain:]]
+    parts.append(text[plain:])
+    if any(
+        _signature(number).startswith(digits)
+        for part in parts
+        if isinstance(part, str)
+        for number, digits in _PART.findall(part)
+    ):
+        raise ProgramError(
+            "an f-string with sgl.gen or the like was cut or wrapped before it was added; change the text around it"
+            " before it becomes part of the f-string"
+        )
+    return parts
 
 
 def has_placeholder(text: str) -> bool:

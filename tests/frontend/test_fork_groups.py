@@ -57,6 +57,21 @@ def test_join_raises_by_default_and_names_the_fork() -> None:
         sgl.function(lambda s: s.fork(1).join(on_error="drop"))()
 
 
+def test_the_error_of_a_fork_says_once_where_its_prompt_ended() -> None:
+    @sgl.function
+    def program(s: Any) -> None:
+        s += "a"
+        forks = s.fork(2)
+        forks += "b" + sgl.gen("x", temperature=-1)
+        forks.join()
+
+    error = program(backend=FakeBackend()).error()
+    assert error is not None and str(error).startswith(
+        "program, join(): fork 0 of 2 failed: program, gen('x'):"
+    )
+    assert str(error).endswith("(prompt ends with 'ab')") and str(error).count("prompt ends") == 1
+
+
 def test_texts_of_failed_forks_are_left_out() -> None:
     @sgl.function
     def program(s: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import textwrap
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -50,13 +52,20 @@ def test_what_only_looks_like_a_placeholder_is_text() -> None:
     forged = [
         real.replace(number, str(int(number) + 1)),
         real.replace(signature, "1" * 40),
-        real[:-1],
         real[1:],
     ]
     for text in forged:
         assert flatten(text) == (Text(text),) and not has_placeholder(text)
     assert isinstance(flatten(real)[0], Gen) and has_placeholder(real)
     assert isinstance(flatten(real.upper())[0], Gen), "what changes letters does not break it"
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda text: text[:20], lambda text: text[:-5], lambda text: textwrap.fill(text, 12)]
+)
+def test_one_that_was_cut_is_an_error(damage: Callable[[str], str]) -> None:
+    with pytest.raises(ProgramError, match="was cut or wrapped before it was added"):
+        flatten(damage(f"one {sgl.gen('a')} two"))
 
 
 def test_values_of_users_and_models_cannot_name_an_expression(backend: FakeBackend) -> None:
