@@ -165,6 +165,10 @@ if TYPE_CHECKING:
     )
     from sgl_like.frontend.backend.replay import replay as replay
     from sgl_like.frontend.backend.runtime import Runtime as Runtime
+    from sgl_like.frontend.bodies.hooks import Event as Event
+    from sgl_like.frontend.bodies.hooks import on as on
+    from sgl_like.frontend.bodies.otel import instrument_opentelemetry as instrument_opentelemetry
+    from sgl_like.frontend.bodies.workers import set_worker_threads as set_worker_threads
     from sgl_like.frontend.choices import (
         ChoicesDecision as ChoicesDecision,
     )
@@ -182,21 +186,17 @@ if TYPE_CHECKING:
     )
     from sgl_like.frontend.decorator import function as function
     from sgl_like.frontend.global_config import global_config as global_config
-    from sgl_like.frontend.hooks import Event as Event
-    from sgl_like.frontend.hooks import on as on
     from sgl_like.frontend.media import image as image
     from sgl_like.frontend.media import video as video
-    from sgl_like.frontend.otel import instrument_opentelemetry as instrument_opentelemetry
+    from sgl_like.frontend.outputs.separation import separate_reasoning as separate_reasoning
+    from sgl_like.frontend.outputs.values import GenText as GenText
     from sgl_like.frontend.pinning import pinned as pinned
-    from sgl_like.frontend.separation import separate_reasoning as separate_reasoning
     from sgl_like.frontend.state import ProgramState as ProgramState
-    from sgl_like.frontend.tool_text import tool_instructions as tool_instructions
-    from sgl_like.frontend.tools import ToolCall as ToolCall
+    from sgl_like.frontend.tools.tool_text import tool_instructions as tool_instructions
+    from sgl_like.frontend.tools.tools import ToolCall as ToolCall
     from sgl_like.frontend.typed_gens import gen_int as gen_int
     from sgl_like.frontend.typed_gens import gen_string as gen_string
-    from sgl_like.frontend.values import GenText as GenText
     from sgl_like.frontend.view.shown import view as view
-    from sgl_like.frontend.workers import set_worker_threads as set_worker_threads
     from sgl_like.runtime.engine.engine import Engine as Engine
     from sgl_like.runtime.sampling_params import SamplingParams as SamplingParams
     from sgl_like.runtime.tokenizer.named_templates import (
@@ -264,16 +264,16 @@ _NAMES_OF = {
     "sgl_like.frontend.global_config": ("global_config",),
     "sgl_like.frontend.media": ("image", "video"),
     "sgl_like.frontend.pinning": ("pinned",),
-    "sgl_like.frontend.separation": ("separate_reasoning",),
+    "sgl_like.frontend.outputs.separation": ("separate_reasoning",),
     "sgl_like.frontend.state": ("ProgramState",),
-    "sgl_like.frontend.tool_text": ("tool_instructions",),
-    "sgl_like.frontend.tools": ("ToolCall",),
+    "sgl_like.frontend.tools.tool_text": ("tool_instructions",),
+    "sgl_like.frontend.tools.tools": ("ToolCall",),
     "sgl_like.frontend.typed_gens": ("gen_int", "gen_string"),
-    "sgl_like.frontend.hooks": ("Event", "on"),
-    "sgl_like.frontend.otel": ("instrument_opentelemetry",),
-    "sgl_like.frontend.values": ("GenText",),
+    "sgl_like.frontend.bodies.hooks": ("Event", "on"),
+    "sgl_like.frontend.bodies.otel": ("instrument_opentelemetry",),
+    "sgl_like.frontend.outputs.values": ("GenText",),
     "sgl_like.frontend.view.shown": ("view",),
-    "sgl_like.frontend.workers": ("set_worker_threads",),
+    "sgl_like.frontend.bodies.workers": ("set_worker_threads",),
     "sgl_like.runtime.engine.engine": ("Engine",),
     "sgl_like.runtime.sampling_params": ("SamplingParams",),
     "sgl_like.runtime.tokenizer.named_templates": (

@@ -107,7 +107,7 @@ def ours(programs: int, gens: int, latency: float) -> None:
 
         def __init__(self) -> None:
             super().__init__()
-            from sgl_like.frontend.executor import Executor
+            from sgl_like.frontend.bodies.executor import Executor
 
             self.answers = Executor("stub")
 

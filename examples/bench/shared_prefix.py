@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import sgl_like as sgl
-from sgl_like.frontend.prefix import SharedPrefix
+from sgl_like.frontend.batches.prefix import SharedPrefix
 
 RULES = "Answer with one short word, whatever the question may be about. " * 12
 ROUNDS = 3

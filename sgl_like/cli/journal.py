@@ -1,7 +1,7 @@
 r"""The output of a job: one line per row, in order, so that a killed run can be continued.
 
 A later run first compares the lines that are there with the input rows, so the output needs no record of what the
-input file was called or how long it was. How lines are written and found again is `frontend/journal.py`'s:
+input file was called or how long it was. How lines are written and found again is `frontend/batches/journal.py`'s:
 
     {"row": 0, "input": ..., "output": ..., "error": null}\n      equal to input row 0: kept
     {"row": 1, "input": ..., "output": null, "error": "..."}\n    equal to input row 1: kept
@@ -17,7 +17,7 @@ from typing import Any
 
 from sgl_like.cli.rows import Row
 from sgl_like.errors import DataError
-from sgl_like.frontend.journal import Journal
+from sgl_like.frontend.batches.journal import Journal
 
 __all__ = ["OutputFile"]
 

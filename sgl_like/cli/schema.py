@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sgl_like.errors import ConstraintError, DataError, SamplingParamsError
-from sgl_like.frontend.adapters import is_type, json_schema
+from sgl_like.frontend.outputs.adapters import is_type, json_schema
 
 _CLASS = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*(\.[^\W\d]\w*)*)")
 

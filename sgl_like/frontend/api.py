@@ -9,10 +9,10 @@ from sgl_like.errors import SamplingParamsError
 from sgl_like.frontend.calls import positive_seconds
 from sgl_like.frontend.choices import ChoicesSamplingMethod, token_length_normalized
 from sgl_like.frontend.expr import Expr, ExprList, Gen, RoleBegin, RoleEnd, Select, flatten
-from sgl_like.frontend.output_types import gen_type
+from sgl_like.frontend.outputs.output_types import gen_type
+from sgl_like.frontend.outputs.validation import make_check
 from sgl_like.frontend.placeholders import has_placeholder
-from sgl_like.frontend.tools import make_tool_use
-from sgl_like.frontend.validation import make_check
+from sgl_like.frontend.tools.tools import make_tool_use
 from sgl_like.runtime.sampling_params import CONSTRAINTS, SamplingParams
 
 __all__ = [

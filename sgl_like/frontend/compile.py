@@ -14,8 +14,8 @@ from sgl_like.frontend.operations.select import Select as SelectOperation
 from sgl_like.frontend.operations.text import AppendText, CloseRole, OpenRole
 from sgl_like.frontend.operations.tool_calls import GenerateWithTools
 from sgl_like.frontend.operations.tool_text import AppendToolInstructions
-from sgl_like.frontend.separation import SeparateReasoning, reasoning_name
-from sgl_like.frontend.tool_text import ToolInstructions
+from sgl_like.frontend.outputs.separation import SeparateReasoning, reasoning_name
+from sgl_like.frontend.tools.tool_text import ToolInstructions
 from sgl_like.frontend.variables import Variable
 
 __all__ = ["operations_for", "role_after"]

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sgl_like.frontend.choices import ChoicesSamplingMethod
-from sgl_like.frontend.output_types import OutputType
+from sgl_like.frontend.outputs.output_types import OutputType
+from sgl_like.frontend.outputs.reasoning import Splitter
+from sgl_like.frontend.outputs.validation import Check
 from sgl_like.frontend.placeholders import placeholder_for, split_placeholders
-from sgl_like.frontend.reasoning import Splitter
-from sgl_like.frontend.tools import ToolUse
-from sgl_like.frontend.validation import Check
+from sgl_like.frontend.tools.tools import ToolUse
 
 __all__ = ["Expr", "ExprList", "Gen", "Node", "RoleBegin", "RoleEnd", "Select", "Text", "flatten"]
 

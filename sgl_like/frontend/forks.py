@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from sgl_like.errors import ProgramError
+from sgl_like.frontend.bodies.workers import Workers
 from sgl_like.frontend.expr import Expr
 from sgl_like.frontend.operations.fork import Gathered, Join
 from sgl_like.frontend.variables import UnknownVariableError, Variable
-from sgl_like.frontend.workers import Workers
 
 if TYPE_CHECKING:
     from sgl_like.frontend.interpreter import Interpreter

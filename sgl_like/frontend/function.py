@@ -10,23 +10,23 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from sgl_like.errors import TraceError
-from sgl_like.frontend.abatch import AsyncBatch
 from sgl_like.frontend.backend.base import Backend
 from sgl_like.frontend.backend.default import resolve_backend
 from sgl_like.frontend.backend.speculation import checked_spec_tokens, speculating
-from sgl_like.frontend.batch import Batch, BatchOptions, BatchProgram, Rows
-from sgl_like.frontend.bodies import Body
+from sgl_like.frontend.batches.abatch import AsyncBatch
+from sgl_like.frontend.batches.batch import Batch, BatchOptions, BatchProgram, Rows
+from sgl_like.frontend.batches.checkpoint import fingerprint
+from sgl_like.frontend.batches.prefix import SharedPrefix
+from sgl_like.frontend.batches.retry import Backoff, exponential_backoff
+from sgl_like.frontend.bodies.bodies import Body
+from sgl_like.frontend.bodies.current import current_body
+from sgl_like.frontend.bodies.deferred import DeferredState
+from sgl_like.frontend.bodies.hooks import Hooks
+from sgl_like.frontend.bodies.loops import running_loop
 from sgl_like.frontend.calls import Arguments, Call, positive_seconds
-from sgl_like.frontend.checkpoint import fingerprint
-from sgl_like.frontend.current import current_body
-from sgl_like.frontend.deferred import DeferredState
-from sgl_like.frontend.hooks import Hooks
 from sgl_like.frontend.inspect.active import calls_instead
 from sgl_like.frontend.interpreter import Interpreter
-from sgl_like.frontend.loops import running_loop
 from sgl_like.frontend.params import RUN_DEFAULTS, check_sampling_options
-from sgl_like.frontend.prefix import SharedPrefix
-from sgl_like.frontend.retry import Backoff, exponential_backoff
 from sgl_like.frontend.run_context import RunContext
 from sgl_like.frontend.state import ProgramState
 
@@ -280,7 +280,7 @@ class SglFunction(Generic[P, R]):
                 ``error()``. ``"raise"``: the first such error, in the order of the states, is raised and the rest
                 cancelled.
             max_retries: how many times more to run a row whose failure may be transient, see
-                `sgl_like.frontend.retry.is_transient`. Such a row is run from its beginning, body and all.
+                `sgl_like.frontend.batches.retry.is_transient`. Such a row is run from its beginning, body and all.
             timeout: seconds after which a run of a row fails, waiting for a thread not counted. The batch goes on even
                 if the body does not notice. What ran out of time may be transient.
             backoff: seconds to wait before attempt 1, 2, ... after the first.

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sgl_like.errors import DeadlineExceeded, ProgramError
 from sgl_like.frontend.backend.speculation import Speculation
+from sgl_like.frontend.bodies.names import Names
 from sgl_like.frontend.compile import operations_for, role_after
 from sgl_like.frontend.expr import Expr, Node, RoleEnd
 from sgl_like.frontend.failures import failure
-from sgl_like.frontend.names import Names
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.operations.expect import operations_ahead
 from sgl_like.frontend.operations.fork import Fork

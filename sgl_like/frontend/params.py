@@ -12,8 +12,8 @@ from typing import Any
 
 from sgl_like.errors import SamplingParamsError
 from sgl_like.frontend.backend.base import Backend
-from sgl_like.frontend.dtypes import constraint
 from sgl_like.frontend.global_config import global_config
+from sgl_like.frontend.outputs.dtypes import constraint
 from sgl_like.runtime.sampling_params import SamplingParams
 
 __all__ = [

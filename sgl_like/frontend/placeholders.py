@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from sgl_like.errors import ProgramError
-from sgl_like.frontend.current import current_body
+from sgl_like.frontend.bodies.current import current_body
 
 if TYPE_CHECKING:
     from sgl_like.frontend.expr import Expr

@@ -11,11 +11,11 @@ from contextlib import nullcontext
 from typing import Any
 
 from sgl_like.errors import ProgramError
-from sgl_like.frontend.current import in_body_of, refuse_blocking
+from sgl_like.frontend.bodies.current import in_body_of, refuse_blocking
+from sgl_like.frontend.bodies.names import Names
+from sgl_like.frontend.bodies.workers import lending_place
 from sgl_like.frontend.interpreter import Interpreter
-from sgl_like.frontend.names import Names
 from sgl_like.frontend.variables import UnknownVariableError, Variable
-from sgl_like.frontend.workers import lending_place
 
 __all__ = ["Reader"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sgl_like.frontend.backend.base import Backend
-from sgl_like.frontend.hooks import Hooks
+from sgl_like.frontend.bodies.hooks import Hooks
 
 __all__ = ["RunContext"]
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from sgl_like.errors import ProgramError, RequestAborted
 from sgl_like.frontend.api import role_message
 from sgl_like.frontend.blocks import copy_block, role_block, var_block
+from sgl_like.frontend.bodies.names import Names
 from sgl_like.frontend.expr import Expr, flatten
 from sgl_like.frontend.forks import ProgramStateGroup
 from sgl_like.frontend.interpreter import Interpreter
-from sgl_like.frontend.names import Names
-from sgl_like.frontend.partial_reading import partial_async_iter, partial_iter
+from sgl_like.frontend.outputs.partial_reading import partial_async_iter, partial_iter
 from sgl_like.frontend.reading import Reader
 from sgl_like.frontend.variables import Variable
 from sgl_like.frontend.view.shown import view
@@ -75,7 +75,7 @@ class ProgramState:
         return self
 
     def _add_program(self, other: ProgramState) -> ProgramState:
-        from sgl_like.frontend.deferred import DeferredState
+        from sgl_like.frontend.bodies.deferred import DeferredState
 
         if not isinstance(other, DeferredState) or not other.add_to(self):
             raise TypeError(
@@ -101,13 +101,13 @@ class ProgramState:
             ProgramError: it is async, and this is an async body: use `acall`.
             Exception: what its body raises.
         """
-        from sgl_like.frontend.nested import call_inside
+        from sgl_like.frontend.bodies.nested import call_inside
 
         return call_inside(self, program, args, kwargs)
 
     async def acall(self, program: SglFunction[..., Any], *args: Any, **kwargs: Any) -> ProgramState:
         """`call` for an async body; `program` may be plain or async."""
-        from sgl_like.frontend.nested import acall_inside
+        from sgl_like.frontend.bodies.nested import acall_inside
 
         return await acall_inside(self, program, args, kwargs)
 

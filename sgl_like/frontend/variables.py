@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sgl_like.errors import ProgramError
 
 if TYPE_CHECKING:
-    from sgl_like.frontend.output_types import OutputType
+    from sgl_like.frontend.outputs.output_types import OutputType
 
 __all__ = ["UnknownVariableError", "Variable"]
 

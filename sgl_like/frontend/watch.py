@@ -15,8 +15,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from sgl_like.frontend.turns import finish
-from sgl_like.frontend.workers import lending_place
+from sgl_like.frontend.bodies.turns import finish
+from sgl_like.frontend.bodies.workers import lending_place
 
 __all__ = ["Watch"]
 

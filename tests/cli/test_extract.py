@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from sgl_like.cli import main
 from sgl_like.errors import EngineClosedError, ModelLoadError
-from sgl_like.frontend.batch import WINDOW
+from sgl_like.frontend.batches.batch import WINDOW
 from tests.cli.fakes import EchoBackend, stopping_totals
 
 ROWS = ["play jazz", "안녕 👋🏽", "will fail", 'quote " and \\', "last"]
@@ -359,7 +359,7 @@ def test_a_full_disk(extract: Extract, monkeypatch: pytest.MonkeyPatch) -> None:
             room[0] -= size
             return real(self, bytes(data[:size]))
 
-    monkeypatch.setattr("sgl_like.frontend.journal.FileIO", Small)
+    monkeypatch.setattr("sgl_like.frontend.batches.journal.FileIO", Small)
     done = extract()
     assert done.exit_code == 2
     assert done.stderr.splitlines()[-1] == "error: out.jsonl: cannot be written: No space left on device"

@@ -20,7 +20,7 @@ KILLS_ITSELF = """
 import os, signal, sys
 from io import FileIO
 from sgl_like.cli import main
-from sgl_like.frontend import journal
+from sgl_like.frontend.batches import journal
 from tests.cli.fakes import EchoBackend
 
 where, n = sys.argv.pop(1), int(sys.argv.pop(1))

@@ -12,7 +12,7 @@ import pytest
 
 import sgl_like as sgl
 from sgl_like.errors import DeadlineExceeded, EngineError, ProgramError, RequestAborted
-from sgl_like.frontend import workers
+from sgl_like.frontend.bodies import workers
 from tests.support.frontend_fake_backend import FakeBackend
 from tests.support.timers import ManualTimers
 

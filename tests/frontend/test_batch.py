@@ -15,7 +15,7 @@ import pytest
 
 import sgl_like as sgl
 from sgl_like.errors import EngineError, ProgramError
-from sgl_like.frontend.batch import WINDOW, BatchOptions
+from sgl_like.frontend.batches.batch import WINDOW, BatchOptions
 from tests.support.frontend_fake_backend import Call, FakeBackend
 from tests.support.instant_backend import InstantBackend
 

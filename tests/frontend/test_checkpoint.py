@@ -18,7 +18,7 @@ import pytest
 
 import sgl_like as sgl
 from sgl_like.errors import DataError, EngineError, OutputError, ProgramError
-from sgl_like.frontend import journal
+from sgl_like.frontend.batches import journal
 from tests.support.frontend_fake_backend import Call, FakeBackend
 
 ROOT = Path(__file__).parents[2]
@@ -423,7 +423,7 @@ KILLS_ITSELF = """
 import json, os, signal, sys
 from io import FileIO
 import sgl_like as sgl
-from sgl_like.frontend import journal
+from sgl_like.frontend.batches import journal
 from tests.support.frontend_fake_backend import FakeBackend
 
 where, n, threads, log = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), open(sys.argv[4], "a", buffering=1)

@@ -12,7 +12,7 @@ import pytest
 
 import sgl_like as sgl
 from sgl_like.errors import EngineError, ProgramError
-from sgl_like.frontend.hooks import EVENTS
+from sgl_like.frontend.bodies.hooks import EVENTS
 from tests.support.frontend_fake_backend import FakeBackend
 
 

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 import sgl_like as sgl
 from sgl_like.errors import EngineError, OutputError, ProgramError
-from sgl_like.frontend.partial import NOTHING, partial_json, partial_value
+from sgl_like.frontend.outputs.partial import NOTHING, partial_json, partial_value
 from sgl_like.frontend.variables import UnknownVariableError
 from tests.support.frontend_fake_backend import FakeBackend
 

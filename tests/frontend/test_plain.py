@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgl_like.frontend.plain import NotPlainError, decode, digest, encode
+from sgl_like.frontend.batches.plain import NotPlainError, decode, digest, encode
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 KEYS = SCALARS | st.sampled_from(["$tuple", "$dict", "$float", "$"])

@@ -20,7 +20,7 @@ from sgl_like.errors import (
     RequestAborted,
     RequestError,
 )
-from sgl_like.frontend.retry import exponential_backoff, is_transient
+from sgl_like.frontend.batches.retry import exponential_backoff, is_transient
 from tests.support.frontend_fake_backend import Call, FakeBackend
 from tests.support.timers import ManualTimers
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import sgl_like as sgl
-from sgl_like.frontend import dtypes
+from sgl_like.frontend.outputs import dtypes
 from sgl_like.frontend.state import ProgramState
 
 TESTS = Path(__file__).parents[1]

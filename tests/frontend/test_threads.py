@@ -11,8 +11,8 @@ import pytest
 
 import sgl_like as sgl
 from sgl_like.errors import EngineError, ProgramError
-from sgl_like.frontend import executor
-from sgl_like.frontend.workers import Workers
+from sgl_like.frontend.bodies import executor
+from sgl_like.frontend.bodies.workers import Workers
 from tests.support.frontend_fake_backend import Call, FakeBackend
 
 

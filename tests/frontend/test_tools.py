@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 import sgl_like as sgl
 from sgl_like.errors import ProgramError, SamplingParamsError, ToolError
 from sgl_like.frontend.backend.base import Segment, ToolForm
-from sgl_like.frontend.tools import make_tool
+from sgl_like.frontend.tools.tools import make_tool
 from tests.support.frontend_fake_backend import FakeBackend
 from tests.support.small_model import make_model
 

@@ -8,7 +8,7 @@ import threading
 import weakref
 
 import sgl_like as sgl
-from sgl_like.frontend.turns import SLICE, finish, turn
+from sgl_like.frontend.bodies.turns import SLICE, finish, turn
 from tests.support.frontend_fake_backend import FakeBackend
 
 MANY = 10 * SLICE

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, NewType, TypedDict
 
 import pytest
 
-from sgl_like.frontend.plain import NotPlainError
-from sgl_like.frontend.type_names import type_data, type_named
+from sgl_like.frontend.batches.plain import NotPlainError
+from sgl_like.frontend.batches.type_names import type_data, type_named
 
 
 class Colour(enum.Enum):

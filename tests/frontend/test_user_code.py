@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from sgl_like.frontend import user_code
-from sgl_like.frontend.user_code import called, post
+from sgl_like.frontend.bodies.workers import Workers
+from sgl_like.frontend.tools import user_code
+from sgl_like.frontend.tools.user_code import called, post
 from sgl_like.frontend.watch import Watch
-from sgl_like.frontend.workers import Workers
 
 
 def test_one_who_waits_for_a_program_lends_its_place(monkeypatch: pytest.MonkeyPatch) -> None:

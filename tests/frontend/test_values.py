@@ -16,8 +16,8 @@ from typing_extensions import TypedDict
 
 import sgl_like as sgl
 from sgl_like.errors import OutputError, ProgramError, SamplingParamsError
-from sgl_like.frontend.dtypes import REGEX_BOOL, REGEX_FLOAT, REGEX_INT, REGEX_STR
 from sgl_like.frontend.expr import Gen
+from sgl_like.frontend.outputs.dtypes import REGEX_BOOL, REGEX_FLOAT, REGEX_INT, REGEX_STR
 from tests.support.frontend_fake_backend import FakeBackend
 from tests.support.small_model import make_model
 

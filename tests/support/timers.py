@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from sgl_like.frontend.backend.base import Backend
-from sgl_like.frontend.executor import Timer
+from sgl_like.frontend.bodies.executor import Timer
 
 
 class ManualTimers:

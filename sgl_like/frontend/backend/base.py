@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from sgl_like.errors import RequestError
-from sgl_like.frontend.executor import Executor
+from sgl_like.frontend.bodies.executor import Executor
 from sgl_like.runtime.protocol import Output
 from sgl_like.runtime.tokenizer.tool_form import PLAIN as PLAIN_TOOL_FORM
 from sgl_like.runtime.tokenizer.tool_form import ToolForm, call_message, result_message

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sgl_like.errors import EngineError
 from sgl_like.frontend.backend.base import Backend, Segment, ToolForm
-from sgl_like.frontend.executor import Executor
+from sgl_like.frontend.bodies.executor import Executor
 from sgl_like.runtime.logprobs import LOGPROB_OPTIONS
 from sgl_like.runtime.sampling_params import SamplingParams
 

@@ -8,8 +8,8 @@ from sgl_like.errors import TraceError
 from sgl_like.frontend.backend.base import Segment
 from sgl_like.frontend.expr import Gen, Select
 from sgl_like.frontend.operations.base import Operation
-from sgl_like.frontend.separation import reasoning_name
-from sgl_like.frontend.values import GenText
+from sgl_like.frontend.outputs.separation import reasoning_name
+from sgl_like.frontend.outputs.values import GenText
 from sgl_like.frontend.variables import Variable
 
 if TYPE_CHECKING:

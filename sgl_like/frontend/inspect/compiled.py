@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 from sgl_like.errors import SglError, TraceError
 from sgl_like.frontend.backend.base import Backend
 from sgl_like.frontend.backend.default import resolve_backend
+from sgl_like.frontend.batches.prefix import SharedPrefix
 from sgl_like.frontend.expr import Gen
 from sgl_like.frontend.function import SglFunction
 from sgl_like.frontend.inspect.constant import constant_prefix
 from sgl_like.frontend.inspect.run import Traced, traced
 from sgl_like.frontend.params import request_params
-from sgl_like.frontend.prefix import SharedPrefix
 
 __all__ = ["CompiledFunction", "compiled"]
 

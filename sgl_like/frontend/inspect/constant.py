@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sgl_like.frontend.backend.base import Segment
+from sgl_like.frontend.batches.prefix import common_length
 from sgl_like.frontend.inspect.run import Traced
-from sgl_like.frontend.prefix import common_length
 
 __all__ = ["constant_prefix"]
 

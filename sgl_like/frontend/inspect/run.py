@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sgl_like.errors import ProgramError, TraceError
 from sgl_like.frontend.backend.default import default_if_set
 from sgl_like.frontend.backend.dry import DryBackend
-from sgl_like.frontend.current import running_body
-from sgl_like.frontend.deferred import begin_deferred, begin_deferred_async
+from sgl_like.frontend.bodies.current import running_body
+from sgl_like.frontend.bodies.deferred import begin_deferred, begin_deferred_async
 from sgl_like.frontend.inspect.active import calls_instead
 from sgl_like.frontend.inspect.trace import Trace
 from sgl_like.frontend.inspect.tracer import TraceContext, TraceInterpreter, Tracer, TraceState

@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeVar
 
 from sgl_like.errors import TraceError
+from sgl_like.frontend.bodies.names import Names
 from sgl_like.frontend.expr import Gen, Node, Select, Text
 from sgl_like.frontend.forks import ProgramStateGroup
 from sgl_like.frontend.inspect.answers import Answer
@@ -20,11 +21,10 @@ from sgl_like.frontend.inspect.places import user_line
 from sgl_like.frontend.inspect.trace import Trace, TraceNode, kind_of
 from sgl_like.frontend.inspect.unknown import Unknown, Unknowns
 from sgl_like.frontend.interpreter import Interpreter
-from sgl_like.frontend.names import Names
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.operations.fork import Join
+from sgl_like.frontend.outputs.separation import reasoning_name
 from sgl_like.frontend.run_context import RunContext
-from sgl_like.frontend.separation import reasoning_name
 from sgl_like.frontend.state import ProgramState
 from sgl_like.frontend.variables import UnknownVariableError
 

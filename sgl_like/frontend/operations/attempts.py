@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from sgl_like.errors import ValidationError
 from sgl_like.frontend.expr import Gen
-from sgl_like.frontend.feedback import append_feedback
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.operations.sample import Sample, sum_usages
+from sgl_like.frontend.outputs.feedback import append_feedback
+from sgl_like.frontend.outputs.reasoning import Part
+from sgl_like.frontend.outputs.validation import Refusal, Verdict
+from sgl_like.frontend.outputs.values import GenText
 from sgl_like.frontend.params import retry_params
 from sgl_like.frontend.prompt import Prompt
-from sgl_like.frontend.reasoning import Part
-from sgl_like.frontend.user_code import post
-from sgl_like.frontend.validation import Refusal, Verdict
-from sgl_like.frontend.values import GenText
+from sgl_like.frontend.tools.user_code import post
 from sgl_like.runtime.protocol import Usage
 
 if TYPE_CHECKING:

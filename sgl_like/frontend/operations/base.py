@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from sgl_like.errors import ProgramError
-from sgl_like.frontend.executor import Timer
+from sgl_like.frontend.bodies.executor import Timer
 from sgl_like.frontend.variables import Variable
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from sgl_like.errors import EngineError, RequestAborted, RequestError
 from sgl_like.frontend.backend.base import Handle, Segment
+from sgl_like.frontend.outputs.reasoning import Part, Splitter
 from sgl_like.frontend.prompt import Prompt
-from sgl_like.frontend.reasoning import Part, Splitter
 from sgl_like.frontend.view.log import GenRecord
 from sgl_like.frontend.view.log import Sample as SampleRecord
 from sgl_like.runtime.logprobs import LOGPROB_OPTIONS, LogprobParams, PlaceLogprobs, logprob_meta

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sgl_like.frontend.backend.base import PLAIN_TOOL_FORM
 from sgl_like.frontend.operations.base import Operation
-from sgl_like.frontend.tool_text import ToolInstructions
+from sgl_like.frontend.tools.tool_text import ToolInstructions
 
 if TYPE_CHECKING:
     from sgl_like.frontend.interpreter import Interpreter

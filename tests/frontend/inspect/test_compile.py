@@ -13,7 +13,7 @@ import pytest
 import sgl_like as sgl
 from sgl_like.errors import ProgramError, RequestError
 from sgl_like.frontend.backend.base import Segment
-from sgl_like.frontend.prefix import LEAST, SharedPrefix
+from sgl_like.frontend.batches.prefix import LEAST, SharedPrefix
 from tests.support.frontend_fake_backend import FakeBackend
 
 RULES = "Answer with one word. " * 20

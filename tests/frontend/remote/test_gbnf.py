@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sgl_like.errors import ConstraintError
 from sgl_like.frontend.backend.remote.gbnf import choices_to_gbnf, regex_to_gbnf
-from sgl_like.frontend.dtypes import REGEX_BOOL, REGEX_FLOAT, REGEX_INT, REGEX_STR
+from sgl_like.frontend.outputs.dtypes import REGEX_BOOL, REGEX_FLOAT, REGEX_INT, REGEX_STR
 from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.derive import matches
 from sgl_like.runtime.constrain.expr import Pool

@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from sgl_like.frontend.workers import lending_place
+from sgl_like.frontend.bodies.workers import lending_place
 
 __all__ = ["run_on_own_loop", "running_loop", "start_on_own_loop"]
 

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from sgl_like.errors import ProgramError
-from sgl_like.frontend.loops import running_loop
+from sgl_like.frontend.bodies.loops import running_loop
 
 if TYPE_CHECKING:
     from sgl_like.frontend.interpreter import Interpreter

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sgl_like.errors import SamplingParamsError
-from sgl_like.frontend.adapters import is_type, problems
-from sgl_like.frontend.output_types import OutputType, json_output
-from sgl_like.frontend.user_code import called
-from sgl_like.frontend.values import GenText
+from sgl_like.frontend.outputs.adapters import is_type, problems
+from sgl_like.frontend.outputs.output_types import OutputType, json_output
+from sgl_like.frontend.outputs.values import GenText
+from sgl_like.frontend.tools.user_code import called
 
 __all__ = ["Check", "Refusal", "Verdict", "make_check"]
 

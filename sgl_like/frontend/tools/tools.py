@@ -16,8 +16,8 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, NotRequired, get_args, get_type_hints
 
 from sgl_like.errors import SamplingParamsError, ToolError
-from sgl_like.frontend.adapters import adapter, json_schema, problems
-from sgl_like.frontend.user_code import called
+from sgl_like.frontend.outputs.adapters import adapter, json_schema, problems
+from sgl_like.frontend.tools.user_code import called
 
 __all__ = ["Tool", "ToolCall", "ToolUse", "make_tool", "make_tool_use", "make_tools"]
 

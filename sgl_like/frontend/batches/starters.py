@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from sgl_like.frontend.bodies import Body
-from sgl_like.frontend.workers import Workers
+from sgl_like.frontend.bodies.bodies import Body
+from sgl_like.frontend.bodies.workers import Workers
 
 __all__ = ["Attempt", "Starter", "Tasks", "Threads"]
 

@@ -22,15 +22,15 @@ from functools import partial
 from typing import Any
 
 from sgl_like.errors import DeadlineExceeded, RequestAborted
+from sgl_like.frontend.bodies.current import guarding_loop, refuse_blocking, running_body
+from sgl_like.frontend.bodies.deferred import begin_deferred, begin_deferred_async
+from sgl_like.frontend.bodies.loops import run_on_own_loop, start_on_own_loop
+from sgl_like.frontend.bodies.turns import turn
+from sgl_like.frontend.bodies.workers import body_workers, lending_place
 from sgl_like.frontend.calls import Call
-from sgl_like.frontend.current import guarding_loop, refuse_blocking, running_body
-from sgl_like.frontend.deferred import begin_deferred, begin_deferred_async
 from sgl_like.frontend.global_config import global_config
 from sgl_like.frontend.interpreter import Interpreter
-from sgl_like.frontend.loops import run_on_own_loop, start_on_own_loop
 from sgl_like.frontend.state import ProgramState
-from sgl_like.frontend.turns import turn
-from sgl_like.frontend.workers import body_workers, lending_place
 
 __all__ = ["Body"]
 

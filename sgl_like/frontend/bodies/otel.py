@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sgl_like.errors import ConfigError
-from sgl_like.frontend.hooks import EVENTS, Event, on
+from sgl_like.frontend.bodies.hooks import EVENTS, Event, on
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer, TracerProvider

@@ -11,12 +11,12 @@ from dataclasses import asdict
 from typing import Any
 
 from sgl_like.errors import OutputError, ProgramError
-from sgl_like.frontend.output_types import DtypeOutput, JsonOutput, OutputType
-from sgl_like.frontend.partial import NOTHING
-from sgl_like.frontend.plain import NotPlainError, decode, encode
+from sgl_like.frontend.batches.plain import NotPlainError, decode, encode
+from sgl_like.frontend.batches.type_names import type_data, type_named
+from sgl_like.frontend.outputs.output_types import DtypeOutput, JsonOutput, OutputType
+from sgl_like.frontend.outputs.partial import NOTHING
+from sgl_like.frontend.outputs.values import GenText
 from sgl_like.frontend.state import ProgramState
-from sgl_like.frontend.type_names import type_data, type_named
-from sgl_like.frontend.values import GenText
 from sgl_like.frontend.variables import Variable
 from sgl_like.runtime.protocol import Usage
 

@@ -14,7 +14,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from sgl_like.errors import ProgramError
-from sgl_like.frontend.current import current_body
+from sgl_like.frontend.bodies.current import current_body
 from sgl_like.frontend.state import ProgramState
 
 if TYPE_CHECKING:

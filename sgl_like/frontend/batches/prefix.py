@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from sgl_like.errors import SglError
 from sgl_like.frontend.backend.base import Backend
+from sgl_like.frontend.bodies.loops import running_loop
 from sgl_like.frontend.global_config import global_config
-from sgl_like.frontend.loops import running_loop
 
 if TYPE_CHECKING:
     from sgl_like.frontend.state import ProgramState

@@ -26,13 +26,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sgl_like.frontend.bodies import Body
+from sgl_like.frontend.batches.checkpoint import Checkpoint
+from sgl_like.frontend.batches.retry import Backoff, exponential_backoff
+from sgl_like.frontend.batches.starters import Starter, Threads
+from sgl_like.frontend.batches.window import Window
+from sgl_like.frontend.bodies.bodies import Body
+from sgl_like.frontend.bodies.executor import Timer
 from sgl_like.frontend.calls import Call, Row, positive_seconds
-from sgl_like.frontend.checkpoint import Checkpoint
-from sgl_like.frontend.executor import Timer
-from sgl_like.frontend.retry import Backoff, exponential_backoff
-from sgl_like.frontend.starters import Starter, Threads
-from sgl_like.frontend.window import Window
 
 if TYPE_CHECKING:
     from sgl_like.frontend.state import ProgramState

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sgl_like.frontend.current import guarding_loop, refuse_blocking
+from sgl_like.frontend.bodies.current import guarding_loop, refuse_blocking
+from sgl_like.frontend.bodies.loops import run_on_own_loop
+from sgl_like.frontend.bodies.workers import body_workers, lending_place
 from sgl_like.frontend.expr import RoleEnd
-from sgl_like.frontend.loops import run_on_own_loop
 from sgl_like.frontend.params import SAMPLING_OPTIONS
-from sgl_like.frontend.workers import body_workers, lending_place
 
 if TYPE_CHECKING:
     from sgl_like.frontend.calls import Call

@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sgl_like.frontend.operations.sample import Sample
+from sgl_like.frontend.outputs.validation import Refusal
 from sgl_like.frontend.prompt import Piece, Prompt
-from sgl_like.frontend.validation import Refusal
 
 if TYPE_CHECKING:
     from sgl_like.frontend.interpreter import Interpreter

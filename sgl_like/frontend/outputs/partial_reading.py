@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from sgl_like.errors import OutputError
-from sgl_like.frontend.partial import NOTHING
+from sgl_like.frontend.outputs.partial import NOTHING
+from sgl_like.frontend.outputs.values import GenText
 from sgl_like.frontend.reading import Reader
-from sgl_like.frontend.values import GenText
 from sgl_like.frontend.variables import Variable
 
 __all__ = ["partial_async_iter", "partial_iter"]

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, NotRequired, Required, Union, get_args
 
 from typing_extensions import get_type_hints, is_typeddict
 
-from sgl_like.frontend.adapters import adapter
+from sgl_like.frontend.outputs.adapters import adapter
 
 __all__ = ["NOTHING", "partial_json", "partial_value"]
 

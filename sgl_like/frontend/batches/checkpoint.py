@@ -19,10 +19,10 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from sgl_like.errors import DataError
+from sgl_like.frontend.batches.journal import Journal
+from sgl_like.frontend.batches.plain import NotPlainError, digest
+from sgl_like.frontend.batches.restored import restore, state_data
 from sgl_like.frontend.calls import Call
-from sgl_like.frontend.journal import Journal
-from sgl_like.frontend.plain import NotPlainError, digest
-from sgl_like.frontend.restored import restore, state_data
 
 if TYPE_CHECKING:
     from sgl_like.frontend.state import ProgramState

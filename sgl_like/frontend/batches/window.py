@@ -17,16 +17,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sgl_like.errors import DeadlineExceeded, ProgramError, RequestAborted
+from sgl_like.frontend.batches.retry import is_transient
+from sgl_like.frontend.batches.starters import Attempt, Starter
+from sgl_like.frontend.bodies.executor import Timer
+from sgl_like.frontend.bodies.workers import lending_place
 from sgl_like.frontend.calls import Call, Row
-from sgl_like.frontend.executor import Timer
-from sgl_like.frontend.retry import is_transient
-from sgl_like.frontend.starters import Attempt, Starter
 from sgl_like.frontend.watch import Watch
-from sgl_like.frontend.workers import lending_place
 
 if TYPE_CHECKING:
-    from sgl_like.frontend.batch import BatchOptions, BatchProgram
-    from sgl_like.frontend.checkpoint import Checkpoint
+    from sgl_like.frontend.batches.batch import BatchOptions, BatchProgram
+    from sgl_like.frontend.batches.checkpoint import Checkpoint
     from sgl_like.frontend.state import ProgramState
 
 __all__ = ["Window"]

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from sgl_like.frontend.workers import Workers
+from sgl_like.frontend.bodies.workers import Workers
 
 __all__ = ["called", "post"]
 

@@ -13,7 +13,7 @@ from functools import reduce
 from operator import or_
 from typing import Any, Literal, Union, get_args, get_origin
 
-from sgl_like.frontend.plain import NotPlainError, decode, encode
+from sgl_like.frontend.batches.plain import NotPlainError, decode, encode
 
 __all__ = ["type_data", "type_named"]
 

@@ -10,8 +10,8 @@ from sgl_like.errors import OutputError
 from sgl_like.runtime.logprobs import TokenLogprob
 
 if TYPE_CHECKING:
-    from sgl_like.frontend.output_types import OutputType
-    from sgl_like.frontend.tools import ToolCall
+    from sgl_like.frontend.outputs.output_types import OutputType
+    from sgl_like.frontend.tools.tools import ToolCall
 
 __all__ = ["GenText"]
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Genera
 from dataclasses import dataclass
 from typing import Any
 
-from sgl_like.frontend.batch import Batch, Rows
+from sgl_like.frontend.batches.batch import Batch, Rows
+from sgl_like.frontend.batches.starters import Tasks
 from sgl_like.frontend.calls import Row
-from sgl_like.frontend.starters import Tasks
 from sgl_like.frontend.state import ProgramState
 
 __all__ = ["AsyncBatch"]

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sgl_like.errors import OutputError, SamplingParamsError
-from sgl_like.frontend.adapters import adapter, is_type, json_schema, problems, type_name
-from sgl_like.frontend.dtypes import PARSERS, dtype_name, dtype_of_regex
-from sgl_like.frontend.partial import NOTHING, partial_json, partial_value
+from sgl_like.frontend.outputs.adapters import adapter, is_type, json_schema, problems, type_name
+from sgl_like.frontend.outputs.dtypes import PARSERS, dtype_name, dtype_of_regex
+from sgl_like.frontend.outputs.partial import NOTHING, partial_json, partial_value
 
 __all__ = ["DtypeOutput", "JsonOutput", "OutputType", "gen_type", "json_output"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sgl_like.frontend.backend.base import ToolForm
 from sgl_like.frontend.expr import Node
-from sgl_like.frontend.tools import Tool, make_tools
+from sgl_like.frontend.tools.tools import Tool, make_tools
 
 __all__ = ["ToolInstructions", "tool_instructions"]
 

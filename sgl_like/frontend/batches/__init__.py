@@ -1,0 +1,1 @@
+"""How many runs of a program are run: rows, retries, checkpoints."""

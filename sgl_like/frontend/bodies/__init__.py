@@ -1,0 +1,1 @@
+"""How the body of a program is run: threads, event loops, programs in programs, hooks."""

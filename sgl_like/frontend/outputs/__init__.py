@@ -1,0 +1,1 @@
+"""What becomes of a gen's text: values of types, checks, reasoning told apart."""
