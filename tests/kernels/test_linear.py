@@ -77,11 +77,14 @@ def test_product_without_special_instructions() -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_row_does_not_depend_on_its_batch(name: str) -> None:
+@pytest.mark.parametrize(
+    "rows", [9, 10, 29, 127, 128, 131, 300]
+)  # few, some and many rows have loops of their own
+def test_a_row_does_not_depend_on_its_batch(name: str, rows: int) -> None:
     kind, dtype = KINDS[name]
     layer = kind(torch.randn(130, 352).to(dtype))
-    x = torch.randn(29, 352).to(dtype)
-    alone = torch.cat([layer(x[i : i + 1]) for i in range(29)])
+    x = torch.randn(rows, 352).to(dtype)
+    alone = torch.cat([layer(x[i : i + 1]) for i in range(rows)])
     assert torch.equal(layer(x), alone)
     assert torch.equal(layer(x.T.contiguous().T), alone)
     assert layer(x[:0]).shape == (0, 130)
