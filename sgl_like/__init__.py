@@ -45,6 +45,9 @@ if TYPE_CHECKING:
         EngineError as EngineError,
     )
     from sgl_like.errors import (
+        EngineUnavailable as EngineUnavailable,
+    )
+    from sgl_like.errors import (
         ModelLoadError as ModelLoadError,
     )
     from sgl_like.errors import (
@@ -225,6 +228,7 @@ _NAMES_OF = {
         "DeadlineExceeded",
         "EngineClosedError",
         "EngineError",
+        "EngineUnavailable",
         "ModelLoadError",
         "OutputError",
         "ProgramError",

@@ -12,6 +12,7 @@
     │       └── ConstraintTooComplex     a limit on size, depth or states was reached
     ├── EngineError                 the engine cannot serve
     │   ├── EngineClosedError       the engine was shut down before or while the request ran
+    │   ├── EngineUnavailable       a server's engine is starting, or has died; the request may be sent again
     │   ├── RequestAborted          the request was cancelled by its owner
     │   ├── DeadlineExceeded        the request was not done by its deadline (also a TimeoutError)
     │   └── RemoteError             another engine's server failed, or refused; says which, and what it said
@@ -44,6 +45,7 @@ __all__ = [
     "DeadlineExceeded",
     "EngineClosedError",
     "EngineError",
+    "EngineUnavailable",
     "ModelLoadError",
     "OutputError",
     "ProgramError",
@@ -124,6 +126,10 @@ class EngineError(SglError):
 
 class EngineClosedError(EngineError):
     """The engine was shut down before the request could finish."""
+
+
+class EngineUnavailable(EngineError):
+    """A server has no engine that is ready, or the one that ran the request has died; it may be sent again."""
 
 
 class RequestAborted(EngineError):

@@ -1,0 +1,1 @@
+"""What all endpoints share: routes, bodies, errors, streams, who may call."""

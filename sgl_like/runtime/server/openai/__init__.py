@@ -1,0 +1,1 @@
+"""OpenAI's API, with the extensions of vLLM and SGLang under their names."""

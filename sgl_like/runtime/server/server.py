@@ -1,0 +1,51 @@
+"""What all calls of a server share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from sgl_like.errors import EngineUnavailable
+from sgl_like.runtime.server.config import ServerConfig
+from sgl_like.runtime.server.engine.client import EngineClient
+from sgl_like.runtime.server.engine.wire import EngineInfo
+from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass
+class Server:
+    """The front process.
+
+    Args:
+        config: its options.
+        engine: runs requests.
+    """
+
+    config: ServerConfig
+    engine: EngineClient
+    created: int = field(default_factory=lambda: int(time.time()))
+    draining: bool = False
+
+    @property
+    def info(self) -> EngineInfo:
+        """About the engine.
+
+        Raises:
+            EngineUnavailable: none has been ready yet.
+        """
+        info = self.engine.info
+        if info is None:
+            raise EngineUnavailable("the model is being loaded")
+        return info
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The model's; the front process has one of its own.
+
+        Raises:
+            EngineUnavailable: see `info`.
+        """
+        info = self.info
+        return Tokenizer(Path(info.model_path), info.vocab_size, self.config.engine.get("chat_template"))

@@ -1,0 +1,59 @@
+"""Servers for tests: the application on a free port of this machine, with an engine in the test's own process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+from aiohttp import web
+
+import sgl_like
+from sgl_like.runtime.server.config import ServerConfig
+from sgl_like.runtime.server.engine.client import EngineClient
+from sgl_like.runtime.server.engine.local import LocalEngine
+from sgl_like.runtime.server.http.app import build_app
+from sgl_like.runtime.server.server import Server
+
+
+@cache
+def shared_engine() -> sgl_like.Engine:
+    """One engine with the embedded model, in float32, for all tests of a process; never shut down."""
+    return sgl_like.Engine(dtype="float32", kv_cache_memory=64 * 1024 * 1024)
+
+
+@dataclass
+class Running:
+    """A server that runs on a thread of its own."""
+
+    url: str
+    server: Server
+    loop: asyncio.AbstractEventLoop
+
+
+@contextmanager
+def running(config: ServerConfig | None = None, engine: EngineClient | None = None) -> Iterator[Running]:
+    """A server until the end of the block."""
+    server = Server(config or ServerConfig(), engine or LocalEngine(shared_engine()))
+    loop = asyncio.new_event_loop()
+    runner = web.AppRunner(build_app(server), handler_cancellation=True, access_log=None)
+
+    async def start() -> str:
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        url = asyncio.run_coroutine_threadsafe(start(), loop).result()
+        yield Running(url, server, loop)
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
