@@ -34,6 +34,7 @@ class GenerateRequest:
         logprobs: which log-probabilities to report, if any.
         choices: token sequences, any of which could follow `input_ids`. Nothing is sampled then; the terminal event
             has the log-probabilities of their tokens. What they share is computed once.
+        embed: compute `input_ids` only; the terminal event has their embedding. ``max_new_tokens`` has to be 0.
         stream: whether events are wanted before the terminal one.
         rid: request id; must be unique among requests in flight.
         priority: requests with a larger one are admitted first; among equals the scheduler's own order holds.
@@ -41,7 +42,7 @@ class GenerateRequest:
         namespace: requests share cached prefixes only with others of the same one (a tenant's salt).
 
     Raises:
-        RequestError: priority, deadline or namespace is of the wrong type or out of range.
+        RequestError: embed, priority, deadline or namespace is of the wrong type or out of range.
     """
 
     input_ids: Sequence[int]
@@ -53,8 +54,11 @@ class GenerateRequest:
     priority: int = 0
     deadline: float | None = None
     namespace: str = ""
+    embed: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.embed, bool):
+            raise RequestError(f"embed must be True or False, not {self.embed!r}")
         if isinstance(self.priority, bool) or not isinstance(self.priority, int):
             raise RequestError(f"priority must be an integer, not {self.priority!r}")
         if not isinstance(self.namespace, str):
@@ -116,6 +120,8 @@ class Output:
     `GenerateRequest.choices`, each given everything before it. `prompt_logprobs` and `output_logprobs` are what
     `GenerateRequest.logprobs` asked for, as far as it is new; those of forced tokens may come later than the tokens.
     `forced` holds the places in `token_ids` of tokens that the constraint forced, so that they were not sampled.
+    `embedding`, on the terminal event of `GenerateRequest.embed`, is the mean of all the prompt's hidden states, after
+    the last norm.
     `reasoning` is what the model thought, from servers that tell it from the text themselves; it is no part of `text`.
     """
 
@@ -130,6 +136,7 @@ class Output:
     output_logprobs: tuple[PlaceLogprobs, ...] = ()
     forced: tuple[int, ...] = ()
     reasoning: str = ""
+    embedding: tuple[float, ...] | None = None
 
     @property
     def is_terminal(self) -> bool:

@@ -35,6 +35,7 @@ class Result:
     prompt_logprobs: list[PlaceLogprobs] = field(default_factory=list)
     output_logprobs: list[PlaceLogprobs] = field(default_factory=list)
     forced: list[int] = field(default_factory=list)
+    embedding: tuple[float, ...] | None = None
     events: int = 0
 
 
@@ -118,4 +119,5 @@ class Harness:
         result.choice_logprobs = output.choice_logprobs
         result.prompt_logprobs += output.prompt_logprobs
         result.output_logprobs += output.output_logprobs
+        result.embedding = output.embedding
         result.events += 1

@@ -172,6 +172,7 @@ class EngineCore:
         hidden = self._runner.forward(rows)
         self.memory.settle(computed=True)
         self._runner.score(hidden, rows)
+        self._runner.pool(hidden, rows)
         ready = [i for i, row in enumerate(rows) if row.new_tokens == row.request.pending]
         for row in rows:
             request, count = row.request, row.new_tokens
@@ -305,6 +306,18 @@ class EngineCore:
         del self._requests[request.rid]
         self.scheduler.remove(request, keep)
         self._output.fail(request, error, kind)
+
+
+def add_all(core: EngineCore, requests: Sequence[Request]) -> None:
+    """Take in several requests."""
+    for request in requests:
+        core.add(request)
+
+
+def abort_all(core: EngineCore, rids: Sequence[str]) -> None:
+    """End several requests early."""
+    for rid in rids:
+        core.abort(rid)
 
 
 def _leave_room(request: Request, token: int, logits: Tensor) -> int | None:

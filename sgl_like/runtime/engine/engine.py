@@ -10,34 +10,28 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
-from sgl_like.errors import ConfigError, RequestError, SglError
-from sgl_like.runtime.cache.host_tier import HostTier, model_fingerprint
+from sgl_like.errors import RequestError, SglError
+from sgl_like.runtime.cache.host_tier import model_fingerprint
 from sgl_like.runtime.cache.kv_pool import KVPool
 from sgl_like.runtime.config import EngineConfig
-from sgl_like.runtime.engine.core import EngineCore
+from sgl_like.runtime.engine.assembly import aside, make_core
+from sgl_like.runtime.engine.core import EngineCore, abort_all, add_all
 from sgl_like.runtime.engine.info import held_bytes, read_stats
 from sgl_like.runtime.engine.intake import Intake
 from sgl_like.runtime.engine.loop import EngineLoop
-from sgl_like.runtime.engine.memory import KVMemory
 from sgl_like.runtime.engine.offline import Collector, read_call
-from sgl_like.runtime.engine.output import OutputProcessor
 from sgl_like.runtime.engine.pins import Pin, PinRequest
-from sgl_like.runtime.engine.request import Request
-from sgl_like.runtime.engine.runner import ModelRunner
-from sgl_like.runtime.engine.scheduler import Scheduler
-from sgl_like.runtime.engine.speculation import Speculation
 from sgl_like.runtime.models.load import (
     SMALL_MODEL,
-    Model,
     find_model,
     load_model,
     parameter_count,
@@ -46,8 +40,6 @@ from sgl_like.runtime.models.load import (
 from sgl_like.runtime.protocol import GenerateRequest, Output, OutputSink
 from sgl_like.runtime.sampling_params import SamplingParams
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
-
-T = TypeVar("T")
 
 
 class Engine:
@@ -67,7 +59,7 @@ class Engine:
         folder = find_model(model_path, with_weights=config.load_format != "dummy")
         shape = read_model_config(folder, config.context_length)
         self.tokenizer = Tokenizer(folder, shape.vocab_size, config.chat_template)
-        model = _aside(
+        model = aside(
             load_model, folder, config.dtype, config.load_format, config.context_length, config.quantization
         )
         self.model_path = str(folder)
@@ -78,36 +70,15 @@ class Engine:
         slots -= slots % config.page_size
         self._intake = Intake(self.tokenizer, shape.vocab_size, self.config.context_length, slots)
         self._weights_bytes, self._kv_bytes = held_bytes(model), slots * slot_bytes
-        self._loop = EngineLoop(_aside(self._make_core, model, slots, folder))
+        self.fingerprint = model_fingerprint(
+            folder, model.dtype, config.quantization, config.load_format, config.context_length
+        )
+        core = aside(make_core, self.config, model, slots, self.fingerprint, self.tokenizer.eos_token_ids)
+        self._loop = EngineLoop(core)
         threads = config.threads or (1 if parameter_count(shape) < SMALL_MODEL else None)
         if threads is not None:  # torch counts threads per calling thread
             self._loop.post(lambda core: torch.set_num_threads(threads))
         self._in_flight: dict[str, list[str]] = {}  # what the engine's core calls the parts of each request
-
-    def _make_core(self, model: Model, slots: int, folder: Path) -> EngineCore:
-        shape = model.config
-        config = self.config
-        pool = KVPool(shape.layers, slots, shape.kv_heads, shape.head_dim, model.dtype)
-        host = None
-        self.fingerprint = model_fingerprint(
-            folder, model.dtype, config.quantization, config.load_format, config.context_length
-        )
-        if config.cache_dir is not None and config.enable_radix_cache:
-            try:
-                host = HostTier(
-                    Path(config.cache_dir).expanduser(), pool, self.fingerprint, config.cache_dir_bytes
-                )
-            except OSError as error:
-                raise ConfigError(f"cache_dir={str(config.cache_dir)!r} cannot be used: {error}") from error
-        memory = KVMemory(slots, config.enable_radix_cache, config.page_size, host)
-        scheduler = Scheduler(
-            memory, config.max_running_requests, config.max_batch_tokens, config.schedule_policy
-        )
-        speculation = (
-            Speculation(memory, config.speculation_tokens) if config.speculation == "ngram" else None
-        )
-        output = OutputProcessor(self.tokenizer.eos_token_ids)
-        return EngineCore(ModelRunner(model, pool), memory, scheduler, output, speculation)
 
     def __enter__(self) -> Engine:
         return self
@@ -143,7 +114,7 @@ class Engine:
                 each.deadline = submitted + request.deadline
         self._in_flight[request.rid] = [each.rid for each in admitted]
         try:
-            self._loop.post(lambda core: _add_all(core, admitted))
+            self._loop.post(lambda core: add_all(core, admitted))
         except SglError:
             self._in_flight.pop(request.rid, None)
             raise
@@ -153,7 +124,7 @@ class Engine:
         if not self._loop.closed:
             with contextlib.suppress(SglError):
                 parts = self._in_flight.get(rid, ())
-                self._loop.post(lambda core: _abort_all(core, parts))
+                self._loop.post(lambda core: abort_all(core, parts))
 
     # SGLang's offline interface.
 
@@ -270,6 +241,31 @@ class Engine:
         results = [collector.result() for collector in collectors]
         return results if call.many else results[0]
 
+    def encode(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        input_ids: Sequence[int] | Sequence[Sequence[int]] | None = None,
+        *,
+        priority: int = 0,
+        deadline: float | None = None,
+        namespace: str = "",
+    ) -> Any:
+        """The embedding of a prompt or several: the mean of the hidden states of all its tokens, after the last norm.
+
+        It is not normalised to length 1. Arguments, errors and results are those of `generate`; in place of the text a
+        result has ``"embedding"``, a list of floats.
+        """
+        call = read_call(
+            self.tokenizer, prompt, input_ids, {"max_new_tokens": 0}, {},
+            {"embed": True, "priority": priority, "deadline": deadline, "namespace": namespace},
+        )  # fmt: skip
+        events: SimpleQueue[tuple[int, Output]] = SimpleQueue()
+        collectors = self._start(call.requests, lambda i, output: events.put((i, output)))
+        for _ in self._chunks(collectors, call.many, events):
+            pass
+        results = [collector.result() for collector in collectors]
+        return results if call.many else results[0]
+
     def pin(self, prefix: str | Sequence[int], namespace: str = "") -> Pin:
         """Compute a prefix unless it is cached, and keep it cached until `unpin`. Waits until that is done.
 
@@ -378,23 +374,3 @@ class Engine:
     def _abort_all(self, rids: Sequence[str]) -> None:
         for rid in rids:
             self.abort(rid)
-
-
-def _add_all(core: EngineCore, requests: Sequence[Request]) -> None:
-    for request in requests:
-        core.add(request)
-
-
-def _abort_all(core: EngineCore, rids: Sequence[str]) -> None:
-    for rid in rids:
-        core.abort(rid)
-
-
-def _aside(function: Callable[..., T], *arguments: Any) -> T:
-    """Call a function on a thread that ends then.
-
-    OpenMP counts the threads that torch starts for a caller, and while there are more than processors, it lets those of
-    the engine sleep between any two kernels. Those of a thread that has ended are gone.
-    """
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(function, *arguments).result()

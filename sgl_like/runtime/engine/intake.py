@@ -19,6 +19,7 @@ from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from sgl_like.runtime.engine.choices import split_choices
 from sgl_like.runtime.engine.constraints import matcher_of
 from sgl_like.runtime.engine.ending import Ending, Needs, check_budget, needs
+from sgl_like.runtime.engine.pooling import Pooling
 from sgl_like.runtime.engine.request import IntBuffer, Request
 from sgl_like.runtime.engine.scores import Scores
 from sgl_like.runtime.protocol import GenerateRequest, OutputSink
@@ -75,6 +76,10 @@ class Intake:
         """
         params = source.params
         tokens = self._check_tokens(source.input_ids)
+        if source.embed and (params.max_new_tokens or source.logprobs is not None or params.is_constrained):
+            raise RequestError(
+                "a request with embed is only computed: max_new_tokens=0, no logprobs and no constraint"
+            )
         if params.n > 1:
             raise RequestError(f"n={params.n}: one request is one output; Engine.generate makes n of them")
         self._check_ids("stop_token_ids", params.stop_token_ids)
@@ -94,6 +99,7 @@ class Intake:
             edits=self._edits(params, tokens, matcher is not None),
             ending=None if matcher is None else self._ending(matcher, params, max_tokens - len(tokens)),
             scores=self._scores(source),
+            pooling=Pooling(len(tokens)) if source.embed else None,
         )
 
     def matcher(self, params: SamplingParams) -> Matcher | None:

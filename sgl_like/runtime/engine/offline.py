@@ -104,6 +104,7 @@ class Collector:
     usage: Usage = field(default_factory=Usage)
     prompt_logprobs: list[PlaceLogprobs] = field(default_factory=list)
     output_logprobs: list[PlaceLogprobs] = field(default_factory=list)
+    embedding: tuple[float, ...] | None = None
     seconds: float = 0.0
 
     @property
@@ -127,6 +128,7 @@ class Collector:
         self.prompt_logprobs += output.prompt_logprobs
         self.output_logprobs += output.output_logprobs
         self.finish, self.error, self.usage = output.finish, output.error, output.usage
+        self.embedding = output.embedding
         self.seconds = time.perf_counter() - self.started
         chunk = self.result()
         if index is not None:
@@ -134,7 +136,7 @@ class Collector:
         return chunk
 
     def result(self) -> dict[str, Any]:
-        """``{"text", "output_ids", "meta_info"}``.
+        """``{"text", "output_ids", "meta_info"}``, or ``{"embedding", "meta_info"}``.
 
         Raises:
             SglError: the request failed.
@@ -143,9 +145,11 @@ class Collector:
             raise self.error
         usage, wanted = self.usage, self.request.logprobs
         logprobs = logprob_meta(wanted, self.prompt_logprobs, self.output_logprobs) if wanted else {}
+        own: dict[str, Any] = {"text": self.text, "output_ids": list(self.token_ids)}
+        if self.request.embed:
+            own = {"embedding": list(self.embedding or ())}
         return {
-            "text": self.text,
-            "output_ids": list(self.token_ids),
+            **own,
             "meta_info": {
                 "id": self.rid,
                 "prompt_tokens": usage.prompt_tokens,

@@ -54,6 +54,7 @@ class OutputProcessor:
             return
         scores = request.scores
         prompt, scored = scores.new() if scores is not None else ((), ())
+        pooling = request.pooling if request.finish is not None else None
         self._emit(
             request,
             Output(
@@ -65,6 +66,7 @@ class OutputProcessor:
                 prompt_logprobs=prompt,
                 output_logprobs=scored,
                 forced=forced,
+                embedding=None if pooling is None else pooling.mean(),
             ),
         )
 

@@ -20,6 +20,7 @@ from sgl_like.runtime.cache.radix_cache import Node
 from sgl_like.runtime.constrain.base import Matcher
 from sgl_like.runtime.engine.drafts import DraftLength
 from sgl_like.runtime.engine.ending import Ending
+from sgl_like.runtime.engine.pooling import Pooling
 from sgl_like.runtime.engine.scores import Scores
 from sgl_like.runtime.protocol import FinishReason, GenerateRequest, OutputSink, Usage
 from sgl_like.runtime.sampling.edits import RowEdits
@@ -86,6 +87,7 @@ class Request:
     accepted_tokens: int = 0  # of them, those that did
     sent_tokens: int = 0
     scores: Scores | None = None
+    pooling: Pooling | None = None  # if an embedding is wanted
     finish: FinishReason | None = None
 
     @property
@@ -123,6 +125,8 @@ class Request:
         """How many leading tokens may come from the cache: what the model must look at is computed again."""
         if self.scores is not None:
             return min(len(self.tokens), self.scores.next_place) - 1
+        if self.pooling is not None:
+            return min(len(self.tokens) - 1, self.pooling.next_place)
         return len(self.tokens) - 1
 
     @property

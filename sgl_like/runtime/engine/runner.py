@@ -66,6 +66,16 @@ class ModelRunner:
                     request.scores.add(None, model_distributions(logits)[0])
             start += row.size
 
+    def pool(self, hidden: Tensor, rows: Sequence[Row]) -> None:
+        """Add the hidden states that embeddings are made of."""
+        start = 0
+        for row in rows:
+            request = row.request
+            if request.pooling is not None:
+                first = start + request.pooling.next_place - request.computed
+                request.pooling.add(hidden[first : start + row.new_tokens])
+            start += row.size
+
 
 def make_batch(rows: Sequence[Row]) -> ForwardBatch:
     """The tensors of one step; slots for all tokens are allocated already."""

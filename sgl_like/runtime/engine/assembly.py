@@ -1,0 +1,63 @@
+"""How the parts of an engine are put together for a model and its options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sgl_like.errors import ConfigError
+from sgl_like.runtime.cache.host_tier import HostTier
+from sgl_like.runtime.cache.kv_pool import KVPool
+from sgl_like.runtime.config import EngineConfig
+from sgl_like.runtime.engine.core import EngineCore
+from sgl_like.runtime.engine.memory import KVMemory
+from sgl_like.runtime.engine.output import OutputProcessor
+from sgl_like.runtime.engine.runner import ModelRunner
+from sgl_like.runtime.engine.scheduler import Scheduler
+from sgl_like.runtime.engine.speculation import Speculation
+from sgl_like.runtime.models.load import Model
+
+T = TypeVar("T")
+
+
+def make_core(
+    config: EngineConfig, model: Model, slots: int, fingerprint: str, eos_token_ids: Iterable[int]
+) -> EngineCore:
+    """An engine without its thread.
+
+    Args:
+        config: resolved options.
+        model: the network.
+        slots: tokens that the KV pool holds.
+        fingerprint: what the cache's second tier knows the model by.
+        eos_token_ids: of the model.
+
+    Raises:
+        ConfigError: `cache_dir` cannot be used.
+    """
+    shape = model.config
+    pool = KVPool(shape.layers, slots, shape.kv_heads, shape.head_dim, model.dtype)
+    host = None
+    if config.cache_dir is not None and config.enable_radix_cache:
+        try:
+            host = HostTier(Path(config.cache_dir).expanduser(), pool, fingerprint, config.cache_dir_bytes)
+        except OSError as error:
+            raise ConfigError(f"cache_dir={str(config.cache_dir)!r} cannot be used: {error}") from error
+    memory = KVMemory(slots, config.enable_radix_cache, config.page_size, host)
+    scheduler = Scheduler(
+        memory, config.max_running_requests, config.max_batch_tokens, config.schedule_policy
+    )
+    drafts = Speculation(memory, config.speculation_tokens) if config.speculation == "ngram" else None
+    return EngineCore(ModelRunner(model, pool), memory, scheduler, OutputProcessor(eos_token_ids), drafts)
+
+
+def aside(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function on a thread that ends then.
+
+    OpenMP counts the threads that torch starts for a caller, and while there are more than processors, it lets those of
+    the engine sleep between any two kernels. Those of a thread that has ended are gone.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(function, *arguments).result()
