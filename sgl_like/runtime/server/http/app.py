@@ -14,6 +14,7 @@ from sgl_like.runtime.server.http.health import ROUTES as HEALTH
 from sgl_like.runtime.server.http.routes import Call, Route
 from sgl_like.runtime.server.openai.completions import ROUTES as COMPLETIONS
 from sgl_like.runtime.server.openai.models import ROUTES as MODELS
+from sgl_like.runtime.server.page.routes import ROUTES as PAGE
 from sgl_like.runtime.server.server import Server
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ ROUTES: tuple[Route, ...] = (
     *HEALTH,
     *MODELS,
     *COMPLETIONS,
+    *PAGE,
 )
 """All endpoints."""
 
