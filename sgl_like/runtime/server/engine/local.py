@@ -8,9 +8,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sgl_like.errors import EngineUnavailable
+from sgl_like.errors import EngineUnavailable, RequestError
 from sgl_like.runtime.engine.engine import Engine
-from sgl_like.runtime.protocol import GenerateRequest, Output, OutputSink
+from sgl_like.runtime.protocol import FinishReason, GenerateRequest, Output, OutputSink
 from sgl_like.runtime.server.engine.client import EngineState
 from sgl_like.runtime.server.engine.wire import EngineInfo, Question
 
@@ -62,7 +62,11 @@ class LocalEngine:
             with contextlib.suppress(RuntimeError):  # the loop was closed
                 loop.call_soon_threadsafe(receive, output)
 
-        self._engine.submit(request, deliver)
+        try:
+            self._engine.submit(request, deliver)
+        except RequestError as error:
+            finish = FinishReason("error", message=str(error))
+            loop.call_soon(receive, Output(request.rid, finish=finish, error=error))
 
     def abort(self, rid: str) -> None:
         """See `EngineClient`."""

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.support.browser import CHROMIUM, Page, browser
+from tests.support.servers import Running, running
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with running() as started:
+        yield started
+
+
+def in_browser(
+    server: Running, profile: Path, use: Callable[[Page], Awaitable[None]], view: str = ""
+) -> None:
+    async def run() -> None:
+        async with browser(profile) as page:
+            await page.open(f"{server.url}/{view}")
+            await use(page)
+            assert page.console == []
+
+    asyncio.run(run())
+
+
+def test_files_of_the_page_and_nothing_else(server: Running) -> None:
+    async def run() -> None:
+        async with aiohttp.ClientSession(server.url) as session:
+            async with session.get("/") as answer:
+                assert answer.status == 200
+                assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+                assert "http" not in (await answer.text()).replace("http-equiv", "")
+            for name in ("main.js", "style.css"):
+                async with session.get(f"/static/{name}") as answer:
+                    assert answer.status == 200
+            for name in ("nothing.js", "..%2Froutes.py", "%2e%2e/routes.py"):
+                async with session.get(f"/static/{name}") as answer:
+                    assert answer.status == 404
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "body, problem",
+    [
+        ({"regex": "[0-9]+"}, None),
+        ({"regex": "("}, "regex"),
+        ({"json_schema": {"type": "object"}}, None),
+        ({"json_schema": {"type": "nothing"}}, "type"),
+        ({"json_schema": '{"type": '}, "JSON"),
+        ({"ebnf": 'root ::= "a"'}, None),
+        ({"ebnf": "root ::= other"}, "other"),
+    ],
+)
+def test_constraints_are_checked(server: Running, body: dict[str, object], problem: str | None) -> None:
+    async def run() -> None:
+        async with (
+            aiohttp.ClientSession(server.url) as session,
+            session.post("/constraints/check", json=body) as answer,
+        ):
+            found = (await answer.json())["problem"]
+            assert (found is None) if problem is None else problem in found
+
+    asyncio.run(run())
+
+
+@needs_browser
+def test_tabs_by_keyboard(server: Running, tmp_path: Path) -> None:
+    async def use(page: Page) -> None:
+        await page.until("document.getElementById('state').textContent === 'ready'")
+        await page.value("document.getElementById('tab-chat').focus()")
+        shown = "[...document.querySelectorAll('[role=tabpanel]')].filter((p) => !p.hidden).map((p) => p.id).join()"
+        for key, panel in (
+            ("ArrowRight", "program"),
+            ("ArrowRight", "json"),
+            ("End", "live"),
+            ("Home", "chat"),
+        ):
+            await page.press(key)
+            assert await page.value(shown) == panel
+        labels = "[...document.querySelectorAll('input,textarea')].filter((e) => !e.labels.length).map((e) => e.id).join()"
+        assert await page.value(labels) == ""
+
+    in_browser(server, tmp_path, use)
+
+
+@needs_browser
+def test_schema_is_checked_while_it_is_typed(server: Running, tmp_path: Path) -> None:
+    async def use(page: Page) -> None:
+        verdict = "document.getElementById('json-verdict').textContent"
+        await page.until(f"{verdict}.includes('can be enforced')")
+        box = "document.getElementById('json-schema')"
+        await page.value(f"{box}.focus(), {box}.select()")
+        await page.type('{"type": "string", "pattern": "("}')
+        await page.until(f"{verdict}.includes('cannot')")
+        assert "pattern" in await page.value("document.getElementById('json-problem').textContent")
+
+    in_browser(server, tmp_path, use, "#json")
