@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,14 @@ from sgl_like.runtime.server.server import Server
 def shared_engine() -> sgl_like.Engine:
     """One engine with the embedded model, in float32, for all tests of a process; never shut down."""
     return sgl_like.Engine(dtype="float32", kv_cache_memory=64 * 1024 * 1024)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Return as soon as a condition holds, and fail if it never does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not true after {seconds:g} s"
+        time.sleep(0.005)
 
 
 @dataclass

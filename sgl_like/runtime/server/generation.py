@@ -8,8 +8,9 @@ from functools import partial
 from types import TracebackType
 from typing import NamedTuple
 
-from sgl_like.runtime.protocol import GenerateRequest, Output
+from sgl_like.runtime.protocol import GenerateRequest, Output, Usage
 from sgl_like.runtime.server.engine.client import EngineClient
+from sgl_like.runtime.server.observe.records import CallRecord, RequestRecord
 
 
 class Part(NamedTuple):
@@ -27,16 +28,20 @@ class Generation:
     Args:
         engine: where they run.
         requests: of one call.
+        call: what takes note of it.
     """
 
-    def __init__(self, engine: EngineClient, requests: Sequence[GenerateRequest]) -> None:
+    def __init__(self, engine: EngineClient, requests: Sequence[GenerateRequest], call: CallRecord) -> None:
         self.requests = requests
         self._engine = engine
+        self._call = call
+        self._records: list[RequestRecord] = []
         self._open = dict.fromkeys(range(len(requests)))  # indexes of those that have not ended
         self._parts: list[Part] = []
         self._waiter: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Generation:
+        self._records = self._call.submit(self.requests)
         started: list[str] = []
         try:
             for index, request in enumerate(self.requests):
@@ -45,6 +50,8 @@ class Generation:
         except BaseException:
             for rid in started:
                 self._engine.abort(rid)
+            for record in self._records[len(started) :]:
+                record.end("rejected", Usage())
             raise
         return self
 
@@ -91,6 +98,7 @@ class Generation:
             await self._waiter
 
     def _receive(self, index: int, output: Output) -> None:
+        self._records[index].add(output)
         if output.is_terminal:
             self._open.pop(index, None)
         self._parts.append(Part(index, output))

@@ -11,6 +11,7 @@ from sgl_like.errors import EngineUnavailable
 from sgl_like.runtime.server.config import ServerConfig
 from sgl_like.runtime.server.engine.client import EngineClient
 from sgl_like.runtime.server.engine.wire import EngineInfo
+from sgl_like.runtime.server.observe.observer import Observer
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
 
@@ -21,12 +22,14 @@ class Server:
     Args:
         config: its options.
         engine: runs requests.
+        observer: takes note of calls.
     """
 
     config: ServerConfig
     engine: EngineClient
     created: int = field(default_factory=lambda: int(time.time()))
     draining: bool = False
+    observer: Observer = field(default_factory=Observer)
 
     @property
     def info(self) -> EngineInfo:

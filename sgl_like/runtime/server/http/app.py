@@ -44,20 +44,24 @@ def build_app(server: Server, routes: Sequence[Route] = ROUTES) -> web.Applicati
 def _handler(server: Server, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(http: web.Request) -> web.StreamResponse:
         call = Call(server, http)
-        try:
-            return await route.handler(call)
-        except (asyncio.CancelledError, ConnectionResetError):
-            raise
-        except Exception as error:
-            return _refuse(call, route, error)
+        with server.observer.begin(call.id, route.method, route.path, call.received) as call.record:
+            try:
+                response = await route.handler(call)
+            except (asyncio.CancelledError, ConnectionResetError):
+                raise
+            except Exception as error:
+                response = _refuse(call, route, error)
+            call.record.status = response.status
+            return response
 
     return handle
 
 
 def _refuse(call: Call, route: Route, error: Exception) -> web.Response:
     answer = api_error(error)
+    call.record.error_code = answer.code or answer.type
     if answer.status == 500:
-        log.exception("call %s to %s failed", call.id, route.path)
+        log.exception("call failed", extra={"fields": {"request_id": call.id, "route": route.path}})
     return error_response(answer, route)
 
 

@@ -15,6 +15,7 @@ from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.server.generation import Generation
 from sgl_like.runtime.server.http.bodies import read_body
 from sgl_like.runtime.server.http.errors import ApiError, openai_body
+from sgl_like.runtime.server.observe.records import CallRecord
 
 if TYPE_CHECKING:
     from sgl_like.runtime.server.server import Server
@@ -50,6 +51,8 @@ class Call:
         http: aiohttp's request.
         id: of this call, in logs and in the header ``x-request-id``.
         tenant: who calls.
+        received: when it came, as of `perf_counter`.
+        record: what metrics and logs say about it; a handler may set its `cause`.
     """
 
     server: Server
@@ -57,6 +60,7 @@ class Call:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     tenant: Tenant = field(default_factory=Tenant)
     received: float = field(default_factory=perf_counter)
+    record: CallRecord = field(init=False)
 
     async def body(self, type: type[T]) -> T:
         """The request's body, checked.
@@ -72,7 +76,8 @@ class Call:
         Raises:
             ApiError: the server has no room for them, or no engine.
         """
-        return Generation(self.server.engine, requests)
+        self.record.tenant = self.tenant.name
+        return Generation(self.server.engine, requests, self.record)
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]

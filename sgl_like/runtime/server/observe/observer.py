@@ -1,0 +1,65 @@
+"""The one place where the front process takes note of what happens: counts, log lines, spans, what is in flight."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from time import perf_counter
+
+from sgl_like.runtime.protocol import GenerateRequest
+from sgl_like.runtime.server.observe.logs import log_call
+from sgl_like.runtime.server.observe.records import CallRecord, RequestRecord
+from sgl_like.runtime.server.observe.totals import Totals
+
+
+class Observer:
+    """Takes note of calls, on the event loop."""
+
+    def __init__(self) -> None:
+        self.totals = Totals()
+        self.calls: dict[int, CallRecord] = {}
+        """Those whose handlers run, by their `id()`."""
+        self.open: dict[int, RequestRecord] = {}
+        """Requests whose terminal output has not come, by their `id()`."""
+
+    def begin(self, call_id: str, method: str, route: str, received: float) -> CallRecord:
+        """A call has come; to be used as a context manager around its handler."""
+        record = CallRecord(self, call_id, method, route, received, time.time())
+        self.calls[id(record)] = record
+        self.totals.http_requests[route, method] += 1
+        self.totals.http_active[route, method] += 1
+        return record
+
+    def submitted(self, call: CallRecord, requests: Sequence[GenerateRequest]) -> list[RequestRecord]:
+        """A call's requests are about to run; their records, in order."""
+        totals = self.totals
+        records = [RequestRecord(call, request, totals) for request in requests]
+        call.requests += records
+        self.open.update((id(record), record) for record in records)
+        totals.tenant_requests[call.tenant] += len(records)
+        for request in requests:
+            totals.requests[request.stream] += 1
+            totals.max_tokens.add(request.params.max_new_tokens)
+            totals.constrained += request.params.is_constrained
+        for _, copies in groupby(requests, key=lambda request: id(request.input_ids)):
+            totals.outputs_asked.add(sum(1 for _ in copies))
+        return records
+
+    def refused(self, call: CallRecord, reason: str, requests: int = 0) -> None:
+        """A call's `requests` were not let in: ``"queue_requests"``, ``"queue_tokens"``, ``"tenant"``, ..."""
+        call.cause = reason
+        self.totals.refused_calls[reason] += 1
+        self.totals.requests[False] += requests
+        self.totals.ended["rejected"] += requests
+
+    def first_token(self, call: CallRecord) -> None:
+        """A call has its first token."""
+
+    def ended(self, call: CallRecord) -> None:
+        """A call's handler has returned or failed."""
+        totals, key = self.totals, (call.route, call.method)
+        self.calls.pop(id(call), None)
+        totals.http_active[key] -= 1
+        totals.http_responses[*key, call.status] += 1
+        log_call(call, perf_counter())
