@@ -8,6 +8,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from sgl_like.errors import ConstraintError, DeadlineExceeded, RequestError
 from sgl_like.runtime.protocol import GenerateRequest, Output, Usage
 from sgl_like.runtime.server.observe.totals import Totals
 
@@ -55,7 +56,15 @@ class RequestRecord:
             self.tokens += tokens
             totals.generation_tokens[self.request.stream] += tokens
         if output.finish is not None:
-            self.end(output.finish.type, output.usage)
+            self.end(self._reason(output), output.usage)
+
+    def _reason(self, output: Output) -> str:
+        assert output.finish is not None
+        if isinstance(output.error, RequestError | ConstraintError) and not self.tokens:
+            return "rejected"
+        if isinstance(output.error, DeadlineExceeded):
+            self.call.cause = self.call.cause or "deadline"
+        return output.finish.type
 
     def end(self, reason: str, usage: Usage) -> None:
         """It has ended: ``"stop"``, ``"length"``, ``"abort"``, ``"error"``, or ``"rejected"`` if it never began."""
