@@ -49,6 +49,8 @@ class LogprobParams:
         token_ids: tokens to report for each place.
         text: report the text of tokens, too.
         each: tokens to report, besides `token_ids`, for the first scored place of the prompt, the next one, and so on.
+        skip: places of the output that are not reported. For requests that go on where an earlier one broke off, and
+            ask for nothing of the prompt.
     """
 
     start: int | None = None
@@ -56,6 +58,7 @@ class LogprobParams:
     token_ids: tuple[int, ...] = ()
     text: bool = False
     each: tuple[tuple[int, ...], ...] = ()
+    skip: int = 0
 
     @classmethod
     def from_options(

@@ -40,9 +40,12 @@ class GenerateRequest:
         priority: requests with a larger one are admitted first; among equals the scheduler's own order holds.
         deadline: seconds from submission after which the request ends with `DeadlineExceeded`, wherever it is.
         namespace: requests share cached prefixes only with others of the same one (a tenant's salt).
+        produced: so many tokens at the end of `input_ids` are output already: of an earlier request with the same
+            parameters that broke off. It goes on as that would have: constraint, stops, penalties, random numbers and
+            limits count them as output. Events have only what is new; in `Usage` they are output.
 
     Raises:
-        RequestError: embed, priority, deadline or namespace is of the wrong type or out of range.
+        RequestError: embed, priority, deadline, namespace or produced is of the wrong type or out of range.
     """
 
     input_ids: Sequence[int]
@@ -55,6 +58,12 @@ class GenerateRequest:
     deadline: float | None = None
     namespace: str = ""
     embed: bool = False
+    produced: int = 0
+
+    @property
+    def prompt_length(self) -> int:
+        """How many of `input_ids` are the prompt."""
+        return len(self.input_ids) - self.produced
 
     def __post_init__(self) -> None:
         if not isinstance(self.embed, bool):
@@ -63,6 +72,9 @@ class GenerateRequest:
             raise RequestError(f"priority must be an integer, not {self.priority!r}")
         if not isinstance(self.namespace, str):
             raise RequestError(f"namespace must be a string, not {self.namespace!r}")
+        known = self.produced
+        if isinstance(known, bool) or not isinstance(known, int) or known < 0:
+            raise RequestError(f"produced must be an integer of at least 0, not {known!r}")
         after = self.deadline
         if after is not None and (
             isinstance(after, bool)

@@ -35,9 +35,10 @@ def split_choices(request: GenerateRequest, sink: OutputSink) -> list[tuple[Gene
     """
     if not request.choices:
         return [(request, sink)]
-    if request.logprobs is not None or request.params.max_new_tokens or request.embed:
+    given = request.logprobs is not None or request.params.max_new_tokens or request.embed or request.produced
+    if given:
         raise RequestError(
-            "a request with choices is only scored: max_new_tokens=0, no logprobs and no embed"
+            "a request with choices is only scored: max_new_tokens=0, no logprobs, no embed and no output yet"
         )
     group = _Group(request, sink)
     return [(one, partial(group.receive, one)) for one in group.parts]

@@ -96,7 +96,8 @@ class EngineCore:
         if request.deadline is not None:
             self._watch_deadline(request.deadline, request.rid)
         try:
-            self._output.start(request)
+            if not request.source.produced:
+                self._output.start(request)
         except SglError as error:
             self._end_with(request, error)
             return
@@ -326,9 +327,11 @@ def _leave_room(request: Request, token: int, logits: Tensor) -> int | None:
     if ending is None or matcher is None:
         return token
 
+    again = request.sampler.again()
+
     def redraw(banned: int) -> int | None:
         logits[banned] = -torch.inf
-        return sample(logits[None], [request.sampler])[0] if logits.max() > -torch.inf else None
+        return sample(logits[None], [again])[0] if logits.max() > -torch.inf else None
 
     return ending.choose(matcher, token, request.tokens_left, redraw)
 

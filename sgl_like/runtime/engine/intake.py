@@ -19,8 +19,10 @@ from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from sgl_like.runtime.engine.choices import split_choices
 from sgl_like.runtime.engine.constraints import matcher_of
 from sgl_like.runtime.engine.ending import Ending, Needs, check_budget, needs
+from sgl_like.runtime.engine.output import OutputProcessor
 from sgl_like.runtime.engine.pooling import Pooling
 from sgl_like.runtime.engine.request import IntBuffer, Request
+from sgl_like.runtime.engine.resume import resume
 from sgl_like.runtime.engine.scores import Scores
 from sgl_like.runtime.protocol import GenerateRequest, OutputSink
 from sgl_like.runtime.sampling.bad_words import BadWords, TokenTable
@@ -53,6 +55,7 @@ class Intake:
         self._patterns: dict[str, Pattern] = {}
         self._needs: dict[tuple[str | None, ...], Needs] = {}
         self._lock = threading.Lock()
+        self._output = OutputProcessor(tokenizer.eos_token_ids)
 
     def admit_parts(self, source: GenerateRequest, sink: OutputSink) -> list[Request]:
         """`admit` for a request that may have choices; then the result are those that score them together.
@@ -75,8 +78,15 @@ class Intake:
             RequestError: or one of its subclasses; the message names what is wrong.
         """
         params = source.params
-        tokens = self._check_tokens(source.input_ids)
-        if source.embed and (params.max_new_tokens or source.logprobs is not None or params.is_constrained):
+        given = self._check_tokens(source.input_ids)
+        if source.prompt_length < 1:
+            raise RequestError(
+                "the prompt is empty: at least one token is needed before what is produced already"
+            )
+        tokens, known = given[: source.prompt_length], given[source.prompt_length :]
+        if source.embed and (
+            params.max_new_tokens or source.logprobs is not None or params.is_constrained or source.produced
+        ):
             raise RequestError(
                 "a request with embed is only computed: max_new_tokens=0, no logprobs and no constraint"
             )
@@ -86,7 +96,7 @@ class Intake:
         self._check_ids("logit_bias", [token for token, _ in params.logit_bias])
         matcher = self.matcher(params)
         max_tokens = self._check_length(len(tokens), params.max_new_tokens)
-        return Request(
+        request = Request(
             source=source,
             sink=sink,
             max_tokens=max_tokens,
@@ -101,6 +111,9 @@ class Intake:
             scores=self._scores(source),
             pooling=Pooling(len(tokens)) if source.embed else None,
         )
+        if source.produced:
+            resume(request, known.tolist(), self._output)
+        return request
 
     def matcher(self, params: SamplingParams) -> Matcher | None:
         """The compiled constraint of some parameters, or ``None`` if they have none.
@@ -228,7 +241,7 @@ class Intake:
         return min(prompt + new, limit)
 
     def _scores(self, source: GenerateRequest) -> Scores | None:
-        length, params = len(source.input_ids), source.logprobs
+        length, params = source.prompt_length, source.logprobs
         if params is None:
             return None
         if params.start is not None and params.start > length:
@@ -236,7 +249,11 @@ class Intake:
                 f"logprob_start_len must be at most the prompt's length {length}, not {params.start}"
             )
         self._check_ids("token_ids_logprob", params.token_ids)
-        prompt = [int(token) for token in source.input_ids]
+        if params.skip > (source.produced if params.start is None else 0):
+            raise RequestError(
+                f"logprobs of the output can be left out only for the {source.produced} tokens known"
+            )
+        prompt = [int(token) for token in source.input_ids[:length]]
         return Scores(params, prompt, self._text_of, no_output=source.params.max_new_tokens == 0)
 
     def _text_of(self, token: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -25,21 +25,28 @@ class OutputProcessor:
     def __init__(self, eos_token_ids: Iterable[int]) -> None:
         self._eos = frozenset(eos_token_ids)
 
-    def start(self, request: Request) -> None:
-        """Before a request's first step: text that its constraint forces from the outset."""
+    def start(self, request: Request, known: Sequence[int] = ()) -> None:
+        """Before a request's first step: text that its constraint forces from the outset.
+
+        Args:
+            request: has no output yet.
+            known: the beginning of what the output is known to become; it is forced only as far as it agrees.
+        """
         if request.matcher is not None and request.max_tokens > request.prompt_length:
-            self._jump_forward(request, request.matcher)
+            self._jump_forward(request, request.matcher, known)
             self._end_if_done(request)
 
-    def accept(self, request: Request, token: int) -> None:
-        """Add a sampled token and whatever it forces; sets `request.finish` when that ends the request."""
+    def accept(self, request: Request, token: int, known: Sequence[int] = ()) -> None:
+        """Add a sampled token and whatever it forces; sets `request.finish` when that ends the request. `known` is
+        what is known to come after the token; see `start`.
+        """
         matcher = request.matcher
         if matcher is not None:
             accepted = matcher.accept_token(token)
             assert accepted, f"token {token} was sampled against its mask"
         self._append(request, token)
         if request.finish is None and matcher is not None:
-            self._jump_forward(request, matcher)
+            self._jump_forward(request, matcher, known)
         self._end_if_done(request)
 
     def send(self, request: Request) -> None:
@@ -104,14 +111,18 @@ class OutputProcessor:
             request.finish = FinishReason("stop", token)
         elif request.detokenizer.push(token):
             request.finish = FinishReason("stop", request.detokenizer.matched)
+        if len(request.tokens) == len(request.source.input_ids):  # the client has had the text so far
+            request.detokenizer.release(final=request.finish is not None)
 
-    def _jump_forward(self, request: Request, matcher: Matcher) -> None:
+    def _jump_forward(self, request: Request, matcher: Matcher, known: Sequence[int]) -> None:
         """Append tokens that the constraint forces; the next step extends by them instead of sampling."""
         if not request.source.params.jump_forward:
             return
-        for token in matcher.forced_tokens():
+        for place, token in enumerate(matcher.forced_tokens()):
             left = request.tokens_left
             if request.finish is not None or left <= 0:
+                return
+            if place < len(known) and token != known[place]:
                 return
             if request.ending is not None and not request.ending.fits(matcher, token, left):
                 return  # in fewer tokens it may

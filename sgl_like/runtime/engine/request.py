@@ -107,8 +107,8 @@ class Request:
 
     @property
     def prompt_length(self) -> int:
-        """Tokens that the client gave."""
-        return len(self.source.input_ids)
+        """Tokens that the client gave as the prompt."""
+        return self.source.prompt_length
 
     @property
     def pending(self) -> int:

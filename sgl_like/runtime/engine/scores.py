@@ -36,7 +36,7 @@ class Scores:
         self.output: list[PlaceLogprobs] = []
         self.sent_prompt = 0
         self.sent_output = 0
-        self.next_place = len(prompt)
+        self.next_place = len(prompt) + params.skip
         if params.start is not None and params.start < len(prompt):
             self.next_place = params.start + 1  # as in SGLang, the first place is listed without a value
             self.prompt.append(PlaceLogprobs((None, prompt[params.start], self._text(prompt[params.start]))))

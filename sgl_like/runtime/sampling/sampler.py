@@ -15,15 +15,29 @@ from sgl_like.runtime.sampling_params import SamplingParams
 
 @dataclass(slots=True)
 class RowSampler:
-    """How one request samples: its parameters and its own random numbers, the same in whatever batch it runs."""
+    """How one request samples: its parameters and its own random numbers, the same in whatever batch it runs.
+
+    Every place of an output takes one number. Where a token is drawn again for the same place, the numbers come from
+    that one (`again`), so that what a later place gets depends on how many were sampled before it and on nothing else.
+    """
 
     params: SamplingParams
     random: random.Random
+    drawn: float = 0.0
 
     @classmethod
     def of(cls, params: SamplingParams) -> RowSampler:
         """Seeded by ``params.seed``, or from the operating system."""
         return cls(params, random.Random(params.seed))
+
+    def draw(self) -> float:
+        """The next place's number."""
+        self.drawn = self.random.random()
+        return self.drawn
+
+    def again(self) -> RowSampler:
+        """Samples further tokens for the place whose number was drawn last."""
+        return RowSampler(self.params, random.Random(self.drawn))
 
 
 def sample(logits: Tensor, rows: Sequence[RowSampler]) -> list[int]:
@@ -40,5 +54,5 @@ def sample(logits: Tensor, rows: Sequence[RowSampler]) -> list[int]:
     values = (logits if len(drawn) == len(rows) else logits[drawn]).numpy()
     each = distributions(values, [rows[i].params.temperature for i in drawn])
     for i, distribution in zip(drawn, each, strict=True):
-        tokens[i] = distribution.draw(rows[i].params, rows[i].random.random())
+        tokens[i] = distribution.draw(rows[i].params, rows[i].draw())
     return tokens
