@@ -16,7 +16,9 @@ page, and what does not fill a page is neither matched nor inserted.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable, Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import NamedTuple, Protocol
 
@@ -27,12 +29,16 @@ from sgl_like.runtime.cache.pages import NO_SLOTS, SlotAllocator, Slots
 
 Tokens = NDArray[np.int32]
 NO_TOKENS: Tokens = np.empty(0, dtype=np.int32)
+REMEMBERED = 50
+"""Evictions that are remembered for who looks at the tree."""
+HEAD = 24
+"""Tokens of each that are."""
 
 
 class Node:
     """One edge with the node at its end."""
 
-    __slots__ = ("children", "key", "last_used", "locks", "namespace", "parent", "queued", "slots")
+    __slots__ = ("children", "hits", "key", "last_used", "locks", "namespace", "parent", "queued", "slots")
 
     def __init__(self, key: Tokens, slots: Slots, parent: Node | None, namespace: str) -> None:
         self.key = key
@@ -42,6 +48,7 @@ class Node:
         self.children: dict[Hashable, Node] = {}  # by first page
         self.locks = 0
         self.last_used = 0
+        self.hits = 0  # requests that found it cached
         self.queued = False  # whether it has an entry in the eviction heap
 
 
@@ -60,6 +67,15 @@ class Insertion(NamedTuple):
     known: int
     slots: Slots
     node: Node
+
+
+class Eviction(NamedTuple):
+    """A leaf that had to go: its length, its first `HEAD` tokens, and when (``time.time()``)."""
+
+    namespace: str
+    tokens: int
+    head: Tokens
+    when: float
 
 
 class CacheWatcher(Protocol):
@@ -94,6 +110,18 @@ class RadixCache:
         self.evictable_count = 0  # slots in unlocked nodes
         self.locked_count = 0  # slots in locked nodes
         self.evicted_total = 0
+        self.evictions: deque[Eviction] = deque(maxlen=REMEMBERED)  # the last ones
+        self.node_count = 0
+
+    @property
+    def roots(self) -> Mapping[str, Node]:
+        """The root of each namespace that has anything cached."""
+        return self._roots
+
+    @property
+    def now(self) -> int:
+        """A time no earlier than any `Node.last_used`."""
+        return next(self._clock)
 
     def match(self, tokens: Tokens, namespace: str = "", limit: int | None = None) -> Match:
         """The longest cached prefix of ``tokens[:limit]``, in whole pages; marks it as used now and splits an edge if
@@ -148,11 +176,17 @@ class RadixCache:
             found.node.children[self._first_page(node.key, 0)] = node
             if found.node.parent is None:
                 self._roots[namespace] = found.node
+            self.node_count += 1
             self.evictable_count += len(node.key)
             self._offer(node)
             if self.watcher is not None:
                 self.watcher.inserted(namespace, tokens)
         return Insertion(known, np.concatenate((found.slots, slots[known:])), node)
+
+    def hit(self, node: Node) -> None:
+        """Count a request that found everything from the root to `node` cached."""
+        for each in path(node):
+            each.hits += 1
 
     def lock(self, node: Node) -> None:
         """Keep everything from the root to `node` from being evicted."""
@@ -188,6 +222,8 @@ class RadixCache:
             elif not (node.locks or node.children or node.parent is None):
                 if before is not None:
                     before(node)
+                head = node.key[:HEAD].copy()  # not the whole key
+                self.evictions.append(Eviction(node.namespace, len(node.key), head, time.time()))
                 freed += self._remove(node)
         self.evicted_total += freed
         return freed
@@ -229,7 +265,7 @@ class RadixCache:
         for held in locks:
             for each in path(held):
                 expected[id(each)] = expected.get(id(each), 0) + 1
-        evictable = locked = 0
+        evictable = locked = nodes = 0
         for node in self.nodes():
             assert len(node.key) == len(node.slots) > 0, "a node with an empty key"
             assert len(node.key) % self._page == 0, "a node with part of a page"
@@ -237,9 +273,12 @@ class RadixCache:
                 "a misplaced node"
             )
             assert node.locks == expected.get(id(node), 0), "lock count differs from the requests below"
+            nodes += 1
+            assert node.parent.parent is None or node.hits <= node.parent.hits, "a hit passes all nodes above"
             evictable += len(node.key) if not node.locks else 0
             locked += len(node.key) if node.locks else 0
         assert (evictable, locked) == (self.evictable_count, self.locked_count), "sizes have drifted"
+        assert nodes == self.node_count, "the number of nodes has drifted"
 
     def _root(self, namespace: str) -> Node:
         """A namespace's root; it is kept only while it has children."""
@@ -262,7 +301,8 @@ class RadixCache:
         """
         assert node.parent is not None
         upper = Node(node.key[:at], node.slots[:at], node.parent, node.namespace)
-        upper.locks, upper.last_used = node.locks, node.last_used
+        upper.locks, upper.last_used, upper.hits = node.locks, node.last_used, node.hits
+        self.node_count += 1
         node.parent.children[self._first_page(node.key, 0)] = upper
         node.key, node.slots, node.parent = node.key[at:], node.slots[at:], upper
         upper.children[self._first_page(node.key, 0)] = node
@@ -275,6 +315,7 @@ class RadixCache:
             self.watcher.evicting(node)
         del parent.children[self._first_page(node.key, 0)]
         self._allocator.release(node.slots)
+        self.node_count -= 1
         self.evictable_count -= len(node.key)
         self._offer(parent)
         if parent.parent is None and not parent.children:

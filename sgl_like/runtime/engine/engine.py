@@ -305,6 +305,10 @@ class Engine:
         """Forget all prefixes that nobody uses, also those in `cache_dir`; whether nothing is cached now."""
         return self._loop.call(lambda core: core.flush_cache())
 
+    def tree(self, limit: int = 200) -> dict[str, Any]:
+        """The hottest prefixes of the cache and the last evictions; see `runtime/cache/tree_view.py`."""
+        return self._loop.call(lambda core: core.memory.view(limit))
+
     def stats(self) -> dict[str, int]:
         """Counts since the start, and the state of the KV slots."""
         return self._loop.call(read_stats)

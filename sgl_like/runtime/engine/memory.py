@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from itertools import count
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from sgl_like.errors import RequestError
 from sgl_like.runtime.cache.host_tier import HostTier
 from sgl_like.runtime.cache.pages import SlotAllocator
 from sgl_like.runtime.cache.radix_cache import Node, RadixCache, Tokens, path, sequence_of
+from sgl_like.runtime.cache.tree_view import view_tree
 from sgl_like.runtime.engine.request import Request
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,11 @@ class KVMemory:
         request.slots.extend(match.slots)
         request.computed = request.shared = len(match.slots)
         self._hold(request, match.node)
+
+    def found(self, request: Request) -> None:
+        """Count what an attached request has found in the tree as used once more."""
+        assert request.node is not None
+        self.tree.hit(request.node)
 
     def grow(self, request: Request, count: int) -> bool:
         """Add slots for the request's next `count` tokens, evicting if need be. False if there are too few."""
@@ -149,6 +156,17 @@ class KVMemory:
         if self.host is not None:
             self.host.clear()
         return self.tree.locked_count == 0
+
+    def view(self, limit: int) -> dict[str, Any]:
+        """The tree as `view_tree` shows it, with the state of all slots."""
+        shown = view_tree(self.tree, limit, {node for end in self._pins.values() for node in path(end)})
+        shown["totals"] |= {
+            "slots": self.size,
+            "free": self.allocator.free_count,
+            "pinned": self.pinned,
+            "pins": len(self._pins),
+        }
+        return shown
 
     def pin(self, tokens: Tokens, namespace: str = "") -> int:
         """Keep what is cached of some tokens (whole pages) until `unpin`; returns a number for that.

@@ -162,6 +162,7 @@ class Scheduler:
                 return
             if request.cached_tokens is None:
                 request.cached_tokens = request.computed
+                self._memory.found(request)
             self.waiting.admitted(request)
             self.running.append(request)
             rows.append(Row(request, share))

@@ -34,6 +34,7 @@ def answer(engine: Engine, what: Question, arguments: Mapping[str, Any]) -> Any:
         "stats": engine.get_server_info,
         "flush_cache": engine.flush_cache,
         "check_invariants": engine.check_invariants,
+        "tree": engine.tree,
     }
     return questions[what](**arguments)
 
