@@ -18,7 +18,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import count
 from typing import NamedTuple, Protocol
 
@@ -114,7 +114,7 @@ class RadixCache:
         self.node_count = 0
 
     @property
-    def roots(self) -> Mapping[str, Node]:
+    def roots(self) -> dict[str, Node]:
         """The root of each namespace that has anything cached."""
         return self._roots
 
