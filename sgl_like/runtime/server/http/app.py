@@ -12,7 +12,10 @@ from aiohttp import web
 from sgl_like.runtime.server.http.errors import ApiError, api_error
 from sgl_like.runtime.server.http.health import ROUTES as HEALTH
 from sgl_like.runtime.server.http.routes import Call, Route
+from sgl_like.runtime.server.ollama.embed import ROUTES as OLLAMA_EMBED
+from sgl_like.runtime.server.ollama.models import ROUTES as OLLAMA_MODELS
 from sgl_like.runtime.server.openai.completions import ROUTES as COMPLETIONS
+from sgl_like.runtime.server.openai.embeddings import ROUTES as EMBEDDINGS
 from sgl_like.runtime.server.openai.models import ROUTES as MODELS
 from sgl_like.runtime.server.page.routes import ROUTES as PAGE
 from sgl_like.runtime.server.server import Server
@@ -23,6 +26,9 @@ ROUTES: tuple[Route, ...] = (
     *HEALTH,
     *MODELS,
     *COMPLETIONS,
+    *EMBEDDINGS,
+    *OLLAMA_EMBED,
+    *OLLAMA_MODELS,
     *PAGE,
 )
 """All endpoints."""

@@ -42,19 +42,34 @@ def check_body(value: Any, type: type[T], *, strict: bool = False) -> T:
     """See `read_body`."""
     if not isinstance(value, dict):
         raise bad_request("the body must be a JSON object")
-    try:
-        body = msgspec.convert(value, type)
-    except msgspec.ValidationError as error:
-        found = _WHERE.match(str(error))
-        assert found is not None
-        where = found["where"] or None
-        what = found["what"] if where is None else f"{where}: {found['what']}"
-        raise bad_request(what, param=where) from None
+    body = convert(value, type)
     if strict:
         unknown = sorted(value.keys() - {field.encode_name for field in msgspec.structs.fields(type)})
         if unknown:
             raise bad_request(f"unknown field {unknown[0]!r}", param=unknown[0], code="unknown_field")
     return body
+
+
+def convert(value: Any, type: type[T], where: str = "") -> T:
+    """A part of a body as a `type`.
+
+    Args:
+        value: JSON as Python has it.
+        type: what it has to be.
+        where: the part's place in the body, such as ``"input[0]"``.
+
+    Raises:
+        ApiError: 400 with the place of what is wrong.
+    """
+    try:
+        return msgspec.convert(value, type)
+    except msgspec.ValidationError as error:
+        found = _WHERE.match(str(error))
+        assert found is not None
+        inner = found["where"] or ""
+        place = f"{where}.{inner}".strip(".") or None
+        what = found["what"] if place is None else f"{place}: {found['what']}"
+        raise bad_request(what, param=place) from None
 
 
 def json_response(value: Any, status: int = 200) -> web.Response:
