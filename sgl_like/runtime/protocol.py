@@ -43,9 +43,10 @@ class GenerateRequest:
         produced: so many tokens at the end of `input_ids` are output already: of an earlier request with the same
             parameters that broke off. It goes on as that would have: constraint, stops, penalties, random numbers and
             limits count them as output. Events have only what is new; in `Usage` they are output.
+        start_within: seconds after which the request ends with `DeadlineExceeded` if it still waits for its first step.
 
     Raises:
-        RequestError: embed, priority, deadline, namespace or produced is of the wrong type or out of range.
+        RequestError: embed, priority, deadline, namespace, produced or start_within is of the wrong type or out of range.
     """
 
     input_ids: Sequence[int]
@@ -59,6 +60,7 @@ class GenerateRequest:
     namespace: str = ""
     embed: bool = False
     produced: int = 0
+    start_within: float | None = None
 
     @property
     def prompt_length(self) -> int:
@@ -75,13 +77,17 @@ class GenerateRequest:
         known = self.produced
         if isinstance(known, bool) or not isinstance(known, int) or known < 0:
             raise RequestError(f"produced must be an integer of at least 0, not {known!r}")
-        after = self.deadline
-        if after is not None and (
-            isinstance(after, bool)
-            or not isinstance(after, int | float)
-            or not (math.isfinite(after) and after > 0)
-        ):
-            raise RequestError(f"deadline must be a finite number of seconds above 0, not {after!r}")
+        _check_seconds("deadline", self.deadline)
+        _check_seconds("start_within", self.start_within)
+
+
+def _check_seconds(name: str, after: float | None) -> None:
+    if after is not None and (
+        isinstance(after, bool)
+        or not isinstance(after, int | float)
+        or not (math.isfinite(after) and after > 0)
+    ):
+        raise RequestError(f"{name} must be a finite number of seconds above 0, not {after!r}")
 
 
 @dataclass(frozen=True, slots=True)

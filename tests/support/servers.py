@@ -17,6 +17,7 @@ from sgl_like.runtime.server.config import ServerConfig
 from sgl_like.runtime.server.engine.client import EngineClient
 from sgl_like.runtime.server.engine.local import LocalEngine
 from sgl_like.runtime.server.http.app import build_app
+from sgl_like.runtime.server.http.connection import Guard, GuardedRunner
 from sgl_like.runtime.server.server import Server
 
 
@@ -48,7 +49,7 @@ def running(config: ServerConfig | None = None, engine: EngineClient | None = No
     """A server until the end of the block."""
     server = Server(config or ServerConfig(), engine or LocalEngine(shared_engine()))
     loop = asyncio.new_event_loop()
-    runner = web.AppRunner(build_app(server), handler_cancellation=True, access_log=None)
+    runner = GuardedRunner(build_app(server), Guard(server.config.limits))
 
     async def start() -> str:
         await runner.setup()

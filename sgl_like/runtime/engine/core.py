@@ -93,8 +93,9 @@ class EngineCore:
     def add(self, request: Request) -> None:
         """Take in a request that has passed all checks."""
         self._requests[request.rid] = request
-        if request.deadline is not None:
-            self._watch_deadline(request.deadline, request.rid)
+        for deadline in (request.deadline, request.start_deadline):
+            if deadline is not None:
+                self._watch_deadline(deadline, request.rid)
         try:
             if not request.source.produced:
                 self._output.start(request)
@@ -207,10 +208,17 @@ class EngineCore:
         while self._deadlines and self._deadlines[0][0] <= self._clock():
             deadline, rid = heapq.heappop(self._deadlines)
             request = self._requests.get(rid)
-            if request is not None and request.deadline == deadline:
+            if request is None:
+                continue
+            if request.deadline == deadline:
                 limit = request.source.deadline
                 error = DeadlineExceeded(f"the request was not done within its deadline of {limit:g} s")
                 self._end_with(request, error, "abort")
+            elif request.computed_tokens == 0:  # otherwise it has begun in time
+                limit = request.source.start_within
+                self._end_with(
+                    request, DeadlineExceeded(f"the request still waited after {limit:g} s"), "abort"
+                )
 
     def _goes_on(self, request: Request) -> bool:
         """Whether a request whose tokens are all computed samples another one."""

@@ -112,6 +112,8 @@ class Engine:
         for each in admitted:
             if request.deadline is not None:
                 each.deadline = submitted + request.deadline
+            if request.start_within is not None:
+                each.start_deadline = submitted + request.start_within
         self._in_flight[request.rid] = [each.rid for each in admitted]
         try:
             self._loop.post(lambda core: add_all(core, admitted))

@@ -73,6 +73,7 @@ class Request:
     ranked: int | None = None  # leading tokens that decide on its rank, if not all
     order: int = 0  # arrival, given by the scheduler
     deadline: float | None = None  # time.monotonic() at which it has to have ended
+    start_deadline: float | None = None  # the same for its first step
     slots: IntBuffer = field(default_factory=IntBuffer)
     computed: int = 0
     shared: int = 0

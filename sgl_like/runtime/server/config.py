@@ -20,7 +20,13 @@ class ServerConfig:
         host: address to listen on. Others than this machine's own need an API key.
         port: to listen on; 0 takes a free one.
         api_keys: any of them opens the API; none: everybody may call. Each key is a tenant with a cache of its own.
-        admin_key: opens the admin routes; ``None``: without API keys everybody may, with them nobody.
+        api_key_file: more keys, one a line: ``KEY name=WORD max_requests=N requests_per_minute=N tokens_per_minute=N``,
+            where all but the key can be left out.
+        admin_key: opens the admin routes; ``None``: without API keys everybody on this machine may, with them nobody.
+        key_max_requests: sequences of a key that may run or wait at a time, if the file does not say.
+        key_requests_per_minute: of a key, if the file does not say.
+        key_tokens_per_minute: of a key, prompts and outputs, if the file does not say.
+        cors_origins: of web pages that may call and read the answers; ``"*"``: all.
         grace: seconds that running requests get after SIGTERM.
         strict: refuse unknown fields in bodies instead of ignoring them.
         metrics_compat: whose metric names ``/metrics`` has besides ours: ``"vllm"``, ``"sglang"``.
@@ -35,7 +41,12 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 30000
     api_keys: tuple[str, ...] = ()
+    api_key_file: str | Path | None = None
     admin_key: str | None = None
+    key_max_requests: int | None = None
+    key_requests_per_minute: int | None = None
+    key_tokens_per_minute: int | None = None
+    cors_origins: tuple[str, ...] = ()
     grace: float = 30.0
     strict: bool = False
     metrics_compat: tuple[str, ...] = ("vllm", "sglang")

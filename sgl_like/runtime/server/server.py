@@ -11,6 +11,9 @@ from sgl_like.errors import EngineUnavailable
 from sgl_like.runtime.server.config import ServerConfig
 from sgl_like.runtime.server.engine.client import EngineClient
 from sgl_like.runtime.server.engine.wire import EngineInfo
+from sgl_like.runtime.server.http.admission import Admission
+from sgl_like.runtime.server.http.auth import Auth, read_keys
+from sgl_like.runtime.server.http.bodies import Bodies
 from sgl_like.runtime.server.observe.observer import Observer
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
@@ -23,6 +26,9 @@ class Server:
         config: its options.
         engine: runs requests.
         observer: takes note of calls.
+
+    Raises:
+        ConfigError: the API keys cannot be used.
     """
 
     config: ServerConfig
@@ -30,6 +36,15 @@ class Server:
     created: int = field(default_factory=lambda: int(time.time()))
     draining: bool = False
     observer: Observer = field(default_factory=Observer)
+    auth: Auth = field(init=False)
+    admission: Admission = field(init=False)
+    bodies: Bodies = field(init=False)
+
+    def __post_init__(self) -> None:
+        keys = read_keys(self.config)
+        self.auth = Auth(self.config, keys)
+        self.admission = Admission(self.config.limits, {key.name: key.quota for key in keys})
+        self.bodies = Bodies(self.config.limits, self.config.strict)
 
     @property
     def info(self) -> EngineInfo:

@@ -1,9 +1,24 @@
-"""The aiohttp application: every route, behind what all of them share."""
+"""The aiohttp application: every route, behind what all of them share.
+
+What happens to a call, in this order; whatever refuses it, the answer has the shape of the route's API:
+
+    connection.py   deadlines, sizes and number of headers, connections of one address
+    here            id of the request; CORS preflights are answered
+    auth.py         who calls, and whether they may: 401, 403. Also for paths that do not exist
+    here            404, 405
+    admission.py    requests per minute (429); whether there is room at all (503), before the body is read
+    bodies.py       length, time, JSON, types: 408, 413, 415, 400
+    the handler     what the fields mean: 400
+    admission.py    room for all sequences and tokens of the call: 503, 429
+
+and on the way back, whatever the answer is, headers: id, rate limits, CORS, and what browsers should not do.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
@@ -41,18 +56,30 @@ def build_app(server: Server, routes: Sequence[Route] = ROUTES) -> web.Applicati
         server: what all calls share.
         routes: the endpoints.
     """
-    app = web.Application(client_max_size=server.config.limits.body_bytes)
+    app = web.Application()
     for route in routes:
-        app.router.add_route(route.method, route.path, _handler(server, route))
+        handler = _handler(server, route)
+        app.router.add_route(route.method, route.path, handler)
+        if route.method == "GET" and not route.streams:
+            app.router.add_route("HEAD", route.path, handler)
+    known = list(app.router.resources())
+
+    async def refuse(call: Call) -> web.StreamResponse:
+        return await _no_route(call, known)
+
+    anything = Route("*", "/{path:.*}", refuse, "Anything else")
+    app.router.add_route("*", anything.path, _handler(server, anything))
+    app.on_response_prepare.append(_finish_headers(server))
     return app
 
 
 def _handler(server: Server, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(http: web.Request) -> web.StreamResponse:
         call = Call(server, http)
-        with server.observer.begin(call.id, route.method, route.path, call.received) as call.record:
+        http["call"] = call
+        with server.observer.begin(call.request_id, route.method, route.path, call.received) as call.record:
             try:
-                response = await route.handler(call)
+                response = await _answer(call, route)
             except (asyncio.CancelledError, ConnectionResetError):
                 raise
             except Exception as error:
@@ -63,16 +90,86 @@ def _handler(server: Server, route: Route) -> Callable[[web.Request], Awaitable[
     return handle
 
 
+async def _answer(call: Call, route: Route) -> web.StreamResponse:
+    server, http = call.server, call.http
+    if http.method == "OPTIONS" and "Access-Control-Request-Method" in http.headers:
+        return _preflight(call)
+    call.tenant = server.auth.caller(http, route.access)
+    call.record.tenant = call.tenant.name
+    if route.body is not None and route.access == "user":
+        server.admission.count_request(call.tenant.name)
+    if route.streams:
+        call.check_room()
+    return await route.handler(call)
+
+
 def _refuse(call: Call, route: Route, error: Exception) -> web.Response:
     answer = api_error(error)
     call.record.error_code = answer.code or answer.type
     if answer.status == 500:
-        log.exception("call failed", extra={"fields": {"request_id": call.id, "route": route.path}})
+        log.error(
+            "call failed",
+            exc_info=error,
+            extra={"fields": {"request_id": call.request_id, "route": route.path}},
+        )
     return error_response(answer, route)
+
+
+async def _no_route(call: Call, known: Sequence[web.AbstractResource]) -> web.StreamResponse:
+    allowed: set[str] = set()
+    for resource in known:
+        _, methods = await resource.resolve(call.http)
+        allowed |= methods
+    if not allowed:
+        raise ApiError(404, f"there is no {call.http.path[:200]!r} here", code="unknown_url")
+    raise ApiError(
+        405,
+        f"{call.http.method} is not allowed here",
+        code="method_not_allowed",
+        headers={"Allow": ", ".join(sorted(allowed))},
+    )
+
+
+def _preflight(call: Call) -> web.StreamResponse:
+    if call.server.auth.allowed_origin(call.http) is None:
+        raise ApiError(403, "pages of this origin may not call", type="permission_error", code="bad_origin")
+    return web.Response(
+        status=204,
+        headers={
+            "Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
+            "Access-Control-Allow-Headers": call.http.headers.get("Access-Control-Request-Headers", "")[
+                :1024
+            ],
+            "Access-Control-Max-Age": "600",
+        },
+    )
+
+
+def _finish_headers(server: Server) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def finish(http: web.Request, response: web.StreamResponse) -> None:
+        headers = response.headers
+        headers["Server"] = "sgl_like"
+        headers["X-Content-Type-Options"] = "nosniff"
+        call: Call | None = http.get("call")
+        if call is not None:
+            headers["x-request-id"] = call.request_id
+            headers.update(server.admission.account(call.tenant.name).headers())
+        origin = server.auth.allowed_origin(http)
+        if origin is not None:
+            headers["Access-Control-Allow-Origin"] = origin
+            headers["Vary"] = "Origin"
+            headers["Access-Control-Expose-Headers"] = "x-request-id, retry-after"
+
+    return finish
 
 
 def error_response(error: ApiError, route: Route) -> web.Response:
     """An error in the shape that a route has for it."""
-    headers = {} if error.retry_after is None else {"Retry-After": str(max(1, round(error.retry_after)))}
+    headers = dict(error.headers)
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     body = msgspec.json.encode(route.error_body(error))
-    return web.Response(body=body, status=error.status, headers=headers, content_type="application/json")
+    response = web.Response(body=body, status=error.status, headers=headers, content_type="application/json")
+    if error.close:
+        response.force_close()
+    return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sgl_like.errors import (
@@ -26,6 +27,8 @@ class ApiError(Exception):
         code: a word for programs.
         param: the field of the request that is wrong, as a path: ``"messages[0].role"``.
         retry_after: seconds after which the same request may succeed.
+        headers: that the answer has besides.
+        close: end the connection after the answer: what the client still sends is not worth reading.
     """
 
     def __init__(
@@ -37,6 +40,8 @@ class ApiError(Exception):
         code: str | None = None,
         param: str | None = None,
         retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        close: bool = False,
     ) -> None:
         self.status = status
         self.message = message
@@ -44,6 +49,8 @@ class ApiError(Exception):
         self.code = code
         self.param = param
         self.retry_after = retry_after
+        self.headers = headers or {}
+        self.close = close
         super().__init__(message)
 
 
@@ -52,9 +59,9 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
     return ApiError(400, message, param=param, code=code)
 
 
-def unavailable(message: str, retry_after: float = 1.0) -> ApiError:
+def unavailable(message: str, retry_after: float = 1.0, code: str = "service_unavailable") -> ApiError:
     """503: it may be sent again."""
-    return ApiError(503, message, type="server_error", code="service_unavailable", retry_after=retry_after)
+    return ApiError(503, message, type="server_error", code=code, retry_after=retry_after)
 
 
 def api_error(error: BaseException) -> ApiError:

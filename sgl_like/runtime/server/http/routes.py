@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +15,17 @@ from aiohttp import web
 
 from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.server.generation import Generation
-from sgl_like.runtime.server.http.bodies import read_body
-from sgl_like.runtime.server.http.errors import ApiError, openai_body
+from sgl_like.runtime.server.http.admission import Ticket
+from sgl_like.runtime.server.http.errors import ApiError, openai_body, unavailable
 from sgl_like.runtime.server.observe.records import CallRecord
+from sgl_like.runtime.server.quota import Quota
 
 if TYPE_CHECKING:
     from sgl_like.runtime.server.server import Server
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 Access = Literal["open", "user", "admin"]
 """``open``: everybody; ``user``: whoever has an API key, if there are keys; ``admin``: whoever has the admin key."""
@@ -35,11 +40,13 @@ class Tenant(NamedTuple):
         name: for logs and metrics; tells nothing about the key.
         namespace: whose cached prefixes may be used.
         admin: whether the admin routes are open.
+        quota: what the key may use.
     """
 
     name: str = "default"
     namespace: str = ""
     admin: bool = False
+    quota: Quota = Quota()
 
 
 @dataclass(slots=True)
@@ -49,7 +56,8 @@ class Call:
     Args:
         server: what all calls share.
         http: aiohttp's request.
-        id: of this call, in logs and in the header ``x-request-id``.
+        id: of this call, and no other one's.
+        request_id: in logs and in the header ``x-request-id``: the client's own, if it sent one, or `id`.
         tenant: who calls.
         received: when it came, as of `perf_counter`.
         record: what metrics and logs say about it; a handler may set its `cause`.
@@ -58,9 +66,14 @@ class Call:
     server: Server
     http: web.Request
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    request_id: str = ""
     tenant: Tenant = field(default_factory=Tenant)
     received: float = field(default_factory=perf_counter)
     record: CallRecord = field(init=False)
+
+    def __post_init__(self) -> None:
+        given = self.http.headers.get("x-request-id", "")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else self.id
 
     async def body(self, type: type[T]) -> T:
         """The request's body, checked.
@@ -68,7 +81,7 @@ class Call:
         Raises:
             ApiError: it is no JSON, too long, or not of this type.
         """
-        return await read_body(self.http, type, strict=self.server.config.strict)
+        return await self.server.bodies.read(self.http, type)
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Generation:
         """Run requests: ``async with call.generate(...) as generation``. What has not ended at its end is aborted.
@@ -76,8 +89,31 @@ class Call:
         Raises:
             ApiError: the server has no room for them, or no engine.
         """
-        self.record.tenant = self.tenant.name
-        return Generation(self.server.engine, requests, self.record)
+        if self.server.draining:
+            raise unavailable("the server is shutting down")
+        most = self.server.config.limits.stream_bytes
+        return Generation(self.server.engine, requests, self.record, self._admit, most)
+
+    def namespace(self, salt: str | None = None) -> str:
+        """Whose cached prefixes a request may use: the caller's own, and of them those with the same salt.
+
+        Args:
+            salt: a body's ``cache_salt`` or ``extra_key``.
+        """
+        if not salt:
+            return self.tenant.namespace
+        return f"{self.tenant.namespace}:{hashlib.sha256(salt.encode()).hexdigest()[:32]}"
+
+    def check_room(self, sequences: int = 1) -> None:
+        """Refuse early what `generate` would refuse: before any work is done for it.
+
+        Raises:
+            ApiError: the server has no room for so many sequences, or no engine.
+        """
+        self.server.admission.check(self.tenant.name, self.server.info, sequences)
+
+    def _admit(self, requests: Sequence[GenerateRequest]) -> Ticket:
+        return self.server.admission.admit(self.tenant.name, self.server.info, requests)
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
