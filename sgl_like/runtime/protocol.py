@@ -46,7 +46,7 @@ class GenerateRequest:
         start_within: seconds after which the request ends with `DeadlineExceeded` if it still waits for its first step.
 
     Raises:
-        RequestError: embed, priority, deadline, namespace, produced or start_within is of the wrong type or out of range.
+        RequestError: a field other than `params` and `logprobs` is of the wrong type or out of range.
     """
 
     input_ids: Sequence[int]

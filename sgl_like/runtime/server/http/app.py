@@ -37,6 +37,8 @@ from sgl_like.runtime.server.server import Server
 
 log = logging.getLogger(__name__)
 
+_CALL = web.RequestKey("call", Call)
+
 ROUTES: tuple[Route, ...] = (
     *HEALTH,
     *MODELS,
@@ -76,7 +78,7 @@ def build_app(server: Server, routes: Sequence[Route] = ROUTES) -> web.Applicati
 def _handler(server: Server, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(http: web.Request) -> web.StreamResponse:
         call = Call(server, http)
-        http["call"] = call
+        http[_CALL] = call
         with server.observer.begin(call.request_id, route.method, route.path, call.received) as call.record:
             try:
                 response = await _answer(call, route)
@@ -150,7 +152,7 @@ def _finish_headers(server: Server) -> Callable[[web.Request, web.StreamResponse
         headers = response.headers
         headers["Server"] = "sgl_like"
         headers["X-Content-Type-Options"] = "nosniff"
-        call: Call | None = http.get("call")
+        call = http.get(_CALL)
         if call is not None:
             headers["x-request-id"] = call.request_id
             headers.update(server.admission.account(call.tenant.name).headers())

@@ -57,7 +57,6 @@ class Call:
         server: what all calls share.
         http: aiohttp's request.
         id: of this call, and no other one's.
-        request_id: in logs and in the header ``x-request-id``: the client's own, if it sent one, or `id`.
         tenant: who calls.
         received: when it came, as of `perf_counter`.
         record: what metrics and logs say about it; a handler may set its `cause`.
@@ -66,14 +65,15 @@ class Call:
     server: Server
     http: web.Request
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    request_id: str = ""
     tenant: Tenant = field(default_factory=Tenant)
     received: float = field(default_factory=perf_counter)
     record: CallRecord = field(init=False)
 
-    def __post_init__(self) -> None:
-        given = self.http.headers.get("x-request-id", "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else self.id
+    @property
+    def request_id(self) -> str:
+        """In logs and in the header ``x-request-id``: the client's own, if it sent one that is sane, or `id`."""
+        given = self.http.headers.get("x-request-id")
+        return given if given is not None and _REQUEST_ID.fullmatch(given) else self.id
 
     async def body(self, type: type[T]) -> T:
         """The request's body, checked.
