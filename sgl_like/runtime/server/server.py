@@ -14,6 +14,7 @@ from sgl_like.runtime.server.engine.wire import EngineInfo
 from sgl_like.runtime.server.http.admission import Admission
 from sgl_like.runtime.server.http.auth import Auth, read_keys
 from sgl_like.runtime.server.http.bodies import Bodies
+from sgl_like.runtime.server.observe.exposition import EngineReader
 from sgl_like.runtime.server.observe.observer import Observer
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
@@ -57,6 +58,11 @@ class Server:
         if info is None:
             raise EngineUnavailable("the model is being loaded")
         return info
+
+    @cached_property
+    def reader(self) -> EngineReader:
+        """The engine's numbers."""
+        return EngineReader(self)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

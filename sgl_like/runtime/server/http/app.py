@@ -27,6 +27,7 @@ from aiohttp import web
 from sgl_like.runtime.server.http.errors import ApiError, api_error
 from sgl_like.runtime.server.http.health import ROUTES as HEALTH
 from sgl_like.runtime.server.http.routes import Call, Route
+from sgl_like.runtime.server.observe.routes import ROUTES as OBSERVE
 from sgl_like.runtime.server.ollama.embed import ROUTES as OLLAMA_EMBED
 from sgl_like.runtime.server.ollama.models import ROUTES as OLLAMA_MODELS
 from sgl_like.runtime.server.openai.completions import ROUTES as COMPLETIONS
@@ -41,6 +42,7 @@ _CALL = web.RequestKey("call", Call)
 
 ROUTES: tuple[Route, ...] = (
     *HEALTH,
+    *OBSERVE,
     *MODELS,
     *COMPLETIONS,
     *EMBEDDINGS,

@@ -9,6 +9,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 
+from prometheus_client.utils import floatToGoString
+
 SECONDS = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
            1920.0, 7680.0)  # fmt: skip
 """vLLM's buckets of whole requests, as are the others below: one query fits the histograms of both."""
@@ -53,7 +55,7 @@ class Histogram:
 
     def cumulative(self) -> list[tuple[str, float]]:
         """Buckets as Prometheus has them: an upper end, and how many values are not above it."""
-        ends = [*(str(bound) for bound in self.bounds), "+Inf"]
+        ends = [*map(floatToGoString, self.bounds), "+Inf"]
         return [(end, float(count)) for end, count in zip(ends, accumulate(self.counts), strict=True)]
 
     def __add__(self, other: Histogram) -> Histogram:

@@ -53,6 +53,10 @@ class Observer:
         self.totals.requests[False] += requests
         self.totals.ended["rejected"] += requests
 
+    def waiting(self) -> list[RequestRecord]:
+        """Requests that have nothing yet."""
+        return [record for record in self.open.values() if record.first is None]
+
     def first_token(self, call: CallRecord) -> None:
         """A call has its first token."""
 
