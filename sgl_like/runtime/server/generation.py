@@ -135,6 +135,7 @@ class Generation:
             self._bytes += _PART_BYTES + len(output.text) + _LOGPROB_BYTES * len(output.output_logprobs)
             if self._bytes > self._most_bytes and not self._overrun:
                 self._overrun = True
+                self._call.cause = "slow_reader"
                 self._abort(self._open)
         if self._overrun:
             self._parts.clear()

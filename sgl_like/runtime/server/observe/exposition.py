@@ -75,6 +75,7 @@ class EngineReader:
             restarts=engine.restarts,
             info=engine.info,
             stats=self.stats,
+            refused=server.admission.rejected,
             in_flight=len(server.observer.open),
             draining=server.draining,
             throughput=self._throughput.rate(monotonic(), sum(totals.generation_tokens.values())),

@@ -50,6 +50,7 @@ class Snapshot:
         restarts: how many engines have died.
         info: about the engine; ``None`` before the first is ready.
         stats: what the engine said last.
+        refused: calls that admission did not let in, by reason.
         in_flight: requests without a terminal output.
         draining: whether the server takes no more requests.
         throughput: tokens a second, of late.
@@ -61,10 +62,22 @@ class Snapshot:
     restarts: int = 0
     info: EngineInfo | None = None
     stats: Mapping[str, Any] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
     in_flight: int = 0
     draining: bool = False
     throughput: float = 0.0
     dropped_lines: int = 0
+
+
+REFUSALS = (
+    "queue_requests",
+    "queue_tokens",
+    "max_requests",
+    "fair_share",
+    "requests_per_minute",
+    "tokens_per_minute",
+)
+"""The reasons that `http/admission.py` has; they are there from the beginning, so that their rates are right."""
 
 
 def families(snapshot: Snapshot) -> dict[str, Family]:
@@ -102,7 +115,7 @@ def _requests(snapshot: Snapshot) -> Iterator[Family]:
     )  # fmt: skip
     yield Family(
         "calls_refused", "counter", "Calls that were not let in because there was no room, by what was full.",
-        _words(t.refused_calls), ("reason",),
+        _words({**dict.fromkeys(REFUSALS, 0), **snapshot.refused}), ("reason",),
     )  # fmt: skip
     yield _one("requests_in_flight", "gauge", "Sequences that have not ended.", snapshot.in_flight)
     yield _one(

@@ -46,13 +46,6 @@ class Observer:
             totals.outputs_asked.add(sum(1 for _ in copies))
         return records
 
-    def refused(self, call: CallRecord, reason: str, requests: int = 0) -> None:
-        """A call's `requests` were not let in: ``"queue_requests"``, ``"queue_tokens"``, ``"tenant"``, ..."""
-        call.cause = reason
-        self.totals.refused_calls[reason] += 1
-        self.totals.requests[False] += requests
-        self.totals.ended["rejected"] += requests
-
     def waiting(self) -> list[RequestRecord]:
         """Requests that have nothing yet."""
         return [record for record in self.open.values() if record.first is None]

@@ -28,7 +28,6 @@ class Totals:
         self.aborted: Counter[str] = Counter()
         """By cause; the sum is that of ``ended["abort"]``."""
         self.constrained = 0
-        self.refused_calls: Counter[str] = Counter()
         self.prompt_tokens: Counter[Streaming] = Counter({False: 0, True: 0})
         self.generation_tokens: Counter[Streaming] = Counter({False: 0, True: 0})
         self.cached_tokens = 0
