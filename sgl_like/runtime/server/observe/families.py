@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import sgl_like
 from sgl_like.runtime.server.engine.client import EngineState
 from sgl_like.runtime.server.engine.wire import EngineInfo
 from sgl_like.runtime.server.observe.histogram import Histogram
+from sgl_like.runtime.server.observe.process import package_version
 from sgl_like.runtime.server.observe.totals import Totals
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -167,7 +167,7 @@ def _engine(snapshot: Snapshot) -> Iterator[Family]:
     stats = snapshot.stats
     yield Family(
         "build_info", "gauge", "1; the versions are in the labels.",
-        {(sgl_like.__version__, platform.python_version()): 1.0}, ("version", "python"),
+        {(package_version(), platform.python_version()): 1.0}, ("version", "python"),
     )  # fmt: skip
     yield _one("engine_up", "gauge", "1 if the engine takes requests.", float(snapshot.state == "ready"))
     yield _one("engine_restarts", "counter", "Engines that died or were given up.", snapshot.restarts)

@@ -1,11 +1,22 @@
-"""What the operating system knows about the front process and its engine."""
+"""What the operating system knows about the front process and its engine, and which version of us it is."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+
+@cache
+def package_version() -> str:
+    """Of sgl_like, as installed."""
+    try:
+        return version("sgl-like")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def front_process() -> dict[str, Any]:

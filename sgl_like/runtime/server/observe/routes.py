@@ -8,13 +8,13 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-import sgl_like
 from sgl_like.runtime.server.http.bodies import json_response
 from sgl_like.runtime.server.http.routes import Call, Route
 from sgl_like.runtime.server.observe.exposition import registry
 from sgl_like.runtime.server.observe.families import families
 from sgl_like.runtime.server.observe.histogram import Histogram
 from sgl_like.runtime.server.observe.invariants import examine, in_flight
+from sgl_like.runtime.server.observe.process import package_version
 
 
 async def metrics(call: Call) -> web.StreamResponse:
@@ -64,7 +64,7 @@ async def loads(call: Call) -> web.StreamResponse:
     return json_response(
         {
             "timestamp": datetime.now(UTC).isoformat(),
-            "version": sgl_like.__version__,
+            "version": package_version(),
             "dp_rank_count": 1,
             "loads": [load],
         }
@@ -79,7 +79,7 @@ async def server_info(call: Call) -> web.StreamResponse:
     info = server.info
     return json_response(
         {
-            "version": sgl_like.__version__,
+            "version": package_version(),
             "served_model_name": server.config.model_name,
             "status": "draining" if server.draining else server.engine.state,
             "max_total_num_tokens": info.kv_slots,
