@@ -131,6 +131,21 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """Where a request's time went in the engine, in seconds. ``None``: it ended before that part began.
+
+    Args:
+        queued_s: from submission until the first step that it was part of, or until its end.
+        prefill_s: from then until all that was known was computed, which gives the first sampled token.
+        decode_s: from then until its end.
+    """
+
+    queued_s: float
+    prefill_s: float | None = None
+    decode_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """An event of one request. `text` and `token_ids` are what is new since the event before.
 
@@ -140,6 +155,7 @@ class Output:
     `forced` holds the places in `token_ids` of tokens that the constraint forced, so that they were not sampled.
     `embedding`, on the terminal event of `GenerateRequest.embed`, is the mean of all the prompt's hidden states, after
     the last norm.
+    `timing` is on the terminal event of everything but choices, if the engine measured it.
     `reasoning` is what the model thought, from servers that tell it from the text themselves; it is no part of `text`.
     """
 
@@ -155,6 +171,7 @@ class Output:
     forced: tuple[int, ...] = ()
     reasoning: str = ""
     embedding: tuple[float, ...] | None = None
+    timing: Timing | None = None
 
     @property
     def is_terminal(self) -> bool:

@@ -18,7 +18,7 @@ from sgl_like.runtime.engine.scheduler import Scheduler
 from sgl_like.runtime.engine.speculation import SIZES, Speculation
 from sgl_like.runtime.logprobs import PlaceLogprobs
 from sgl_like.runtime.models.load import Model, load_model
-from sgl_like.runtime.protocol import FinishReason, GenerateRequest, Output, Usage
+from sgl_like.runtime.protocol import FinishReason, GenerateRequest, Output, Timing, Usage
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
 
@@ -36,6 +36,7 @@ class Result:
     output_logprobs: list[PlaceLogprobs] = field(default_factory=list)
     forced: list[int] = field(default_factory=list)
     embedding: tuple[float, ...] | None = None
+    timing: Timing | None = None
     events: int = 0
 
 
@@ -119,5 +120,5 @@ class Harness:
         result.choice_logprobs = output.choice_logprobs
         result.prompt_logprobs += output.prompt_logprobs
         result.output_logprobs += output.output_logprobs
-        result.embedding = output.embedding
+        result.embedding, result.timing = output.embedding, output.timing
         result.events += 1

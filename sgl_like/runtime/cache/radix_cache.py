@@ -70,7 +70,7 @@ class Insertion(NamedTuple):
 
 
 class Eviction(NamedTuple):
-    """A leaf that had to go: its length, its first `HEAD` tokens, and when (``time.time()``)."""
+    """A leaf that had to go: its length, its first `HEAD` tokens, and when (``time.monotonic()``)."""
 
     namespace: str
     tokens: int
@@ -223,7 +223,7 @@ class RadixCache:
                 if before is not None:
                     before(node)
                 head = node.key[:HEAD].copy()  # not the whole key
-                self.evictions.append(Eviction(node.namespace, len(node.key), head, time.time()))
+                self.evictions.append(Eviction(node.namespace, len(node.key), head, time.monotonic()))
                 freed += self._remove(node)
         self.evicted_total += freed
         return freed

@@ -9,6 +9,7 @@ engine's thread does this between two steps, whatever the tree's size.
 from __future__ import annotations
 
 import heapq
+import time
 from collections.abc import Set
 from itertools import count, islice
 from typing import Any
@@ -32,11 +33,12 @@ def view_tree(tree: RadixCache, limit: int = 200, pinned: Set[Node] = frozenset(
         pinned: nodes to be marked as pinned.
 
     Returns:
-        ``{"nodes": [...], "totals": {...}, "evictions": [...]}``. Nodes are in preorder, the hottest child first; each
-        has ``parent`` (its index, -1 below a root), ``namespace``, ``tokens`` (of its edge), ``head`` (the first of
-        them), ``locks`` (requests and pins that hold it), ``pinned``, ``hits`` (admitted requests that found it),
-        ``age`` (uses of the tree since its own last one) and ``children`` (also those not shown). Evictions, the last
-        one first, have ``namespace``, ``tokens``, ``head`` and ``when`` (seconds since 1970).
+        ``{"nodes": [...], "evicted": [...], "total_nodes", "total_tokens", "total_namespaces"}``. Nodes are in
+        preorder, the hottest child first; each has ``parent`` (its index, -1 below a root), ``namespace``, ``tokens``
+        (of its edge), ``token_ids`` (the first of them), ``locks`` (requests and pins that hold it), ``pinned``,
+        ``hits`` (admitted requests that found it), ``age`` (uses of the tree since its own last one) and ``children``
+        (also those not shown). What was evicted, the last first, has ``namespace``, ``tokens``, ``token_ids`` and
+        ``seconds_ago``.
     """
     now = tree.now
     shown = _hottest(tree, min(max(limit, 0), MOST_NODES))
@@ -58,7 +60,7 @@ def view_tree(tree: RadixCache, limit: int = 200, pinned: Set[Node] = frozenset(
                 "parent": places.get(node.parent, -1),
                 "namespace": node.namespace,
                 "tokens": len(node.key),
-                "head": node.key[:HEAD].tolist(),
+                "token_ids": node.key[:HEAD].tolist(),
                 "locks": node.locks,
                 "pinned": node in pinned,
                 "hits": node.hits,
@@ -69,19 +71,15 @@ def view_tree(tree: RadixCache, limit: int = 200, pinned: Set[Node] = frozenset(
         waiting += below.get(node, [])[::-1]
     return {
         "nodes": nodes,
-        "totals": {
-            "nodes": tree.node_count,
-            "namespaces": len(tree.roots),
-            "evictable": tree.evictable_count,
-            "locked": tree.locked_count,
-            "evicted": tree.evicted_total,
-        },
-        "evictions": [
+        "total_nodes": tree.node_count,
+        "total_tokens": tree.evictable_count + tree.locked_count,
+        "total_namespaces": len(tree.roots),
+        "evicted": [
             {
                 "namespace": each.namespace,
                 "tokens": each.tokens,
-                "head": each.head.tolist(),
-                "when": each.when,
+                "token_ids": each.head.tolist(),
+                "seconds_ago": time.monotonic() - each.when,
             }
             for each in reversed(tree.evictions)
         ],

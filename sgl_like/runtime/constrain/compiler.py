@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from time import perf_counter
 from typing import Any, Literal, TypeVar, cast
 
 from sgl_like.errors import ConstraintError, ConstraintTooComplex
@@ -62,15 +63,25 @@ G = TypeVar("G", CompiledGrammar, CompiledFrames)
 
 
 class GrammarCompiler:
-    """Compiles constraints for one vocabulary, and keeps those used last. Thread-safe.
+    """Compiles constraints for one vocabulary, and keeps those used last. Thread-safe. `took` is called with the
+    seconds that each one took, by one thread at a time.
 
     Compiling builds an expression, which takes about a millisecond; automaton and masks follow on demand.
     Every `compile_*` raises `ConstraintError` if the constraint is malformed or nothing can satisfy it, and
     `ConstraintTooComplex` if it goes over `limits`.
     """
 
-    def __init__(self, vocab: Vocabulary, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        vocab: Vocabulary,
+        limits: Limits | None = None,
+        took: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         self.vocabulary = vocab
+        self.compiled = 0
+        self.found = 0  # were compiled before
+        self.refused = 0
+        self._took = took
         self.limits = limits or Limits()
         self._lock = threading.Lock()
         self._grammars: OrderedDict[tuple[str | bytes, ...], Grammar] = OrderedDict()
@@ -235,19 +246,31 @@ class GrammarCompiler:
         with self._lock:
             found = self._grammars.get(key)
             if found is not None:
+                self.found += 1
                 self._grammars.move_to_end(key)
                 return cast("G", found)
+        began = perf_counter()
+        try:
+            grammar = self._built(key, name, build)
+        except ConstraintError:
+            with self._lock:
+                self.refused += 1
+            raise
+        with self._lock:
+            self.compiled += 1
+            self._took(perf_counter() - began)
+            kept = cast("G", self._grammars.setdefault(key, grammar))  # another thread may have been faster
+            self._evict()
+        return kept
+
+    def _built(self, key: tuple[str | bytes, ...], name: str, build: Callable[[], G]) -> G:
         size = sum(len(part) for part in key)
         if size > self.limits.max_source:
             raise ConstraintTooComplex(f"{name} has {size} characters; the limit is {self.limits.max_source}")
         try:
-            grammar = build()
+            return build()
         except RecursionError:
             raise ConstraintTooComplex(f"{name} is nested too deeply") from None
-        with self._lock:
-            kept = cast("G", self._grammars.setdefault(key, grammar))  # another thread may have been faster
-            self._evict()
-        return kept
 
     def _evict(self) -> None:
         """Drop the grammars used least recently, but never the newest, until the others fit."""

@@ -11,7 +11,7 @@ import heapq
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from sgl_like.errors import ConstraintError, DeadlineExceeded, EngineError, RequestAborted, SglError
 from sgl_like.kernels.token_mask import apply_token_mask
 from sgl_like.runtime.constrain.batch import fill_masks
+from sgl_like.runtime.engine.histogram import STEP_SECONDS, STEP_TOKENS, Histogram
 from sgl_like.runtime.engine.memory import KVMemory
 from sgl_like.runtime.engine.output import OutputProcessor
 from sgl_like.runtime.engine.request import Request
@@ -47,6 +48,13 @@ class EngineStats:
     cached_tokens: int = 0
     prompt_tokens: int = 0
     finished_requests: int = 0
+    aborted_requests: int = 0
+    failed_requests: int = 0
+    constrained_requests: int = 0
+    last_step_requests: int = 0
+    last_step_tokens: int = 0
+    step_seconds: Histogram = field(default_factory=lambda: Histogram(STEP_SECONDS))
+    step_tokens: Histogram = field(default_factory=lambda: Histogram(STEP_TOKENS))
 
 
 class EngineCore:
@@ -93,6 +101,9 @@ class EngineCore:
     def add(self, request: Request) -> None:
         """Take in a request that has passed all checks."""
         self._requests[request.rid] = request
+        self.stats.constrained_requests += request.matcher is not None
+        if request.arrived is None:
+            request.arrived = self._clock()
         for deadline in (request.deadline, request.start_deadline):
             if deadline is not None:
                 self._watch_deadline(deadline, request.rid)
@@ -137,9 +148,17 @@ class EngineCore:
     def step(self) -> None:
         """Advance the requests in flight by one forward pass."""
         self._end_overdue()
+        began = self._clock()
         rows = self.scheduler.plan()
         if not rows:
             return
+        for row in rows:
+            if row.request.started is None:
+                row.request.started = began
+        self._try(rows)
+        self.stats.step_seconds.add(self._clock() - began)
+
+    def _try(self, rows: list[Row]) -> None:
         try:
             if self._speculation is not None:
                 rows = self._speculation.extend(rows)
@@ -184,12 +203,17 @@ class EngineCore:
             if request.computed - count < request.prompt_length:
                 self.memory.publish(request)
         self.stats.steps += 1
+        self.stats.last_step_requests, self.stats.last_step_tokens = len(rows), len(hidden)
+        self.stats.step_tokens.add(len(hidden))
         sampling = [i for i in ready if self._goes_on(rows[i].request)]
         if sampling:
             logits = self._runner.last_logits(hidden, rows, sampling)
             self._sample_drafts([rows[i] for i in sampling], logits)
+        now = self._clock()
         for i in ready:
             request = rows[i].request
+            if request.prefilled is None:
+                request.prefilled = now
             if request.rid not in self._requests:
                 continue
             if request.finish is None:
@@ -304,6 +328,7 @@ class EngineCore:
 
     def _end(self, request: Request) -> None:
         self.stats.finished_requests += 1
+        request.ended = self._clock()
         self.stats.forced_tokens += request.forced_tokens
         self.stats.cached_tokens += request.usage.cached_tokens
         self.stats.prompt_tokens += request.prompt_length
@@ -312,6 +337,11 @@ class EngineCore:
         self._output.send(request)
 
     def _end_with(self, request: Request, error: SglError, kind: str = "error", keep: bool = True) -> None:
+        if kind == "abort":
+            self.stats.aborted_requests += 1
+        else:
+            self.stats.failed_requests += 1
+        request.ended = self._clock()
         del self._requests[request.rid]
         self.scheduler.remove(request, keep)
         self._output.fail(request, error, kind)

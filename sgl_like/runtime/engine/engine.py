@@ -110,6 +110,7 @@ class Engine:
         submitted = time.monotonic()
         admitted = self._intake.admit_parts(request, deliver)
         for each in admitted:
+            each.arrived = submitted
             if request.deadline is not None:
                 each.deadline = submitted + request.deadline
             if request.start_within is not None:
@@ -311,9 +312,9 @@ class Engine:
         """The hottest prefixes of the cache and the last evictions; see `runtime/cache/tree_view.py`."""
         return self._loop.call(lambda core: core.memory.view(limit))
 
-    def stats(self) -> dict[str, int]:
-        """Counts since the start, and the state of the KV slots."""
-        return self._loop.call(read_stats)
+    def stats(self) -> dict[str, Any]:
+        """Counts since the start, the state of queue and KV slots, and histograms of steps; see `read_stats`."""
+        return self._loop.call(read_stats) | self._intake.constraint_stats
 
     def get_server_info(self) -> dict[str, Any]:
         """The options, `stats`, the share of prompt tokens that came from the cache, and bytes of memory by part."""

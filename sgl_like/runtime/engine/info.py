@@ -13,8 +13,11 @@ from torch import Tensor
 from sgl_like.runtime.engine.core import EngineCore
 
 
-def read_stats(core: EngineCore) -> dict[str, int]:
-    """Counts since the start, and the state of queue and KV slots. Runs on the engine's thread."""
+def read_stats(core: EngineCore) -> dict[str, Any]:
+    """Counts since the start, and the state of queue and KV slots. Runs on the engine's thread.
+
+    ``step_seconds`` and ``step_tokens`` are histograms; see `Histogram.read`.
+    """
     memory, scheduler, stats = core.memory, core.scheduler, core.stats
     return {
         "steps": stats.steps,
@@ -26,12 +29,25 @@ def read_stats(core: EngineCore) -> dict[str, int]:
         "cached_tokens": stats.cached_tokens,
         "prompt_tokens": stats.prompt_tokens,
         "finished_requests": stats.finished_requests,
+        "aborted_requests": stats.aborted_requests,
+        "failed_requests": stats.failed_requests,
+        "constrained_requests": stats.constrained_requests,
         "running_requests": len(scheduler.running),
+        "running_constrained": sum(request.matcher is not None for request in scheduler.running),
+        "running_tokens": sum(len(request.tokens) for request in scheduler.running),
         "waiting_requests": len(scheduler.waiting),
+        "waiting_tokens": scheduler.waiting.tokens,
         "retracted_requests": scheduler.retracted_total,
+        "retracted_input_tokens": scheduler.retracted_input_tokens,
+        "retracted_output_tokens": scheduler.retracted_output_tokens,
+        "last_step_requests": stats.last_step_requests,
+        "last_step_tokens": stats.last_step_tokens,
+        "step_seconds": stats.step_seconds.read(),
+        "step_tokens": stats.step_tokens.read(),
         "kv_slots": memory.size,
         "kv_free": memory.allocator.free_count,
         "kv_evictable": memory.tree.evictable_count,
+        "kv_locked": memory.tree.locked_count,
         "kv_evicted": memory.tree.evicted_total,
         "kv_pinned": memory.pinned,
         "kv_loaded": memory.host.loaded_tokens if memory.host is not None else 0,

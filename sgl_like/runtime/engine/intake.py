@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from sgl_like.runtime.engine.choices import split_choices
 from sgl_like.runtime.engine.constraints import matcher_of
 from sgl_like.runtime.engine.ending import Ending, Needs, check_budget, needs
+from sgl_like.runtime.engine.histogram import COMPILE_SECONDS, Histogram
 from sgl_like.runtime.engine.output import OutputProcessor
 from sgl_like.runtime.engine.pooling import Pooling
 from sgl_like.runtime.engine.request import IntBuffer, Request
@@ -55,6 +57,7 @@ class Intake:
         self._patterns: dict[str, Pattern] = {}
         self._needs: dict[tuple[str | None, ...], Needs] = {}
         self._lock = threading.Lock()
+        self._compile_seconds = Histogram(COMPILE_SECONDS)
         self._output = OutputProcessor(tokenizer.eos_token_ids)
 
     def admit_parts(self, source: GenerateRequest, sink: OutputSink) -> list[Request]:
@@ -143,7 +146,7 @@ class Intake:
                 padded = known + [None] * (self._vocab_size - len(known))
                 eos = [t for t in self._tokenizer.eos_token_ids if t < self._vocab_size]
                 vocabulary = Vocabulary(padded, eos, tokenize=self._tokenizer.encode_continuation)
-                self._compiler = GrammarCompiler(vocabulary)
+                self._compiler = GrammarCompiler(vocabulary, took=self._compile_seconds.add)
             return self._compiler
 
     def _ending(self, matcher: Matcher, params: SamplingParams, room: int) -> Ending | None:
@@ -213,6 +216,17 @@ class Intake:
         """Approximate bytes of memory that compiled constraints and their tables hold."""
         compiler = self._compiler
         return 0 if compiler is None else compiler.nbytes
+
+    @property
+    def constraint_stats(self) -> dict[str, Any]:
+        """How many constraints were compiled, found compiled already, and refused; and how long compiling took."""
+        compiler = self._compiler
+        return {
+            "constraints_compiled": 0 if compiler is None else compiler.compiled,
+            "constraints_found": 0 if compiler is None else compiler.found,
+            "constraints_refused": 0 if compiler is None else compiler.refused,
+            "compile_seconds": self._compile_seconds.read(),
+        }
 
     def _check_tokens(self, input_ids: Sequence[int]) -> NDArray[np.int64]:
         if len(input_ids) == 0:

@@ -158,15 +158,8 @@ class KVMemory:
         return self.tree.locked_count == 0
 
     def view(self, limit: int) -> dict[str, Any]:
-        """The tree as `view_tree` shows it, with the state of all slots."""
-        shown = view_tree(self.tree, limit, {node for end in self._pins.values() for node in path(end)})
-        shown["totals"] |= {
-            "slots": self.size,
-            "free": self.allocator.free_count,
-            "pinned": self.pinned,
-            "pins": len(self._pins),
-        }
-        return shown
+        """The tree as `view_tree` shows it."""
+        return view_tree(self.tree, limit, {node for end in self._pins.values() for node in path(end)})
 
     def pin(self, tokens: Tokens, namespace: str = "") -> int:
         """Keep what is cached of some tokens (whole pages) until `unpin`; returns a number for that.

@@ -74,6 +74,7 @@ class OutputProcessor:
                 output_logprobs=scored,
                 forced=forced,
                 embedding=None if pooling is None else pooling.mean(),
+                timing=request.timing,
             ),
         )
 
@@ -84,7 +85,17 @@ class OutputProcessor:
         text = request.detokenizer.release(final=True)
         new, forced = request.take_new_tokens()
         self._emit(
-            request, Output(request.rid, text, new, request.finish, error, request.usage, forced=forced)
+            request,
+            Output(
+                request.rid,
+                text,
+                new,
+                request.finish,
+                error,
+                request.usage,
+                forced=forced,
+                timing=request.timing,
+            ),
         )
 
     def _end_if_done(self, request: Request) -> None:

@@ -35,6 +35,7 @@ class WaitingQueue:
         self._cache = cache
         self._page_size = page_size
         self._lpm = policy == "lpm"
+        self.tokens = 0  # most that all of them may become, prompts included
         self._levels: dict[int, _Level] = {}
         self._priorities: list[int] = []  # heap of what is in _levels, negated
         cache.watcher = self
@@ -56,10 +57,12 @@ class WaitingQueue:
 
     def add(self, request: Request) -> None:
         """Queue a new request."""
+        self.tokens += request.max_tokens
         self._level(request.priority).add(request)
 
     def put_back(self, request: Request) -> None:
         """Queue a request that has run already; it goes before all new ones of its priority."""
+        self.tokens += request.max_tokens
         self._level(request.priority).put_back(request)
 
     def first(self) -> Request | None:
@@ -73,6 +76,7 @@ class WaitingQueue:
 
     def remove(self, request: Request) -> None:
         """Forget a request that waits."""
+        self.tokens -= request.max_tokens
         level = self._levels[request.priority]
         level.remove(request)
         while self._priorities and not self._levels[-self._priorities[0]]:
@@ -96,6 +100,7 @@ class WaitingQueue:
 
     def check(self) -> None:
         """Assert that all parts agree."""
+        assert self.tokens == sum(request.max_tokens for request in self.requests())
         assert sorted(self._priorities) == sorted(-priority for priority in self._levels)
         assert not self._priorities or self._levels[-self._priorities[0]]
         for level in self._levels.values():

@@ -22,7 +22,7 @@ from sgl_like.runtime.engine.drafts import DraftLength
 from sgl_like.runtime.engine.ending import Ending
 from sgl_like.runtime.engine.pooling import Pooling
 from sgl_like.runtime.engine.scores import Scores
-from sgl_like.runtime.protocol import FinishReason, GenerateRequest, OutputSink, Usage
+from sgl_like.runtime.protocol import FinishReason, GenerateRequest, OutputSink, Timing, Usage
 from sgl_like.runtime.sampling.edits import RowEdits
 from sgl_like.runtime.sampling.sampler import RowSampler
 from sgl_like.runtime.tokenizer.detokenizer import Detokenizer
@@ -90,6 +90,10 @@ class Request:
     scores: Scores | None = None
     pooling: Pooling | None = None  # if an embedding is wanted
     finish: FinishReason | None = None
+    arrived: float | None = None  # this and the next three: time.monotonic()
+    started: float | None = None  # first step
+    prefilled: float | None = None  # end of the step that computed all that was known first
+    ended: float | None = None
 
     @property
     def rid(self) -> str:
@@ -153,6 +157,17 @@ class Request:
     def forced_tokens(self) -> int:
         """How many tokens of the output the constraint forced."""
         return len(self.forced)
+
+    @property
+    def timing(self) -> Timing | None:
+        """Once it has ended: where its time went."""
+        if self.arrived is None or self.ended is None:
+            return None
+        if self.started is None:
+            return Timing(self.ended - self.arrived)
+        if self.prefilled is None:
+            return Timing(self.started - self.arrived, self.ended - self.started)
+        return Timing(self.started - self.arrived, self.prefilled - self.started, self.ended - self.prefilled)
 
     @property
     def usage(self) -> Usage:

@@ -56,6 +56,8 @@ class Scheduler:
         self.waiting = WaitingQueue(memory.tree, memory.page_size, policy)
         self.running: list[Request] = []
         self.retracted_total = 0
+        self.retracted_input_tokens = 0  # computed ones, of prompts
+        self.retracted_output_tokens = 0
         self._memory = memory
         self._max_running = max_running
         self._max_tokens = max_tokens
@@ -139,6 +141,8 @@ class Scheduler:
 
     def _retract(self, request: Request) -> None:
         """Send a running request back to the queue; what it has sampled stays."""
+        self.retracted_input_tokens += min(request.computed, request.prompt_length)
+        self.retracted_output_tokens += max(request.computed - request.prompt_length, 0)
         self._memory.detach(request)
         self.running.remove(request)
         self.waiting.put_back(request)

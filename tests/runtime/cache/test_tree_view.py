@@ -44,7 +44,7 @@ def sequence(nodes: list[dict[str, Any]], at: int) -> tuple[str, Ids]:
     ids: Ids = ()
     name = nodes[at]["namespace"]
     while at >= 0:
-        ids = (*nodes[at]["head"], *ids)
+        ids = (*nodes[at]["token_ids"], *ids)
         at = nodes[at]["parent"]
     return name, ids
 
@@ -69,7 +69,7 @@ def test_against_looking_at_every_node(
     picture = view_tree(tree, limit, pinned=frozenset(list(tree.nodes())[:2]))
     nodes = picture["nodes"]
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(picture)) == picture
-    assert len(nodes) == min(limit, len(everything)) and picture["totals"]["nodes"] == len(everything)
+    assert len(nodes) == min(limit, len(everything)) and picture["total_nodes"] == len(everything)
     shown: dict[tuple[str, Ids], Node] = {}
     path: list[int] = []
     for at, node in enumerate(nodes):
@@ -91,16 +91,16 @@ def test_against_looking_at_every_node(
 def test_long_edges_and_evictions() -> None:
     tree = grown([("a", tuple(range(1000, 1100))), ("b", (1, 2, 3))], [])
     (one,) = [n for n in view_tree(tree)["nodes"] if n["namespace"] == "a"]
-    assert one["tokens"] == 100 and one["head"] == list(range(1000, 1000 + HEAD))
+    assert one["tokens"] == 100 and one["token_ids"] == list(range(1000, 1000 + HEAD))
     assert tree.evict(1) == 100
     tree.flush()
-    first, second = view_tree(tree)["evictions"]
-    assert (first["namespace"], first["tokens"], first["head"]) == ("b", 3, [1, 2, 3])
-    assert (second["namespace"], second["tokens"], len(second["head"])) == ("a", 100, HEAD)
-    assert 0 < second["when"] <= first["when"] and view_tree(tree)["nodes"] == []
+    first, second = view_tree(tree)["evicted"]
+    assert (first["namespace"], first["tokens"], first["token_ids"]) == ("b", 3, [1, 2, 3])
+    assert (second["namespace"], second["tokens"], len(second["token_ids"])) == ("a", 100, HEAD)
+    assert 0 <= first["seconds_ago"] <= second["seconds_ago"] < 1000 and view_tree(tree)["nodes"] == []
     more = grown([("", (i,)) for i in range(2 * REMEMBERED)], [])
     more.flush()
-    assert [e["head"] for e in view_tree(more)["evictions"]] == [
+    assert [e["token_ids"] for e in view_tree(more)["evicted"]] == [
         [i] for i in range(2 * REMEMBERED - 1, REMEMBERED - 1, -1)
     ]
 
@@ -153,5 +153,5 @@ def test_hits_are_requests_that_were_admitted(tmp_path: Path) -> None:
     assert [(n["tokens"], n["hits"], n["pinned"], n["parent"]) for n in picture["nodes"][1:]] == [
         (1, 0, False, 0)
     ] * 5
-    assert picture["totals"]["pinned"] == 30 and picture["totals"]["slots"] == 1000
+    assert picture["total_tokens"] == 35 and picture["total_namespaces"] == 1
     assert harness.memory.unpin(number)
