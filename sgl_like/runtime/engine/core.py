@@ -11,7 +11,6 @@ import heapq
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,41 +19,19 @@ from torch import Tensor
 from sgl_like.errors import ConstraintError, DeadlineExceeded, EngineError, RequestAborted, SglError
 from sgl_like.kernels.token_mask import apply_token_mask
 from sgl_like.runtime.constrain.batch import fill_masks
-from sgl_like.runtime.engine.histogram import STEP_SECONDS, STEP_TOKENS, Histogram
 from sgl_like.runtime.engine.memory import KVMemory
 from sgl_like.runtime.engine.output import OutputProcessor
 from sgl_like.runtime.engine.request import Request
 from sgl_like.runtime.engine.runner import ModelRunner
 from sgl_like.runtime.engine.scheduler import Row, Scheduler
 from sgl_like.runtime.engine.speculation import Speculation, next_place
+from sgl_like.runtime.engine.statistics import EngineStats
 from sgl_like.runtime.protocol import FinishReason
 from sgl_like.runtime.sampling.distribution import Distribution, model_distributions
 from sgl_like.runtime.sampling.edits import Edit, apply_edits, ban, ban_in_mask
 from sgl_like.runtime.sampling.sampler import sample
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class EngineStats:
-    """Counts since the start."""
-
-    steps: int = 0
-    computed_tokens: int = 0
-    sampled_tokens: int = 0
-    forced_tokens: int = 0
-    draft_tokens: int = 0
-    accepted_tokens: int = 0
-    cached_tokens: int = 0
-    prompt_tokens: int = 0
-    finished_requests: int = 0
-    aborted_requests: int = 0
-    failed_requests: int = 0
-    constrained_requests: int = 0
-    last_step_requests: int = 0
-    last_step_tokens: int = 0
-    step_seconds: Histogram = field(default_factory=lambda: Histogram(STEP_SECONDS))
-    step_tokens: Histogram = field(default_factory=lambda: Histogram(STEP_TOKENS))
 
 
 class EngineCore:

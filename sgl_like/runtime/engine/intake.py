@@ -20,12 +20,12 @@ from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from sgl_like.runtime.engine.choices import split_choices
 from sgl_like.runtime.engine.constraints import matcher_of
 from sgl_like.runtime.engine.ending import Ending, Needs, check_budget, needs
-from sgl_like.runtime.engine.histogram import COMPILE_SECONDS, Histogram
 from sgl_like.runtime.engine.output import OutputProcessor
 from sgl_like.runtime.engine.pooling import Pooling
 from sgl_like.runtime.engine.request import IntBuffer, Request
 from sgl_like.runtime.engine.resume import resume
 from sgl_like.runtime.engine.scores import Scores
+from sgl_like.runtime.engine.statistics import COMPILE_SECONDS, Histogram
 from sgl_like.runtime.protocol import GenerateRequest, OutputSink
 from sgl_like.runtime.sampling.bad_words import BadWords, TokenTable
 from sgl_like.runtime.sampling.edits import RowEdits, has_edits

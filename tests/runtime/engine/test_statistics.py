@@ -11,8 +11,8 @@ import pytest
 
 from sgl_like.errors import ConstraintError
 from sgl_like.runtime.engine.engine import Engine
-from sgl_like.runtime.engine.histogram import Histogram
 from sgl_like.runtime.engine.info import read_stats
+from sgl_like.runtime.engine.statistics import Histogram
 from sgl_like.runtime.protocol import GenerateRequest, Output, Timing
 from sgl_like.runtime.sampling_params import SamplingParams
 from tests.support.engine_harness import Harness
