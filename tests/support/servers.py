@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -16,8 +16,9 @@ import sgl_like
 from sgl_like.runtime.server.config import ServerConfig
 from sgl_like.runtime.server.engine.client import EngineClient
 from sgl_like.runtime.server.engine.local import LocalEngine
-from sgl_like.runtime.server.http.app import build_app
+from sgl_like.runtime.server.http.app import ROUTES, build_app
 from sgl_like.runtime.server.http.connection import Guard, GuardedRunner
+from sgl_like.runtime.server.http.routes import Route
 from sgl_like.runtime.server.server import Server
 
 
@@ -45,11 +46,13 @@ class Running:
 
 
 @contextmanager
-def running(config: ServerConfig | None = None, engine: EngineClient | None = None) -> Iterator[Running]:
+def running(
+    config: ServerConfig | None = None, engine: EngineClient | None = None, routes: Sequence[Route] = ROUTES
+) -> Iterator[Running]:
     """A server until the end of the block."""
     server = Server(config or ServerConfig(), engine or LocalEngine(shared_engine()))
     loop = asyncio.new_event_loop()
-    runner = GuardedRunner(build_app(server), Guard(server.config.limits))
+    runner = GuardedRunner(build_app(server, routes), Guard(server.config.limits))
 
     async def start() -> str:
         await runner.setup()

@@ -16,6 +16,7 @@ from sgl_like.runtime.server.http.auth import Auth, read_keys
 from sgl_like.runtime.server.http.bodies import Bodies
 from sgl_like.runtime.server.observe.exposition import EngineReader
 from sgl_like.runtime.server.observe.observer import Observer
+from sgl_like.runtime.server.observe.tracing import find_tracing
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
 
@@ -26,7 +27,6 @@ class Server:
     Args:
         config: its options.
         engine: runs requests.
-        observer: takes note of calls.
 
     Raises:
         ConfigError: the API keys cannot be used.
@@ -36,13 +36,14 @@ class Server:
     engine: EngineClient
     created: int = field(default_factory=lambda: int(time.time()))
     draining: bool = False
-    observer: Observer = field(default_factory=Observer)
+    observer: Observer = field(init=False)
     auth: Auth = field(init=False)
     admission: Admission = field(init=False)
     bodies: Bodies = field(init=False)
 
     def __post_init__(self) -> None:
         keys = read_keys(self.config)
+        self.observer = Observer(find_tracing(self.config.model_name))
         self.auth = Auth(self.config, keys)
         self.admission = Admission(self.config.limits, {key.name: key.quota for key in keys})
         self.bodies = Bodies(self.config.limits, self.config.strict)

@@ -81,7 +81,9 @@ def _handler(server: Server, route: Route) -> Callable[[web.Request], Awaitable[
     async def handle(http: web.Request) -> web.StreamResponse:
         call = Call(server, http)
         http[_CALL] = call
-        with server.observer.begin(call.request_id, route.method, route.path, call.received) as call.record:
+        with server.observer.begin(
+            call.request_id, route.method, route.path, call.received, http.headers
+        ) as call.record:
             try:
                 response = await _answer(call, route)
             except (asyncio.CancelledError, ConnectionResetError):

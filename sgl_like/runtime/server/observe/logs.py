@@ -5,12 +5,14 @@ What a client sent and what a model answered never get here; nor do keys.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
-from logging.handlers import QueueHandler, QueueListener
+from logging.handlers import QueueHandler
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import orjson
@@ -25,6 +27,9 @@ QUIET = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 
 WAITING_LINES = 10_000
 """Lines that wait for whoever reads them, at most; then they are counted instead of kept."""
+
+END_SECONDS = 2.0
+"""That the last lines get to be written in when the server ends."""
 
 
 def log_call(call: CallRecord, now: float) -> None:
@@ -133,6 +138,11 @@ class _Queue(QueueHandler):
             self.dropped += 1
 
 
+def _write(lines: queue.Queue[logging.LogRecord | None], writer: logging.Handler) -> None:
+    while (record := lines.get()) is not None:
+        writer.handle(record)
+
+
 def start_logging(
     level: str = "info", format: Literal["text", "json"] = "text", stream: IO[str] | None = None
 ) -> Callable[[], int]:
@@ -145,19 +155,22 @@ def start_logging(
     """
     writer = logging.StreamHandler(stream or sys.stderr)
     writer.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
-    handler = _Queue(queue.Queue(WAITING_LINES))
-    listener = QueueListener(handler.queue, writer)
+    lines: queue.Queue[logging.LogRecord | None] = queue.Queue(WAITING_LINES)
+    handler = _Queue(lines)
+    thread = threading.Thread(target=_write, args=(lines, writer), name="logs", daemon=True)
     logger = logging.getLogger("sgl_like")
     before = (logger.level, logger.propagate)
     logger.addHandler(handler)
     logger.setLevel(level.upper())
     logger.propagate = False
-    listener.start()
+    thread.start()
 
     def stop() -> int:
         logger.removeHandler(handler)
         logger.level, logger.propagate = before
-        listener.stop()
+        with contextlib.suppress(queue.Full):
+            lines.put(None, timeout=END_SECONDS)
+            thread.join(END_SECONDS)
         return handler.dropped
 
     return stop

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from time import perf_counter
 
@@ -11,24 +11,34 @@ from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.server.observe.logs import log_call
 from sgl_like.runtime.server.observe.records import CallRecord, RequestRecord
 from sgl_like.runtime.server.observe.totals import Totals
+from sgl_like.runtime.server.observe.tracing import Tracing
 
 
 class Observer:
-    """Takes note of calls, on the event loop."""
+    """Takes note of calls, on the event loop.
 
-    def __init__(self) -> None:
+    Args:
+        tracing: makes spans of them.
+    """
+
+    def __init__(self, tracing: Tracing | None = None) -> None:
+        self._tracing = tracing
         self.totals = Totals()
         self.calls: dict[int, CallRecord] = {}
         """Those whose handlers run, by their `id()`."""
         self.open: dict[int, RequestRecord] = {}
         """Requests whose terminal output has not come, by their `id()`."""
 
-    def begin(self, call_id: str, method: str, route: str, received: float) -> CallRecord:
+    def begin(
+        self, call_id: str, method: str, route: str, received: float, headers: Mapping[str, str]
+    ) -> CallRecord:
         """A call has come; to be used as a context manager around its handler."""
         record = CallRecord(self, call_id, method, route, received, time.time())
         self.calls[id(record)] = record
         self.totals.http_requests[route, method] += 1
         self.totals.http_active[route, method] += 1
+        if self._tracing is not None and method == "POST":
+            record.span = self._tracing.begin(record, headers)
         return record
 
     def submitted(self, call: CallRecord, requests: Sequence[GenerateRequest]) -> list[RequestRecord]:
@@ -52,6 +62,8 @@ class Observer:
 
     def first_token(self, call: CallRecord) -> None:
         """A call has its first token."""
+        if self._tracing is not None and call.span is not None:
+            self._tracing.first_token(call, call.span)
 
     def ended(self, call: CallRecord) -> None:
         """A call's handler has returned or failed."""
@@ -59,4 +71,6 @@ class Observer:
         self.calls.pop(id(call), None)
         totals.http_active[key] -= 1
         totals.http_responses[*key, call.status] += 1
+        if self._tracing is not None and call.span is not None:
+            self._tracing.end(call, call.span)
         log_call(call, perf_counter())

@@ -13,6 +13,8 @@ from sgl_like.runtime.protocol import GenerateRequest, Output, Usage
 from sgl_like.runtime.server.observe.totals import Totals
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
     from sgl_like.runtime.server.observe.observer import Observer
 
 CLIENT_GONE = 499
@@ -116,8 +118,8 @@ class CallRecord:
     """
 
     __slots__ = (
-        "cause", "error_code", "first", "id", "method", "observer", "received", "requests", "route", "status", "tenant",
-        "wall",
+        "cause", "error_code", "first", "id", "method", "observer", "received", "requests", "route", "span", "status",
+        "tenant", "wall",
     )  # fmt: skip
 
     def __init__(
@@ -135,6 +137,7 @@ class CallRecord:
         self.error_code: str | None = None
         self.first: float | None = None
         self.requests: list[RequestRecord] = []
+        self.span: Span | None = None
 
     def submit(self, requests: Sequence[GenerateRequest]) -> list[RequestRecord]:
         """The call's requests are about to be given to the engine."""
