@@ -35,6 +35,9 @@ class EngineConfig:
         cache_dir: folder of the cache's second tier: prefixes that are evicted, or cached at shutdown, are kept there
             in files and reloaded by this or a later engine with the same model and dtype. ``None`` for no such tier.
         cache_dir_bytes: what the files in `cache_dir` may take together; the longest unused go first.
+        namespace_quota: share of the KV slots, above 0 and at most 1, that the prefixes of one namespace may take while
+            others are evicted: one that has more loses its own least recently used ones first. ``None``: the least
+            recently used prefix goes, whose ever it is.
         schedule_policy: ``"lpm"`` (longest cached prefix first) or ``"fcfs"`` (first come, first served).
         speculation: ``"ngram"``: passes of few rows also compute tokens that are likely to come next because they
             followed the same tokens before; outputs stay the same. ``"off"``.
@@ -60,6 +63,7 @@ class EngineConfig:
     page_size: int = 1
     cache_dir: str | Path | None = None
     cache_dir_bytes: int = 8 * GIB
+    namespace_quota: float | None = None
     schedule_policy: str = "lpm"
     speculation: str = "ngram"
     speculation_tokens: int = 5
@@ -80,6 +84,13 @@ class EngineConfig:
         for name in ("kv_cache_memory", "context_length", "threads"):
             if getattr(self, name) is not None:
                 _positive(name, getattr(self, name))
+        quota = self.namespace_quota
+        if quota is not None and (
+            isinstance(quota, bool) or not isinstance(quota, int | float) or not 0 < quota <= 1
+        ):
+            raise ConfigError(
+                f"namespace_quota must be a number above 0 and at most 1, or None, not {quota!r}"
+            )
         _one_of("speculation", self.speculation, ("off", "ngram"))
         _one_of("page_size", self.page_size, (1, 16, 64))
         _one_of("schedule_policy", self.schedule_policy, ("lpm", "fcfs"))

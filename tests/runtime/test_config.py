@@ -27,6 +27,8 @@ def test_given_values_win(monkeypatch: pytest.MonkeyPatch) -> None:
     "options, message",
     [
         ({"max_running_requests": 0}, "max_running_requests must be an integer of at least 1, not 0"),
+        ({"namespace_quota": 0}, "namespace_quota must be a number above 0 and at most 1, or None, not 0"),
+        ({"namespace_quota": 1.5}, "namespace_quota must be a number above 0"),
         ({"threads": "2"}, "threads must be an integer of at least 1, not '2'"),
         ({"kv_cache_memory": True}, "kv_cache_memory must be an integer"),
         ({"kv_cache": 3}, "unknown engine option 'kv_cache'; did you mean 'kv_cache_memory'"),

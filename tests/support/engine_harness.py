@@ -62,6 +62,7 @@ class Harness:
         host: Path | None = None,
         speculation: int = 0,
         sizes: Sequence[int] = SIZES,
+        quota: float | None = None,
     ) -> None:
         model, self.tokenizer = load(folder)
         shape = model.config
@@ -70,7 +71,7 @@ class Harness:
         pool.keys.fill_(float("nan"))  # a slot that is read before it is written shows
         pool.values.fill_(float("nan"))
         tier = None if host is None else HostTier(host, pool, "model", 10**9, block=16)
-        self.memory = KVMemory(slots, reuse, page_size, tier)
+        self.memory = KVMemory(slots, reuse, page_size, tier, quota)
         self.scheduler = Scheduler(self.memory, running, budget, policy)
         output = OutputProcessor(self.tokenizer.eos_token_ids)
         self.core = EngineCore(

@@ -15,7 +15,6 @@ page, and what does not fill a page is neither matched nor inserted.
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -25,6 +24,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sgl_like.runtime.cache.eviction import EvictionOrder
 from sgl_like.runtime.cache.pages import NO_SLOTS, SlotAllocator, Slots
 
 Tokens = NDArray[np.int32]
@@ -97,15 +97,16 @@ class RadixCache:
 
     Args:
         allocator: where evicted slots go back to; its page size is the tree's.
+        quota: slots that a namespace may have here: of those that have more, the one with the most loses its own
+            leaves before anything else is evicted. ``None``: the least recently used leaf goes, whose ever.
     """
 
-    def __init__(self, allocator: SlotAllocator) -> None:
+    def __init__(self, allocator: SlotAllocator, quota: int | None = None) -> None:
         self._allocator = allocator
         self._page = allocator.page_size
         self._roots: dict[str, Node] = {}
         self._clock = count(1)
-        self._heap: list[tuple[int, int, Node]] = []  # (last_used when queued, tie-breaker, node)
-        self._ties = count()
+        self._order = EvictionOrder(quota)
         self.watcher: CacheWatcher | None = None
         self.evictable_count = 0  # slots in unlocked nodes
         self.locked_count = 0  # slots in locked nodes
@@ -178,6 +179,7 @@ class RadixCache:
                 self._roots[namespace] = found.node
             self.node_count += 1
             self.evictable_count += len(node.key)
+            self._order.changed(namespace, len(node.key))
             self._offer(node)
             if self.watcher is not None:
                 self.watcher.inserted(namespace, tokens)
@@ -214,8 +216,8 @@ class RadixCache:
             before: called with each leaf before it goes, so that its keys and values can be saved.
         """
         freed = 0
-        while freed < wanted and self._heap:
-            used, _, node = heapq.heappop(self._heap)
+        while freed < wanted and (entry := self._order.pop()) is not None:
+            used, _, node = entry
             node.queued = False
             if used != node.last_used:
                 self._offer(node)  # used again since: queue it where it belongs now
@@ -266,6 +268,7 @@ class RadixCache:
             for each in path(held):
                 expected[id(each)] = expected.get(id(each), 0) + 1
         evictable = locked = nodes = 0
+        kept: dict[str, int] = {}
         for node in self.nodes():
             assert len(node.key) == len(node.slots) > 0, "a node with an empty key"
             assert len(node.key) % self._page == 0, "a node with part of a page"
@@ -277,7 +280,9 @@ class RadixCache:
             assert node.parent.parent is None or node.hits <= node.parent.hits, "a hit passes all nodes above"
             evictable += len(node.key) if not node.locks else 0
             locked += len(node.key) if node.locks else 0
+            kept[node.namespace] = kept.get(node.namespace, 0) + len(node.key)
         assert (evictable, locked) == (self.evictable_count, self.locked_count), "sizes have drifted"
+        self._order.check(kept)
         assert nodes == self.node_count, "the number of nodes has drifted"
 
     def _root(self, namespace: str) -> Node:
@@ -317,6 +322,7 @@ class RadixCache:
         self._allocator.release(node.slots)
         self.node_count -= 1
         self.evictable_count -= len(node.key)
+        self._order.changed(node.namespace, -len(node.key))
         self._offer(parent)
         if parent.parent is None and not parent.children:
             del self._roots[node.namespace]
@@ -330,7 +336,7 @@ class RadixCache:
         if node.children or node.locks or node.parent is None or node.queued:
             return
         node.queued = True
-        heapq.heappush(self._heap, (node.last_used, next(self._ties), node))
+        self._order.offer(node)
 
 
 def sequence_of(node: Node) -> tuple[Tokens, Slots]:

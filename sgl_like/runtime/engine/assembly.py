@@ -45,7 +45,7 @@ def make_core(
             host = HostTier(Path(config.cache_dir).expanduser(), pool, fingerprint, config.cache_dir_bytes)
         except OSError as error:
             raise ConfigError(f"cache_dir={str(config.cache_dir)!r} cannot be used: {error}") from error
-    memory = KVMemory(slots, config.enable_radix_cache, config.page_size, host)
+    memory = KVMemory(slots, config.enable_radix_cache, config.page_size, host, config.namespace_quota)
     scheduler = Scheduler(
         memory, config.max_running_requests, config.max_batch_tokens, config.schedule_policy
     )

@@ -27,15 +27,21 @@ class KVMemory:
         reuse: keep finished sequences' KV in the tree.
         page_size: slots that go together; see `runtime/cache/pages.py`.
         host: second tier, where evicted prefixes go.
+        quota: share of the slots that a namespace's prefixes may take while others are evicted.
     """
 
     def __init__(
-        self, size: int, reuse: bool = True, page_size: int = 1, host: HostTier | None = None
+        self,
+        size: int,
+        reuse: bool = True,
+        page_size: int = 1,
+        host: HostTier | None = None,
+        quota: float | None = None,
     ) -> None:
         self.allocator = SlotAllocator(size, page_size)
         self.size = self.allocator.size
         self.page_size = page_size
-        self.tree = RadixCache(self.allocator)
+        self.tree = RadixCache(self.allocator, None if quota is None else int(quota * self.allocator.size))
         self.host = host if reuse else None
         self.reuse = reuse
         self._pins: dict[int, Node] = {}  # oldest first

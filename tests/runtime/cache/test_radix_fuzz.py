@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -18,11 +18,12 @@ Prefix = tuple[int, ...]  # one symbol for each page
 class Fuzz:
     """A tree and what it should hold: for each namespace and prefix the slots of its last page."""
 
-    def __init__(self, page: int, pages: int, seed: int) -> None:
+    def __init__(self, page: int, pages: int, seed: int, quota: int | None = None) -> None:
         self.rng = random.Random(seed)
         self.page = page
         self.allocator = SlotAllocator(page * pages + page // 2, page)
-        self.tree = RadixCache(self.allocator)
+        self.tree = RadixCache(self.allocator, quota)
+        self.quota = quota
         names = ("", "tenant", "gone soon")
         self.pages: dict[str, dict[Prefix, list[int]]] = {name: {} for name in names}
         self.held: list[Match] = []
@@ -102,22 +103,31 @@ class Fuzz:
         self.drop(set(freed))
 
     def expected_evictions(self, wanted: int) -> list[int]:
-        """Unlocked leaves, least recently used first, until there are enough."""
+        """Unlocked leaves, least recently used first, until there are enough; those of the namespace that has most
+        as long as that is more than the quota.
+        """
         children = {id(node): len(node.children) for node in self.tree.nodes()}
-        leaves = [
-            (node.last_used, node) for node in self.tree.nodes() if not node.children and not node.locks
-        ]
-        heapq.heapify(leaves)
+        kept: Counter[str] = Counter()
+        leaves: dict[str, list[tuple[int, Node]]] = {name: [] for name in self.pages}
+        for node in self.tree.nodes():
+            kept[node.namespace] += len(node.key)
+            if not node.locks and not node.children:
+                leaves[node.namespace].append((node.last_used, node))
         out: list[int] = []
-        while leaves and len(out) < wanted:
-            node = heapq.heappop(leaves)[1]
+        while any(leaves.values()) and len(out) < wanted:
+            most = max((kept[name], name) for name, some in leaves.items() if some)
+            over = self.quota is not None and most[0] > self.quota
+            entry = min(leaves[most[1]] if over else [each for some in leaves.values() for each in some])
+            node = entry[1]
+            leaves[node.namespace].remove(entry)
+            kept[node.namespace] -= len(node.key)
             out += node.slots.tolist()
             parent: Node | None = node.parent
             assert parent is not None
             if id(parent) in children:
                 children[id(parent)] -= 1
                 if not children[id(parent)] and not parent.locks:
-                    heapq.heappush(leaves, (parent.last_used, parent))
+                    leaves[node.namespace].append((parent.last_used, parent))
         return out
 
     def forget(self) -> None:
@@ -150,9 +160,20 @@ class Fuzz:
             assert sequence_of(match.node)[1].tolist() == match.slots.tolist()
 
 
-@pytest.mark.parametrize("page, pages", [(1, 60), (1, 300), (16, 60), (64, 40)])
-def test_random_operations(page: int, pages: int) -> None:
-    fuzz = Fuzz(page, pages, seed=page + pages)
+@pytest.mark.parametrize(
+    "page, pages, quota",
+    [
+        (1, 60, None),
+        (1, 300, None),
+        (16, 60, None),
+        (64, 40, None),
+        (1, 60, 15),
+        (1, 300, 100),
+        (16, 60, 200),
+    ],
+)
+def test_random_operations(page: int, pages: int, quota: int | None) -> None:
+    fuzz = Fuzz(page, pages, seed=page + pages, quota=quota)
     for operation in range(OPERATIONS // 4):
         fuzz.step()
         if operation % 200 == 0:

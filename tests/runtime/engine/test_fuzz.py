@@ -78,6 +78,7 @@ def test_random_requests_under_pressure(folder: Path, tmp_path: Path, seed: int)
         reuse=seed != 4,
         policy=rng.choice(["lpm", "lpm", "fcfs"]),
         host=tmp_path if seed % 3 == 0 else None,
+        quota=[None, 0.2, 0.6][seed % 3],
     )
     waiting = some_requests(rng, harness, REQUESTS // 10)
     which = {request.rid: prototype for prototype, request in waiting}
