@@ -105,6 +105,8 @@ class Collector:
     prompt_logprobs: list[PlaceLogprobs] = field(default_factory=list)
     output_logprobs: list[PlaceLogprobs] = field(default_factory=list)
     embedding: tuple[float, ...] | None = None
+    choice_logprobs: tuple[tuple[float, ...], ...] | None = None
+    forced: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -123,17 +125,23 @@ class Collector:
         Raises:
             SglError: the request failed.
         """
+        self.take(output)
+        chunk = self.result()
+        if index is not None:
+            chunk["index"] = index
+        return chunk
+
+    def take(self, output: Output) -> None:
+        """Take in an event."""
+        self.forced += [len(self.token_ids) + place for place in output.forced]
         self.text += output.text
         self.token_ids += output.token_ids
         self.prompt_logprobs += output.prompt_logprobs
         self.output_logprobs += output.output_logprobs
         self.finish, self.error, self.usage = output.finish, output.error, output.usage
         self.embedding = output.embedding
+        self.choice_logprobs = output.choice_logprobs
         self.seconds = time.perf_counter() - self.started
-        chunk = self.result()
-        if index is not None:
-            chunk["index"] = index
-        return chunk
 
     def result(self) -> dict[str, Any]:
         """``{"text", "output_ids", "meta_info"}``, or ``{"embedding", "meta_info"}``.

@@ -27,6 +27,9 @@ from aiohttp import web
 from sgl_like.runtime.server.http.errors import ApiError, api_error
 from sgl_like.runtime.server.http.health import ROUTES as HEALTH
 from sgl_like.runtime.server.http.routes import Call, Route
+from sgl_like.runtime.server.native.control import ROUTES as NATIVE_CONTROL
+from sgl_like.runtime.server.native.generate import ROUTES as GENERATE
+from sgl_like.runtime.server.native.info import ROUTES as NATIVE_INFO
 from sgl_like.runtime.server.observe.routes import ROUTES as OBSERVE
 from sgl_like.runtime.server.ollama.embed import ROUTES as OLLAMA_EMBED
 from sgl_like.runtime.server.ollama.models import ROUTES as OLLAMA_MODELS
@@ -48,6 +51,9 @@ ROUTES: tuple[Route, ...] = (
     *EMBEDDINGS,
     *OLLAMA_EMBED,
     *OLLAMA_MODELS,
+    *GENERATE,
+    *NATIVE_CONTROL,
+    *NATIVE_INFO,
     *PAGE,
 )
 """All endpoints."""

@@ -139,7 +139,7 @@ class Auth:
                 raise ApiError(403, "this needs the admin key", type="permission_error", code="forbidden")
             return tenant
         self._check_browser(http)
-        if access == "admin" and not _is_local(http):
+        if access == "admin" and not is_local(http):
             raise ApiError(
                 403, "without an admin key, only this machine may", type="permission_error", code="forbidden"
             )
@@ -207,7 +207,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _is_local(http: web.Request) -> bool:
+def is_local(http: web.Request) -> bool:
     """Whether the caller is on this machine, and not merely a proxy of it."""
     if "X-Forwarded-For" in http.headers or "Forwarded" in http.headers:
         return False
