@@ -15,7 +15,7 @@ FEATURES = ("choices", "resume", "incremental_streaming_output", "deadline", "ca
 
 
 async def model_info(call: Call) -> web.StreamResponse:
-    """The model. Its folder is told to callers on this machine and admins, so that they can read its tokenizer there."""
+    """The model. Its folder is told to admins and to callers on this machine, who can read its tokenizer there."""
     info, name = call.server.info, call.server.config.model_name
     path = info.model_path if call.tenant.admin or is_local(call.http) else name
     return json_response(
