@@ -6,6 +6,8 @@ const element = (id) => document.getElementById(id);
 
 export function startChat() {
   const log = element("chat-log");
+  element("chat-system").value = "Solve the puzzle.";
+  element("chat-input").value = "Reach 17 with 3, 5, 2.";
   let messages = [];
 
   const turn = (who) => {

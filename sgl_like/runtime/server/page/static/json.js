@@ -5,14 +5,23 @@ import { counts, run, runner, tokenize } from "./tokens.js";
 
 const element = (id) => document.getElementById(id);
 
+const text = { type: "string", minLength: 1, maxLength: 120 };
+
 const SCHEMA = {
-  type: "object",
-  properties: {
-    name: { type: "string", maxLength: 30 },
-    age: { type: "integer", minimum: 0, maximum: 130 },
-    languages: { type: "array", items: { enum: ["English", "French", "German"] }, maxItems: 3 },
-  },
-  required: ["name", "age", "languages"],
+  anyOf: [
+    {
+      type: "object",
+      properties: { intent: { const: "PlayMusic" }, artist: text, genre: text, service: text },
+      required: ["intent"],
+      additionalProperties: false,
+    },
+    {
+      type: "object",
+      properties: { intent: { const: "GetWeather" }, city: text, timeRange: text },
+      required: ["intent"],
+      additionalProperties: false,
+    },
+  ],
 };
 
 export function startJson() {
@@ -46,7 +55,8 @@ export function startJson() {
   }
 
   schema.value = JSON.stringify(SCHEMA, null, 2);
-  element("json-input").value = "Describe a person.";
+  element("json-system").value = "Turn the utterance into JSON.";
+  element("json-input").value = "play some jazz by Miles Davis";
   schema.addEventListener("input", () => {
     clearTimeout(timer);
     timer = setTimeout(check, 250);
@@ -57,7 +67,10 @@ export function startJson() {
     const place = element("json-output");
     place.replaceChildren();
     element("json-value").textContent = "";
-    const prompt = await tokenize({ messages: [{ role: "user", content: element("json-input").value }] });
+    const system = element("json-system").value;
+    const messages = [{ role: "user", content: element("json-input").value }];
+    if (system) messages.unshift({ role: "system", content: system });
+    const prompt = await tokenize({ messages });
     const params = {
       temperature: Number(element("json-temperature").value), max_new_tokens: Number(element("json-max").value),
       json_schema: schema.value,

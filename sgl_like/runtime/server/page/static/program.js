@@ -8,10 +8,7 @@ const CALL = /\{\{\s*(gen|select)\s+([A-Za-z_]\w*)((?:\s+(?:\w+\s*=\s*)?(?:"(?:[
 const ARGUMENT = /(?:(\w+)\s*=\s*)?("(?:[^"\\]|\\.)*"|[^\s"{}]+)/g;
 const NAMES = { max: "max_new_tokens", stop: "stop", regex: "regex", temperature: "temperature", top_p: "top_p", seed: "sampling_seed" };
 
-export const EXAMPLE = `Utterance: wake me at seven tomorrow
-Intent: {{select intent "set an alarm" "play music" "get the weather"}}
-Time: {{gen time max=12 regex="[0-9]{1,2}:[0-9]{2}"}}
-`;
+export const EXAMPLE = `<|system|>Turn the utterance into JSON.<|end|><|user|>will it rain in Oslo tomorrow<|end|><|assistant|>{"intent":"{{select intent "PlayMusic" "GetWeather" "BookRestaurant"}}","city":"{{gen city max=12 regex="[A-Z][a-z]+"}}"}`;
 
 // A program as a list of texts and calls. Throws an Error that says what is wrong.
 export function parse(source) {
