@@ -30,7 +30,7 @@ function call(kind, name, source) {
   const plain = [];
   const params = { temperature: 0, max_new_tokens: 64 };
   for (const [, key, raw] of source.matchAll(ARGUMENT)) {
-    const value = raw.startsWith('"') ? JSON.parse(raw) : Number.isNaN(Number(raw)) ? raw : Number(raw);
+    const value = raw.startsWith('"') ? string(raw) : Number.isNaN(Number(raw)) ? raw : Number(raw);
     if (!key) plain.push(String(value));
     else if (NAMES[key]) params[NAMES[key]] = value;
     else throw new Error(`${kind} ${name}: unknown argument ${key}; known are ${Object.keys(NAMES).join(", ")}`);
@@ -41,6 +41,14 @@ function call(kind, name, source) {
   }
   if (plain.length) throw new Error(`gen ${name}: arguments have names, such as max=16`);
   return { name, params };
+}
+
+function string(raw) {
+  try {
+    return JSON.parse(raw);
+  } catch {
+    throw new Error(`${raw}: write a backslash as two, as in JSON`);
+  }
 }
 
 const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
