@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from sgl_like.runtime.server.config import ServerConfig
 from tests.support.browser import CHROMIUM, Page, browser
 from tests.support.servers import Running, running
 
@@ -70,6 +72,27 @@ def test_constraints_are_checked(server: Running, body: dict[str, object], probl
             assert (found is None) if problem is None else problem in found
 
     asyncio.run(run())
+
+
+def test_a_browser_may_send_the_key_as_a_password() -> None:
+    async def run(url: str) -> None:
+        async with aiohttp.ClientSession(url) as session:
+            for accept, scheme in (("text/html", "Basic"), ("application/json", "Bearer")):
+                async with session.get("/", headers={"Accept": accept}) as answer:
+                    assert answer.status == 401
+                    assert answer.headers["WWW-Authenticate"].startswith(scheme)
+            for key, origin, status in (
+                ("secret", None, 200), ("secret", url, 200), ("secret", "http://elsewhere", 403), ("other", None, 401)
+            ):  # fmt: skip
+                headers = {"Authorization": "Basic " + b64encode(f"anybody:{key}".encode()).decode()}
+                headers |= {} if origin is None else {"Origin": origin}
+                async with session.get("/v1/models", headers=headers) as answer:
+                    assert answer.status == status
+            async with session.get("/", headers={"Authorization": "Basic ="}) as answer:
+                assert answer.status == 401
+
+    with running(ServerConfig(api_keys=("secret",))) as server:
+        asyncio.run(run(server.url))
 
 
 @needs_browser

@@ -1,8 +1,11 @@
 """Who calls: API keys, and what the caller of a route has to be.
 
 Only digests of keys are kept. All of them are compared in constant time, without leaving early, so that how long an
-answer takes tells nothing about any key. Every key has a namespace of its own in the prefix cache, made of the key
-itself: nobody can find out by timing what others have sent, and a key finds its prefixes again after a restart.
+answer takes tells nothing about any key. A key comes as a bearer token, as ``x-api-key``, or as the password of HTTP's
+basic scheme, which is how browsers ask for it.
+
+Every key has a namespace of its own in the prefix cache, made of the key itself: nobody can find out by timing what
+others have sent, and a key finds its prefixes again after a restart.
 
 Without keys, a server listens on this machine only, and everybody on it may call, but for web pages of other origins: a
 browser would send their requests here too. `Host` is checked against names that were made to point here.
@@ -13,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+from base64 import b64decode
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -126,15 +130,17 @@ class Auth:
         """
         presented = _presented(http)
         tenant = None if presented is None else self.find(presented)
+        if tenant is not None and _is_basic(http):  # a browser sends that key by itself, whichever page asks
+            self._check_browser(http)
         if access == "open":
             return tenant or Tenant()
         if access == "user" and self.keyed:
             if tenant is None:
-                raise _unauthorized(presented)
+                raise _unauthorized(http, presented)
             return tenant
         if access == "admin" and (self._has_admin or self.keyed):
             if tenant is None:
-                raise _unauthorized(presented)
+                raise _unauthorized(http, presented)
             if not tenant.admin:
                 raise ApiError(403, "this needs the admin key", type="permission_error", code="forbidden")
             return tenant
@@ -183,13 +189,25 @@ def _presented(http: web.Request) -> str | None:
     scheme, _, key = http.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key.strip():
         return key.strip()
+    if scheme.lower() == "basic":
+        try:
+            return b64decode(key, validate=True).decode().partition(":")[2] or None
+        except ValueError:
+            return None
     return http.headers.get("x-api-key")
 
 
-def _unauthorized(presented: str | None) -> ApiError:
+def _is_basic(http: web.Request) -> bool:
+    return http.headers.get("Authorization", "").lower().startswith("basic ")
+
+
+def _unauthorized(http: web.Request, presented: str | None) -> ApiError:
+    """What a browser shows for the page asks for a password then: the key, whatever the user's name."""
     what = "an API key is needed, as 'Authorization: Bearer ...'" if presented is None else "unknown API key"
     code = None if presented is None else "invalid_api_key"
-    return ApiError(401, what, type="authentication_error", code=code, headers={"WWW-Authenticate": "Bearer"})
+    asks = "text/html" in http.headers.get("Accept", "")
+    scheme = 'Basic realm="sgl_like: the API key is the password"' if asks else "Bearer"
+    return ApiError(401, what, type="authentication_error", code=code, headers={"WWW-Authenticate": scheme})
 
 
 def _host_name(host: str) -> str:
