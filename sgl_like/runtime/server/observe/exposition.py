@@ -16,6 +16,7 @@ from sgl_like.errors import SglError
 from sgl_like.runtime.server.observe.aliases import aliases, cache_config
 from sgl_like.runtime.server.observe.families import Family, Snapshot, families
 from sgl_like.runtime.server.observe.histogram import Histogram
+from sgl_like.runtime.server.observe.logs import dropped_lines
 
 if TYPE_CHECKING:
     from sgl_like.runtime.server.server import Server
@@ -78,6 +79,7 @@ class EngineReader:
             refused=server.admission.rejected,
             in_flight=len(server.observer.open),
             draining=server.draining,
+            dropped_lines=dropped_lines(),
             throughput=self._throughput.rate(monotonic(), sum(totals.generation_tokens.values())),
         )
 

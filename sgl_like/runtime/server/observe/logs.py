@@ -138,6 +138,12 @@ class _Queue(QueueHandler):
             self.dropped += 1
 
 
+def dropped_lines() -> int:
+    """Lines that are not written because too many waited."""
+    handlers = logging.getLogger("sgl_like").handlers
+    return sum(handler.dropped for handler in handlers if isinstance(handler, _Queue))
+
+
 def _write(lines: queue.Queue[logging.LogRecord | None], writer: logging.Handler) -> None:
     while (record := lines.get()) is not None:
         writer.handle(record)

@@ -19,7 +19,7 @@ from sgl_like.runtime.server.config import ServerConfig
 from sgl_like.runtime.server.http.app import ROUTES
 from sgl_like.runtime.server.http.routes import Call, Route
 from sgl_like.runtime.server.observe import logs
-from sgl_like.runtime.server.observe.logs import start_logging
+from sgl_like.runtime.server.observe.logs import dropped_lines, start_logging
 from tests.support.servers import Running, running, wait_until
 
 SECRET = "walrus-" + "k" * 20
@@ -157,7 +157,9 @@ def test_a_reader_that_does_not_read_costs_lines_but_stops_nobody(monkeypatch: p
     log = logging.getLogger("sgl_like.test")
     for i in range(50):
         log.info("line %d", i)
+    counted = dropped_lines()
     stream.read_at_last.set()
     dropped = stop()
+    assert dropped == counted
     assert 38 <= dropped <= 40
     assert len(stream.getvalue().splitlines()) == 50 - dropped
