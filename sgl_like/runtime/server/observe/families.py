@@ -176,18 +176,33 @@ def _engine(snapshot: Snapshot) -> Iterator[Family]:
     )
     for name, help in (
         ("running_requests", "Sequences in the engine's batch."),
+        ("running_tokens", "Their tokens, prompts and outputs."),
+        ("running_constrained", "Of them, those held by a constraint."),
         ("waiting_requests", "Sequences that wait for the engine."),
+        ("waiting_tokens", "Their tokens."),
     ):
         yield _one(name, "gauge", help, stats.get(name, 0))
     for name, key, help in (
         ("retractions", "retracted_requests", "Sequences that had to give up their KV and wait again."),
+        ("retracted_prompt_tokens", "retracted_input_tokens", "Tokens of their prompts."),
+        ("retracted_generation_tokens", "retracted_output_tokens", "Tokens of their outputs."),
         ("steps", "steps", "Forward passes; engine counters begin anew with each engine."),
         ("computed_tokens", "computed_tokens", "Tokens that went through the model."),
         ("sampled_tokens", "sampled_tokens", "Tokens that were drawn."),
         ("draft_tokens", "draft_tokens", "Tokens that were guessed before they were sampled."),
         ("draft_tokens_accepted", "accepted_tokens", "Of these, those that were right."),
+        ("constraints_compiled", "constraints_compiled", "Schemas, regexes and grammars that were compiled."),
+        ("constraints_found", "constraints_found", "Those that had been compiled before."),
+        ("constraints_refused", "constraints_refused", "Those that cannot be compiled."),
     ):
         yield _one(name, "counter", help, stats.get(key, 0))
+    for name, key, help in (
+        ("step_time_seconds", "step_seconds", "What a forward pass takes, with all that belongs to it."),
+        ("step_tokens", "step_tokens", "Tokens of a forward pass."),
+        ("constraint_compile_seconds", "compile_seconds", "What the compilation of a constraint takes."),
+    ):
+        if key in stats:
+            yield _one(name, "histogram", help, Histogram.of(stats[key]))
     if snapshot.info is not None:
         yield _one("context_length", "gauge", "Tokens of the longest sequence.", snapshot.info.context_length)
         yield _one(

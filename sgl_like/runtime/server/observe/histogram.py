@@ -6,8 +6,9 @@ Values are counted where they fall; sums over the buckets are made when somebody
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client.utils import floatToGoString
 
@@ -26,8 +27,6 @@ COUNTS = tuple(float(digit * 10**power) for power in range(7) for digit in (1, 2
 
 OUTPUTS = (1.0, 2.0, 5.0, 10.0, 20.0)
 
-STEP_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
 
 class Histogram:
     """Counts of values by bucket, and their sum.
@@ -42,6 +41,13 @@ class Histogram:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+
+    @classmethod
+    def of(cls, read: Mapping[str, Any]) -> Histogram:
+        """The engine's, as it comes in its statistics: ``bounds``, ``counts`` and ``sum``."""
+        made = cls(read["bounds"])
+        made.counts, made.sum = list(read["counts"]), read["sum"]
+        return made
 
     def add(self, value: float, times: int = 1) -> None:
         """Count a value, or several equal ones."""

@@ -117,6 +117,7 @@ def _kv(stats: Mapping[str, Any]) -> dict[str, int]:
         "available": available,
         "evictable": evictable,
         "protected": total - available - evictable,
+        "locked": stats.get("kv_locked", 0),
         "pinned": stats["kv_pinned"],
     }
 
@@ -125,6 +126,8 @@ def _slots(stats: Mapping[str, Any], idle: bool) -> list[str]:
     kv = _kv(stats)
     if min(kv.values()) < 0:
         return [f"engine: {kv['available']} free and {kv['evictable']} evictable of {kv['total']} slots"]
+    if idle and kv["locked"] != kv["pinned"]:
+        return [f"engine: {kv['locked'] - kv['pinned']} cached tokens are locked, and nothing runs"]
     if idle and kv["protected"] != kv["pinned"]:
         return [f"engine: {kv['protected'] - kv['pinned']} slots are held, and nothing runs"]
     return []

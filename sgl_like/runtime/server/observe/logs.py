@@ -64,6 +64,9 @@ def _fields(call: CallRecord, now: float) -> dict[str, Any]:
         fields["cached_tokens"] = sum(usage.cached_tokens for usage in usages)
         fields["completion_tokens"] = sum(record.tokens for record in call.requests)
         fields["finish"] = [record.finish or "abort" for record in call.requests]
+        queued = [record.timing.queued_s for record in call.requests if record.timing is not None]
+        if queued:
+            fields["queued"] = round(max(queued), 6)
     if call.first is not None and call.requests[0].request.stream:
         fields["ttft"] = round(call.first - call.received, 6)
     if call.cause is not None:

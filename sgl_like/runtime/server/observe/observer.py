@@ -56,10 +56,6 @@ class Observer:
             totals.outputs_asked.add(sum(1 for _ in copies))
         return records
 
-    def waiting(self) -> list[RequestRecord]:
-        """Requests that have nothing yet."""
-        return [record for record in self.open.values() if record.first is None]
-
     def first_token(self, call: CallRecord) -> None:
         """A call has its first token."""
         if self._tracing is not None and call.span is not None:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from sgl_like.errors import ConstraintError, DeadlineExceeded, RequestError
-from sgl_like.runtime.protocol import GenerateRequest, Output, Usage
+from sgl_like.runtime.protocol import GenerateRequest, Output, Timing, Usage
 from sgl_like.runtime.server.observe.totals import Totals
 
 if TYPE_CHECKING:
@@ -30,7 +30,18 @@ class RequestRecord:
         totals: where its numbers go.
     """
 
-    __slots__ = ("call", "finish", "first", "last", "request", "submitted", "tokens", "totals", "usage")
+    __slots__ = (
+        "call",
+        "finish",
+        "first",
+        "last",
+        "request",
+        "submitted",
+        "timing",
+        "tokens",
+        "totals",
+        "usage",
+    )
 
     def __init__(self, call: CallRecord, request: GenerateRequest, totals: Totals) -> None:
         self.call = call
@@ -42,6 +53,7 @@ class RequestRecord:
         self.tokens = 0
         self.finish: str | None = None
         self.usage = Usage()
+        self.timing: Timing | None = None
 
     def add(self, output: Output) -> None:
         """Take note of an output."""
@@ -58,7 +70,7 @@ class RequestRecord:
             self.tokens += tokens
             totals.generation_tokens[self.request.stream] += tokens
         if output.finish is not None:
-            self.end(self._reason(output), output.usage)
+            self.end(self._reason(output), output.usage, output.timing)
 
     def _reason(self, output: Output) -> str:
         assert output.finish is not None
@@ -68,13 +80,14 @@ class RequestRecord:
             self.call.cause = self.call.cause or "deadline"
         return output.finish.type
 
-    def end(self, reason: str, usage: Usage) -> None:
+    def end(self, reason: str, usage: Usage, timing: Timing | None = None) -> None:
         """It has ended: ``"stop"``, ``"length"``, ``"abort"``, ``"error"``, or ``"rejected"`` if it never began."""
         if self.finish is not None:
             return
         now = perf_counter()
         self.finish = reason
         self.usage = usage
+        self.timing = timing
         self.call.observer.open.pop(id(self), None)
         totals, request, tenant = self.totals, self.request, self.call.tenant
         totals.ended[reason] += 1
@@ -99,6 +112,20 @@ class RequestRecord:
             totals.first_token[stream].add(self.first - self.submitted)
             if self.tokens > 1:
                 totals.per_output_token.add((self.last - self.first) / (self.tokens - 1))
+        timing = self.timing
+        if timing is None:
+            return
+        totals.queue.add(timing.queued_s)
+        if timing.prefill_s is None:
+            return
+        decode = timing.decode_s or 0.0
+        totals.prefill.add(timing.prefill_s)
+        totals.decode.add(decode)
+        totals.inference.add(timing.prefill_s + decode)
+        if not stream and self.tokens:  # only the engine knows
+            totals.first_token[stream].add(timing.queued_s + timing.prefill_s)
+            if self.tokens > 1:
+                totals.per_output_token.add(decode / (self.tokens - 1))
 
 
 class CallRecord:

@@ -46,7 +46,7 @@ async def loads(call: Call) -> web.StreamResponse:
     used, running, waiting = (
         value(name) for name in ("kv_tokens_used", "running_requests", "waiting_requests")
     )
-    waiting_tokens = sum(len(record.request.input_ids) for record in server.observer.waiting())
+    waiting_tokens = value("waiting_tokens")
     load = {
         "dp_rank": 0,
         "num_running_reqs": running,

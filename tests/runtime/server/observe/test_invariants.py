@@ -96,6 +96,7 @@ class Wrong(LocalEngine):
     [
         ({"kv_free": -1, "kv_evictable": 0}, None, "-1 free"),
         ({"kv_free": 0, "kv_evictable": 0}, None, "slots are held"),
+        ({"kv_locked": 3}, None, "3 cached tokens are locked"),
         ({}, AssertionError("locks are left over"), "locks are left over"),
         ({}, AssertionError(), "an invariant does not hold"),
         ({}, EngineUnavailable("the engine is starting"), "the engine is starting"),

@@ -96,6 +96,12 @@ def test_counts_are_those_of_the_workload(used: Running) -> None:
     assert total(found, "sgl_like:inter_token_latency_seconds_bucket", le="+Inf") == 8
     assert total(found, "sgl_like:http_responses_total", route="/v1/completions", status="200") == 3
     assert total(found, "sgl_like:http_requests_active", route="/metrics") == 1, "this very call"
+    for name in ("queue", "prefill", "decode", "inference"):
+        assert total(found, f"sgl_like:request_{name}_time_seconds_count") == 3
+    assert total(found, "sgl_like:time_to_first_token_seconds_count", streaming="false") == 1
+    steps = total(found, "sgl_like:steps_total")
+    assert total(found, "sgl_like:step_time_seconds_count") == steps >= 15
+    assert total(found, "sgl_like:step_tokens_sum") == total(found, "sgl_like:computed_tokens_total")
     assert total(found, "sgl_like:engine_up") == 1
     assert total(found, "sgl_like:kv_tokens") == shared_engine().stats()["kv_slots"]
     free, evictable = total(found, "sgl_like:kv_tokens_free"), total(found, "sgl_like:kv_tokens_evictable")
