@@ -17,8 +17,8 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from sgl_like.frontend.backend.base import Backend, Picture, Segment
-from sgl_like.frontend.outputs.reasoning import REASONING_MODELS
 from sgl_like.frontend.view.log import GenRecord, Log, SelectRecord
+from sgl_like.runtime.tokenizer.reasoning import REASONING_MODELS
 
 __all__ = ["OpenRole", "Piece", "Prompt"]
 

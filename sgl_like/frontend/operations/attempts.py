@@ -18,13 +18,13 @@ from sgl_like.frontend.expr import Gen
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.operations.sample import Sample, sum_usages
 from sgl_like.frontend.outputs.feedback import append_feedback
-from sgl_like.frontend.outputs.reasoning import Part
 from sgl_like.frontend.outputs.validation import Refusal, Verdict
 from sgl_like.frontend.outputs.values import GenText
 from sgl_like.frontend.params import retry_params
 from sgl_like.frontend.prompt import Prompt
 from sgl_like.frontend.tools.user_code import post
 from sgl_like.runtime.protocol import Usage
+from sgl_like.runtime.tokenizer.reasoning import Part
 
 if TYPE_CHECKING:
     from sgl_like.frontend.interpreter import Interpreter

@@ -12,12 +12,12 @@ from sgl_like.frontend.expr import Gen
 from sgl_like.frontend.operations.attempts import Attempts
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.operations.sample import sum_usages, usage_dict
-from sgl_like.frontend.outputs.reasoning import Part
 from sgl_like.frontend.outputs.values import GenText
 from sgl_like.frontend.params import copies, derived_seed, request_params
 from sgl_like.frontend.variables import Variable
 from sgl_like.frontend.view.log import GenRecord
 from sgl_like.runtime.protocol import Usage
+from sgl_like.runtime.tokenizer.reasoning import Part
 
 if TYPE_CHECKING:
     from sgl_like.frontend.interpreter import Interpreter

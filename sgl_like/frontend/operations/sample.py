@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from sgl_like.errors import EngineError, RequestAborted, RequestError
 from sgl_like.frontend.backend.base import Handle, Segment
-from sgl_like.frontend.outputs.reasoning import Part, Splitter
 from sgl_like.frontend.prompt import Prompt
 from sgl_like.frontend.view.log import GenRecord
 from sgl_like.frontend.view.log import Sample as SampleRecord
 from sgl_like.runtime.logprobs import LOGPROB_OPTIONS, LogprobParams, PlaceLogprobs, logprob_meta
 from sgl_like.runtime.protocol import FinishReason, Output, Usage
+from sgl_like.runtime.tokenizer.reasoning import Part, Splitter
 
 if TYPE_CHECKING:
     from sgl_like.frontend.interpreter import Interpreter

@@ -25,7 +25,6 @@ from sgl_like.frontend.backend.base import PLAIN_TOOL_FORM, Segment, ToolForm, c
 from sgl_like.frontend.expr import Gen
 from sgl_like.frontend.operations.base import Operation
 from sgl_like.frontend.operations.sample import Sample, sum_usages, usage_dict
-from sgl_like.frontend.outputs.reasoning import Part
 from sgl_like.frontend.outputs.values import GenText
 from sgl_like.frontend.params import call_params, copies, derived_seed, request_params
 from sgl_like.frontend.prompt import Piece
@@ -33,6 +32,7 @@ from sgl_like.frontend.tools.tools import Tool, ToolCall, ToolUse
 from sgl_like.frontend.tools.user_code import post
 from sgl_like.frontend.variables import Variable
 from sgl_like.frontend.view.log import GenRecord
+from sgl_like.runtime.tokenizer.reasoning import Part
 
 if TYPE_CHECKING:
     from sgl_like.frontend.interpreter import Interpreter

@@ -20,9 +20,9 @@ from typing import Any
 
 import jinja2
 from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sgl_like.errors import ChatTemplateError
+from sgl_like.runtime.tokenizer.guard import GUARD, Guard, GuardedEnvironment, RenderLimits
 from sgl_like.runtime.tokenizer.tool_form import is_part_of_answer
 
 Message = Mapping[str, Any]
@@ -40,12 +40,11 @@ class JinjaTemplate:
     """
 
     def __init__(self, source: str, variables: Mapping[str, Any] | None = None) -> None:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-        )
+        environment = GuardedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+        self.source = source
         self._variables = dict(variables or {})
         self._affixes: dict[str, _Affixes] = {}  # by tools
         try:
@@ -53,18 +52,32 @@ class JinjaTemplate:
         except jinja2.TemplateError as error:
             raise ChatTemplateError(f"chat template is not valid Jinja: {error}") from error
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = False, **extra: Any) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = False,
+        *,
+        limits: RenderLimits | None = None,
+        **extra: Any,
+    ) -> str:
         """The prompt of a whole conversation.
 
+        Args:
+            messages: the conversation.
+            add_generation_prompt: whether the beginning of an answer comes last.
+            limits: on what it takes; ``None``: the template is trusted.
+            extra: other variables of the template.
+
         Raises:
-            ChatTemplateError: the template refuses the messages (an unknown role, say) or fails.
+            ChatTemplateError: the template refuses the messages (an unknown role, say), fails, or takes too much.
         """
+        given = {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
+        values = {"tools": None, "documents": None, **self._variables, **extra, **given}
         try:
-            return self._template.render(
-                messages=list(messages),
-                add_generation_prompt=add_generation_prompt,
-                **{"tools": None, "documents": None, **self._variables, **extra},
-            )
+            if limits is None:
+                return self._template.render(values)
+            guard = Guard(limits)
+            return guard.join(self._template.generate(values | {GUARD: guard}))
         except ChatTemplateError:
             raise
         except Exception as error:  # templates are foreign code: whatever they raise is theirs
@@ -98,7 +111,7 @@ class _Affixes:
 
     def __init__(self, template: JinjaTemplate, tools: Sequence[Mapping[str, Any]]) -> None:
         self._template = template
-        self._extra = {"tools": list(tools)} if tools else {}
+        self._extra: dict[str, Any] = {"tools": list(tools)} if tools else {}
         self._known: dict[tuple[str, ...], tuple[str, str]] = {}
 
     def of(self, roles: tuple[str, ...]) -> tuple[str, str]:

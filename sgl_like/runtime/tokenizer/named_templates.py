@@ -122,7 +122,8 @@ class ChatTemplate:
         tools, text = extra.get("tools") or (), ""
         for at, message in enumerate(messages):
             prefix, suffix = self.role_affixes(messages[:at], message["role"], tools)
-            text += f"{prefix}{message['content']}{suffix}"
+            content = message["content"]
+            text += f"{prefix}{'' if content is None else content}{suffix}"
         if add_generation_prompt:
             text += self.role_affixes(messages, "assistant", tools)[0]
         return text

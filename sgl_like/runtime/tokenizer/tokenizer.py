@@ -69,6 +69,11 @@ class Tokenizer:
         self.eos_token_ids = self._find_eos()
         self._given_template = None if chat_template is None else self._read_template(chat_template)
 
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """Texts of the special tokens, and their ids."""
+        return self._special_ids
+
     def encode(self, text: str) -> list[int]:
         """Ids of a raw prompt: special tokens in it count as such, and a beginning-of-sequence token that the
         model wants is put in front unless the text has it already.
