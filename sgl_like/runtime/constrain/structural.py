@@ -12,6 +12,9 @@ Structures that begin alike have to end alike; then what comes between is valid 
 beginning must not go on where another one has ended, nor an `end` like a number that it comes after: what is read is
 one thing or the other, and is never tried both ways. (After a number without an `end`, text that could be more of the
 number is more of the number.)
+
+Two options, named as in xgrammar's triggered tags: with ``"at_least_one": true`` the output begins with a structure,
+and with ``"stop_after_first": true`` it ends with the first one.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from sgl_like.runtime.constrain.derive import conjoin
 from sgl_like.runtime.constrain.expr import ALL_BYTES, EMPTY, Node, Pool
 from sgl_like.runtime.constrain.json_source import load_schema
 from sgl_like.runtime.constrain.pushdown.compile import CompiledFrames, JsonCompiler
+from sgl_like.runtime.constrain.pushdown.frame import Frame
 from sgl_like.runtime.constrain.pushdown.schema import Document
 from sgl_like.runtime.constrain.pushdown.syntax import Style
 from sgl_like.runtime.constrain.pushdown.tags import Structure, Tagged
@@ -34,6 +38,7 @@ from sgl_like.runtime.constrain.pushdown.values import SCALARS
 __all__ = ["compile_tag", "load_structural_tag"]
 
 _KEYS = {"begin", "schema", "end"}
+_OPTIONS = ("at_least_one", "stop_after_first")
 _IN_NUMBERS = [bytes([byte]) for byte in b"0123456789.eE"]
 
 
@@ -50,7 +55,7 @@ def load_structural_tag(tag: Any) -> dict[str, Any]:
             raise ConstraintError(f"the structural tag is not JSON: {error}") from None
     if not isinstance(tag, Mapping):
         raise ConstraintError(f"a structural tag is an object, not {type(tag).__name__}")
-    unknown = sorted(set(tag) - {"structures", "triggers", "type"})
+    unknown = sorted(set(tag) - {"structures", "triggers", "type", *_OPTIONS})
     if unknown or tag.get("type", "structural_tag") != "structural_tag":
         what = f"{unknown[0]!r}" if unknown else f"the type {tag['type']!r}"
         raise ConstraintError(f"structural tag: {what} is not supported; it has 'structures' and 'triggers'")
@@ -61,7 +66,10 @@ def load_structural_tag(tag: Any) -> dict[str, Any]:
         raise ConstraintError("structural tag: 'structures' is a non-empty list")
     for i, structure in enumerate(structures):
         _check(i, structure, list(triggers))
-    return {"structures": list(structures), "triggers": list(triggers)}
+    options = {name: tag[name] for name in _OPTIONS if name in tag}
+    if not all(isinstance(value, bool) for value in options.values()):
+        raise ConstraintError(f"structural tag: {' and '.join(map(repr, options))} must be true or false")
+    return {"structures": list(structures), "triggers": list(triggers), **options}
 
 
 def _check(i: int, structure: Any, triggers: list[str]) -> None:
@@ -114,9 +122,18 @@ def compile_tag(compiler: JsonCompiler, tag: Mapping[str, Any], style: Style) ->
                     for rest, mine in after.items()
                 )
             )
-        texts = tuple(firsts.values())
-        owner = Tagged(compiler.pool, compiler.pool.alt(texts), texts, tuple(ways))
-        return CompiledFrames(compiler, (owner, owner.free), any(d.unique for d in documents), [])
+        texts, stops = tuple(firsts.values()), tag.get("stop_after_first", False)
+        owner = Tagged(compiler.pool, compiler.pool.alt(texts), texts, tuple(ways), stops)
+        start: tuple[Frame, ...] = (owner, owner.free)
+        if tag.get("at_least_one", False):
+            whole = _after(b"", [b""], groups, tag["structures"])
+            start = owner.begun(
+                [
+                    _structure(compiler, begin, mine, tag["structures"], style, documents)
+                    for begin, mine in whole.items()
+                ]
+            )
+        return CompiledFrames(compiler, start, any(d.unique for d in documents), [])
 
 
 def _structure(

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+from sgl_like.errors import RequestAborted, SglError
 from sgl_like.runtime.protocol import GenerateRequest, Output, Usage
 from sgl_like.runtime.server.engine.client import EngineClient
 from sgl_like.runtime.server.http.admission import Ticket
@@ -96,15 +97,27 @@ class Generation:
             finally:
                 timer.cancel()
         for _, output in self._parts:
-            if output.error is not None:
-                raise output.error
+            if _failed(output):
+                raise cast("SglError", output.error)
 
     async def __aiter__(self) -> AsyncIterator[list[Part]]:
+        """Outputs as they come.
+
+        Raises:
+            SglError: a request failed; what came before it has been given. One that was aborted has not: its last
+                output's finish reason says ``"abort"``.
+            ConnectionResetError: too much is waiting here.
+        """
         while self._open or self._parts:
             await self._wait()
             if self._overrun:
                 raise ConnectionResetError("the client does not read")
             parts, self._parts, self._bytes = self._parts, [], 0
+            for at, (_, output) in enumerate(parts):
+                if _failed(output):
+                    if at:
+                        yield parts[:at]
+                    raise cast("SglError", output.error)
             yield parts
 
     async def all(self) -> list[list[Output]]:
@@ -116,8 +129,6 @@ class Generation:
         found: list[list[Output]] = [[] for _ in self.requests]
         async for parts in self:
             for index, output in parts:
-                if output.error is not None:
-                    raise output.error
                 found[index].append(output)
         return found
 
@@ -150,3 +161,8 @@ class Generation:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+def _failed(output: Output) -> bool:
+    """Whether a request ended with an error. Those that the server aborts have an end of their own."""
+    return output.error is not None and not isinstance(output.error, RequestAborted)

@@ -85,7 +85,7 @@ def make_requests(
     limits, info = call.server.config.limits, call.server.info
     check_count(param, len(prompts), params.n, limits)
     most = min(info.context_length, info.kv_slots)
-    namespace = call.tenant.namespace if cache_salt is None else f"{call.tenant.namespace}\0{cache_salt}"
+    namespace = call.namespace(cache_salt)
     single = params.n == 1
     requests: list[GenerateRequest] = []
     for at, ids in enumerate(prompts):

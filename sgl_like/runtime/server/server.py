@@ -17,6 +17,8 @@ from sgl_like.runtime.server.http.bodies import Bodies
 from sgl_like.runtime.server.observe.exposition import EngineReader
 from sgl_like.runtime.server.observe.observer import Observer
 from sgl_like.runtime.server.observe.tracing import find_tracing
+from sgl_like.runtime.tokenizer.conversation import ConversationEncoder
+from sgl_like.runtime.tokenizer.guard import RenderLimits
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
 
@@ -74,3 +76,15 @@ class Server:
         """
         info = self.info
         return Tokenizer(Path(info.model_path), info.vocab_size, self.config.engine.get("chat_template"))
+
+    @cached_property
+    def conversations(self) -> ConversationEncoder:
+        """Makes prompts of conversations.
+
+        Raises:
+            EngineUnavailable: see `info`.
+        """
+        limits = self.config.limits
+        return ConversationEncoder(
+            self.tokenizer, RenderLimits(limits.template_seconds, limits.template_bytes)
+        )

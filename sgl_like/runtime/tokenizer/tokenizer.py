@@ -170,6 +170,12 @@ class Tokenizer:
         return Detokenizer(self.token_bytes, special, stop, keep_stop, search, _decoder=utf8_decoder())
 
     @cached_property
+    def longest_token(self) -> int:
+        """Most bytes, and so most characters, that one token stands for."""
+        special = max(map(len, self._special_ids), default=1)
+        return max(special, max(len(each) for each in self.token_bytes if each is not None))
+
+    @cached_property
     def start_ids(self) -> list[int]:
         """Ids that the tokenizer's post-processor puts in front of a text (a beginning-of-sequence token)."""
         with_special: list[int] = self._tokenizer.encode("a", add_special_tokens=True).ids

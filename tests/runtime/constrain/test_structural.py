@@ -140,6 +140,24 @@ def test_what_could_be_more_of_a_number_is_more_of_it() -> None:
     assert not accepts(tag, "#1. x")
 
 
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("only", [False, True])
+def test_outputs_that_begin_with_a_structure_or_end_with_the_first(first: bool, only: bool) -> None:
+    tag = TOOLS | {"at_least_one": first, "stop_after_first": only}
+    call = '<tool=add>{"a":true}</tool>'
+    assert accepts(tag, call)
+    assert accepts(tag, "") == accepts(tag, "some text") == accepts(tag, f"so {call}") == (not first)
+    assert accepts(tag, f"{call} and so") == accepts(tag, f"{call}<tool=sub>1</tool>") == (not only)
+    vocabulary = make_vocabulary()
+    compiled = GrammarCompiler(vocabulary).compile_structural_tag(tag)
+    for seed in range(10):
+        text = random_output(compiled.matcher(), vocabulary, random.Random(seed))
+        matcher = GrammarCompiler(VOCABULARY).compile_structural_tag(tag).matcher()
+        assert matcher.accept_bytes(text) and matcher.is_complete
+        assert text.startswith(b"<tool=") or not first
+    assert compiled.matcher().forced_bytes() == (b"<tool=" if first else b"")
+
+
 def test_forced_and_completed() -> None:
     vocabulary = make_vocabulary()
     matcher = GrammarCompiler(vocabulary).compile_structural_tag(TOOLS).matcher()
@@ -173,6 +191,7 @@ def test_property_order_separators_and_whitespace_reach_the_schemas() -> None:
         ({**TOOLS, "triggers": [""]}, "'triggers' is a non-empty list of non-empty"),
         ({**TOOLS, "triggers": ["<call"]}, r"structures\[0\]: begin '<tool=add>' starts with none of"),
         ({**TOOLS, "format": {}}, "'format' is not supported"),
+        ({**TOOLS, "at_least_one": 1}, "'at_least_one' must be true or false"),
         ({**TOOLS, "type": "tags"}, "the type 'tags' is not supported"),
         ({**TOOLS, "structures": [{"begin": "<tool="}]}, r"structures\[0\] has to have"),
         ({**TOOLS, "structures": [{"begin": "<tool=", "schema": {}, "end": 1}]}, "'end' is a string"),

@@ -138,7 +138,7 @@ def test_each_prompt_has_its_outputs_one_after_the_other(call: Call) -> None:
     assert requests[1].params.seed == requests[3].params.seed != 3
     assert {request.params.n for request in requests} == {1}
     assert {request.priority for request in requests} == {5}
-    assert {request.namespace for request in requests} == {"salt\0x"}
+    assert {request.namespace for request in requests} == {call.namespace("x")}
     assert {request.deadline for request in requests} == {LIMITS.run_seconds}
     assert len({request.rid for request in requests}) == 4
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sgl_like.runtime.constrain.expr import Node, Pool
 from sgl_like.runtime.constrain.pushdown.expressions import Scalar
 from sgl_like.runtime.constrain.pushdown.frame import Action, Become, Frame, Go, Pop, Result
-from sgl_like.runtime.constrain.pushdown.syntax import Spaces
+from sgl_like.runtime.constrain.pushdown.syntax import Root, Spaces
 from sgl_like.runtime.constrain.pushdown.texts import Texts
 from sgl_like.runtime.constrain.pushdown.values import Start
 
@@ -64,6 +65,7 @@ class Tagged(Frame):
         text: all text up to a trigger.
         triggered: text up to each trigger. Where several have come at once, the first of them counts.
         structures: by trigger.
+        stops: the output ends with the first structure.
     """
 
     def __init__(
@@ -72,22 +74,28 @@ class Tagged(Frame):
         text: Node,
         triggered: tuple[Node, ...],
         structures: tuple[tuple[Structure, ...], ...],
+        stops: bool = False,
     ) -> None:
         self.free = Free(pool, text, triggered)
         self.structures = structures
+        self._stops = stops
 
     def resume(self, result: Result) -> Become | None:
         """A trigger has come, or a structure has ended."""
         if not isinstance(result, tuple) or not result:
-            return Become((self, self.free))
+            return Become((Root(True),) if self._stops else (self, self.free))
         structures = self.structures[result.index(True)]
         if not structures:
             return None
         if len(structures) == 1 and not structures[0].begin:
             return Become((self, *_body(structures[0])))
+        return Become(self.begun(structures))
+
+    def begun(self, structures: Sequence[Structure]) -> tuple[Frame, ...]:
+        """One of these comes now."""
         ways = sorted((structure.begin, i) for i, structure in enumerate(structures))
         texts = Texts.of(tuple(text for text, _ in ways), tuple(Chosen(i) for _, i in ways))
-        return Become((self, Begun(structures), texts))
+        return (self, Begun(tuple(structures)), texts)
 
     @property
     def nbytes(self) -> int:
