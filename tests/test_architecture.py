@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
             "sgl_like.runtime.logprobs",
             "sgl_like.runtime.protocol",
             "sgl_like.runtime.forward_batch",
+            "sgl_like.runtime.reasoning",
         ),
     ),
     (("sgl_like.runtime.tokenizer",),),

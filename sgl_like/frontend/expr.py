@@ -14,7 +14,7 @@ from sgl_like.frontend.outputs.output_types import OutputType
 from sgl_like.frontend.outputs.validation import Check
 from sgl_like.frontend.placeholders import placeholder_for, split_placeholders
 from sgl_like.frontend.tools.tools import ToolUse
-from sgl_like.runtime.tokenizer.reasoning import Splitter
+from sgl_like.runtime.reasoning import Splitter
 
 __all__ = ["Expr", "ExprList", "Gen", "Node", "RoleBegin", "RoleEnd", "Select", "Text", "flatten"]
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from sgl_like.frontend.backend.base import Backend, Picture, Segment
 from sgl_like.frontend.view.log import GenRecord, Log, SelectRecord
-from sgl_like.runtime.tokenizer.reasoning import REASONING_MODELS
+from sgl_like.runtime.reasoning import REASONING_MODELS
 
 __all__ = ["OpenRole", "Piece", "Prompt"]
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import sgl_like as sgl
 from sgl_like.frontend.expr import ExprList
 from sgl_like.frontend.outputs.separation import SeparateReasoning
-from sgl_like.runtime.tokenizer.reasoning import REASONING_MODELS, make_splitter
+from sgl_like.runtime.reasoning import REASONING_MODELS, make_splitter
 from tests.support.frontend_fake_backend import Call, FakeBackend
 
 THOUGHT = "<think>\nLet me see.\n</think>\n\nIt is <b>4</b>. "

@@ -24,7 +24,7 @@ from sgl_like.frontend.params import retry_params
 from sgl_like.frontend.prompt import Prompt
 from sgl_like.frontend.tools.user_code import post
 from sgl_like.runtime.protocol import Usage
-from sgl_like.runtime.tokenizer.reasoning import Part
+from sgl_like.runtime.reasoning import Part
 
 if TYPE_CHECKING:
     from sgl_like.frontend.interpreter import Interpreter

@@ -17,7 +17,7 @@ from sgl_like.frontend.params import copies, derived_seed, request_params
 from sgl_like.frontend.variables import Variable
 from sgl_like.frontend.view.log import GenRecord
 from sgl_like.runtime.protocol import Usage
-from sgl_like.runtime.tokenizer.reasoning import Part
+from sgl_like.runtime.reasoning import Part
 
 if TYPE_CHECKING:
     from sgl_like.frontend.interpreter import Interpreter

@@ -18,7 +18,7 @@ from sgl_like.frontend.view.log import GenRecord
 from sgl_like.frontend.view.log import Sample as SampleRecord
 from sgl_like.runtime.logprobs import LOGPROB_OPTIONS, LogprobParams, PlaceLogprobs, logprob_meta
 from sgl_like.runtime.protocol import FinishReason, Output, Usage
-from sgl_like.runtime.tokenizer.reasoning import Part, Splitter
+from sgl_like.runtime.reasoning import Part, Splitter
 
 if TYPE_CHECKING:
     from sgl_like.frontend.interpreter import Interpreter

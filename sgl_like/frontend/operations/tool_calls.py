@@ -32,7 +32,7 @@ from sgl_like.frontend.tools.tools import Tool, ToolCall, ToolUse
 from sgl_like.frontend.tools.user_code import post
 from sgl_like.frontend.variables import Variable
 from sgl_like.frontend.view.log import GenRecord
-from sgl_like.runtime.tokenizer.reasoning import Part
+from sgl_like.runtime.reasoning import Part
 
 if TYPE_CHECKING:
     from sgl_like.frontend.interpreter import Interpreter

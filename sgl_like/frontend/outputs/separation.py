@@ -1,7 +1,7 @@
 """``separate_reasoning``: gens whose reasoning goes to a variable of its own, and not into the prompt.
 
 Each gen of the expression knows that it is separated, and splits its output while it arrives
-(`sgl_like.runtime.tokenizer.reasoning`). The node behind them changes nothing; it is there to be looked at,
+(`sgl_like.runtime.reasoning`). The node behind them changes nothing; it is there to be looked at,
 as in SGLang.
 """
 
@@ -12,7 +12,7 @@ from functools import partial
 
 from sgl_like.errors import SamplingParamsError
 from sgl_like.frontend.expr import Expr, ExprList, Gen, Node, Select, flatten
-from sgl_like.runtime.tokenizer.reasoning import make_splitter
+from sgl_like.runtime.reasoning import make_splitter
 
 __all__ = ["SeparateReasoning", "reasoning_name", "separate_reasoning"]
 
@@ -71,7 +71,7 @@ def separate_reasoning(expr: Expr | str | None = None, model_type: str | None = 
 
     Args:
         expr: one or several gens, also inside messages.
-        model_type: family of the model, as in SGLang: one of `sgl_like.runtime.tokenizer.reasoning.REASONING_MODELS`.
+        model_type: family of the model, as in SGLang: one of `sgl_like.runtime.reasoning.REASONING_MODELS`.
             ``None``: whichever of the families with tags around the reasoning the output begins with.
 
     Raises:

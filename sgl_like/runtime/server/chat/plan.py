@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sgl_like.runtime.reasoning import REASONING_MODELS, Tags, make_splitter
 from sgl_like.runtime.server.chat.forms import CallForm, call_form, plain_messages
 from sgl_like.runtime.server.chat.reading import AnswerReader
 from sgl_like.runtime.server.constraints import json_text
@@ -23,7 +24,6 @@ from sgl_like.runtime.server.http.errors import bad_request
 from sgl_like.runtime.server.http.routes import Call
 from sgl_like.runtime.server.prompts import encode_chat
 from sgl_like.runtime.tokenizer.chat_template import JinjaTemplate
-from sgl_like.runtime.tokenizer.reasoning import REASONING_MODELS, Tags, make_splitter
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
 MAX_TOOLS = 128

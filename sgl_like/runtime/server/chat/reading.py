@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
+from sgl_like.runtime.reasoning import Splitter
 from sgl_like.runtime.server.chat.forms import CallForm
-from sgl_like.runtime.tokenizer.reasoning import Splitter
 
 _STRUCTURE = re.compile(r'["\\{}\[\]]')
 _SLICE = 4096  # characters that are looked at together

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sgl_like.runtime.reasoning import make_splitter
 from sgl_like.runtime.server.chat.forms import PLAIN, CallForm
 from sgl_like.runtime.server.chat.reading import AnswerReader, Said
-from sgl_like.runtime.tokenizer.reasoning import make_splitter
 
 BARE = CallForm('{"name": "', '{"name": "', '", "parameters": ', "}")
 NAMES = ("f", "f2", "get-it")
