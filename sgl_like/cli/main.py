@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from itertools import islice
@@ -23,6 +21,7 @@ import typer
 from rich.console import Console
 
 import sgl_like
+from sgl_like.cli.bench.command import bench
 from sgl_like.cli.extract import (
     DEFAULT_CONCURRENCY,
     DEFAULT_MAX_TOKENS,
@@ -32,13 +31,14 @@ from sgl_like.cli.extract import (
     Totals,
     run_job,
 )
+from sgl_like.cli.failures import one_line_errors
 from sgl_like.cli.journal import OutputFile
 from sgl_like.cli.model import check_model, load_model, model_digest
 from sgl_like.cli.report import Report, print_summary, print_table, say
 from sgl_like.cli.rows import Format, Row, Source
 from sgl_like.cli.run import Conversation, chat, printable
 from sgl_like.cli.schema import check_schema, load_schema
-from sgl_like.errors import DataError, EngineError, SglError
+from sgl_like.errors import DataError
 
 DEMO = Path(__file__).parents[1] / "assets" / "demo"
 
@@ -142,7 +142,7 @@ def extract(
     was killed continues where it stopped when the same command is given again, and never repeats or loses a row.
     """
     console = Console(stderr=True)
-    with _one_line_errors(console):
+    with one_line_errors(console):
         source = Source.of(input, column, _format(format))
         if out.exists() and out.samefile(input):
             raise DataError(f"{out}: is the input; give another -o")
@@ -183,7 +183,7 @@ def demo(
     console = Console(stderr=True)
     done: list[tuple[str, Answer]] = []
     totals = Totals()
-    with _one_line_errors(console):
+    with one_line_errors(console):
         check_model(model)
         job = Job(load_schema(str(DEMO / "snips.schema.json")))
         source = Source.of(DEMO / "utterances.txt")
@@ -226,7 +226,7 @@ def run(
 ) -> None:
     """Ask a model: one PROMPT, or, in a terminal without one, a conversation (Ctrl-D ends it)."""
     console = Console(stderr=True)
-    with _one_line_errors(console):
+    with one_line_errors(console):
         if regex is not None and schema is not None:
             raise DataError("--regex and --schema cannot be given together")
         params: dict[str, Any] = {
@@ -271,7 +271,7 @@ def view(
 ) -> None:
     """Make one page of HTML, which needs nothing else, of what runs did."""
     console = Console(stderr=True)
-    with _one_line_errors(console):
+    with one_line_errors(console):
         if probabilities and not text:
             raise DataError("--probabilities goes with --text; the page has them anyway")
         shown = sgl_like.view(traces)
@@ -283,6 +283,9 @@ def view(
             raise DataError(f"{page}: is a trace; give another -o")
         shown.save(page)
         say(console, f"wrote {page}")
+
+
+app.command()(bench)
 
 
 def main() -> None:
@@ -331,25 +334,6 @@ def _run(
 def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
-
-
-@contextmanager
-def _one_line_errors(console: Console) -> Iterator[None]:
-    """What went wrong on one line of standard error, and the exit code for it."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say(console, "interrupted")
-        raise typer.Exit(130) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it at exit
-        raise typer.Exit(1) from None
-    except SglError as error:
-        say(console, "error: " + " ".join(str(error).split("\n")))
-        raise typer.Exit(1 if isinstance(error, EngineError) else 2) from None
-    except OSError as error:
-        say(console, f"error: {error}")
-        raise typer.Exit(2) from None
 
 
 def _format(format: InputFormat) -> Format | None:
