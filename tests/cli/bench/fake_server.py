@@ -27,7 +27,8 @@ class Seen:
 
     def chunk(self, value: object) -> None:
         data = value if isinstance(value, bytes) else b"data: " + orjson.dumps(value) + b"\n\n"
-        self.writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+        if not self.writer.is_closing():  # the client may have left
+            self.writer.write(b"%x\r\n%s\r\n" % (len(data), data))
 
     async def text(self, tokens: int, finish: bool = True) -> None:
         """A stream of so many tokens; with its end, or not."""
