@@ -1,4 +1,4 @@
-"""What goes wrong in a command: one line of standard error, and the exit code for it."""
+"""Errors as one line of standard error, and the exit codes of all commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sgl_like.errors import EngineError, SglError
 
 @contextmanager
 def one_line_errors(console: Console) -> Iterator[None]:
-    """Turns errors into an exit of the command."""
+    """What went wrong on one line of standard error, and the exit code for it."""
     try:
         yield
     except KeyboardInterrupt:

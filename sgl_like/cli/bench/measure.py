@@ -107,7 +107,8 @@ class Call(Exchange):
             except ValueError as error:
                 self._close("protocol", now, str(error))
                 return False
-            if news.wrote or (news.finished and self.record.first is None):  # its tokens may have no text at all
+            # An output may have no text at all; then it comes with its end.
+            if news.wrote or (news.finished and self.record.first is None):
                 self._wrote(now)
             self._take(news)
             if news.error is not None:

@@ -54,7 +54,6 @@ class Seen:
                 pass
         except ConnectionError:
             pass
-        self.server.left += 1
 
 
 Behaviour = Callable[[Seen], Awaitable[None]]
@@ -69,7 +68,7 @@ class Fake:
     connections: int = 0
     now: int = 0
     most: int = 0
-    left: int = 0
+    ended: int = 0
 
 
 @asynccontextmanager
@@ -100,6 +99,7 @@ async def fake(behave: Behaviour) -> AsyncIterator[Fake]:
             pass
         finally:
             writer.close()
+            state.ended += 1
             tasks.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)

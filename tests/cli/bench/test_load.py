@@ -159,7 +159,7 @@ def test_no_http() -> None:
         seen.writer.write(b"hello\r\n\r\n")
         await seen.gone()
 
-    result, _ = put(babble, Level(concurrency=1, requests=1), lambda state: state.left == 1)
+    result, _ = put(babble, Level(concurrency=1, requests=1), lambda state: state.ended == 1)
     assert outcomes(result) == {"protocol"}
 
 
@@ -173,12 +173,12 @@ def test_those_that_leave_close_their_connections() -> None:
     result, state = put(
         hold,
         Level(concurrency=4, requests=40),
-        lambda state: state.left == len(state.requests),
+        lambda state: state.ended == state.connections,
         abort_share=1.0,
     )
     assert outcomes(result) == {"aborted"}
     assert {record.events for record in result.records} >= {0, 1, 2, 3, 4}
-    assert state.connections == len(state.requests)
+    assert state.connections == len(result.records) == 40
 
 
 def test_those_that_leave_without_a_stream() -> None:
@@ -188,7 +188,7 @@ def test_those_that_leave_without_a_stream() -> None:
     result, _ = put(
         hold,
         Level(concurrency=4, requests=20),
-        lambda state: state.left == len(state.requests),
+        lambda state: state.ended == state.connections,
         abort_share=1.0,
         sampling=Sampling(stream=False),
     )
@@ -200,7 +200,7 @@ def test_a_request_that_takes_too_long() -> None:
     async def hold(seen: Seen) -> None:
         await seen.gone()
 
-    result, _ = put(hold, Level(concurrency=1, requests=2), lambda state: state.left == 2, timeout=0.05)
+    result, _ = put(hold, Level(concurrency=1, requests=2), lambda state: state.ended == 2, timeout=0.05)
     assert outcomes(result) == {"timeout"}
 
 
