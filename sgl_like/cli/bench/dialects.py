@@ -112,7 +112,7 @@ class _Usage(msgspec.Struct):
 class _Message(msgspec.Struct):
     content: str | None = None
     reasoning_content: str | None = None
-    tool_calls: msgspec.Raw | None = None
+    tool_calls: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -125,7 +125,7 @@ class _Choice(msgspec.Struct):
 class _OpenAI(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
 
 
 class _MetaInfo(msgspec.Struct):
@@ -138,7 +138,7 @@ class _MetaInfo(msgspec.Struct):
 class _Native(msgspec.Struct):
     text: str = ""
     meta_info: _MetaInfo | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
 
 
 _openai = msgspec.json.Decoder(_OpenAI)
@@ -155,7 +155,7 @@ def read(endpoint: Endpoint, data: bytes) -> News:
         return _read_native(data)
     event = _openai.decode(data)
     if event.error is not None:
-        return News(error=bytes(event.error).decode())
+        return News(error=str(event.error))
     wrote, finished = False, 0
     for choice in event.choices:
         message = choice.delta or choice.message
@@ -174,7 +174,7 @@ def read(endpoint: Endpoint, data: bytes) -> News:
 def _read_native(data: bytes) -> News:
     event = _native.decode(data)
     if event.error is not None:
-        return News(error=bytes(event.error).decode())
+        return News(error=str(event.error))
     meta = event.meta_info or _MetaInfo()
     finished = int(meta.finish_reason is not None)
     tokens = meta.completion_tokens
