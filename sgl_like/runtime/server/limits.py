@@ -15,6 +15,7 @@ class Limits:
         headers: number of headers.
         header_seconds: until the headers are there.
         body_seconds: until the body is there.
+        keep_alive_seconds: that a connection stays open without a request.
         prompts: in one call.
         n: outputs for one prompt.
         sequences: prompts times `n`.
@@ -43,6 +44,7 @@ class Limits:
     headers: int = 64
     header_seconds: float = 10.0
     body_seconds: float = 30.0
+    keep_alive_seconds: float = 15.0
     prompts: int = 128
     n: int = 64
     sequences: int = 256

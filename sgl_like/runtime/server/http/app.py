@@ -104,6 +104,8 @@ def _handler(server: Server, route: Route) -> Callable[[web.Request], Awaitable[
 
 async def _answer(call: Call, route: Route) -> web.StreamResponse:
     server, http = call.server, call.http
+    if sum(len(name) + len(value) for name, value in http.raw_headers) > server.config.limits.header_bytes:
+        raise ApiError(431, "the headers are too long", code="headers_too_large", close=True)
     if http.method == "OPTIONS" and "Access-Control-Request-Method" in http.headers:
         return _preflight(call)
     call.tenant = server.auth.caller(http, route.access)

@@ -5,7 +5,7 @@ added here, between the socket and aiohttp's parser:
 
     opened ── header_seconds ──> headers ── body_seconds (`bodies.py`) ──> body ──> answer ── stream_seconds to be read
       ^  at most HALF_OPEN of an address                                                            │
-      └──────────────────────── KEEP_ALIVE_SECONDS without a request <──────────────────────────────┘
+      └──────────────────────── keep_alive_seconds without a request <──────────────────────────────┘
 
 - Of the connections whose headers are not there yet, an address has at most `HALF_OPEN`; beyond, its oldest one is
   closed. (The newest may well be somebody else's behind the same address, and honest headers come in milliseconds.)
@@ -34,7 +34,6 @@ from sgl_like.runtime.server.limits import Limits
 log = logging.getLogger(__name__)
 
 HALF_OPEN = 256
-KEEP_ALIVE_SECONDS = 15.0
 LINGERING_SECONDS = 2.0
 SPARE_FILES = 64
 """File descriptors that connections leave to everything else."""
@@ -79,8 +78,10 @@ class Guard:
         waiting = self._waiting[address]
         waiting[connection] = None
         if len(waiting) > self.half_open:
+            oldest = next(iter(waiting))
+            del waiting[oldest]
             self.refused += 1
-            next(iter(waiting)).give_up()
+            oldest.give_up()
 
     def headers_end(self, address: str, connection: GuardedHandler) -> None:
         """It has them, or is gone."""
@@ -130,7 +131,7 @@ class GuardedHandler(RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Bytes of a client."""
         known = self._request_count
-        if not self._busy and self._deadline is None and data:
+        if self._idle and self._deadline is None:
             self._await_headers()  # the next request on a connection that was kept open
         self._header_bytes += len(data)
         self._raw_bytes += len(data)
@@ -179,9 +180,9 @@ class GuardedHandler(RequestHandler):
         return plain_error(error)
 
     @property
-    def _busy(self) -> bool:
-        """Whether a request is being answered, or is about to be."""
-        return self._current_request is not None or self._request_in_progress or bool(self._messages)
+    def _idle(self) -> bool:
+        """Whether no request is being answered, and the last one's body has been read or given up."""
+        return self._waiter is not None and not self._waiter.done()
 
     def _await_headers(self) -> None:
         self._header_bytes = 0
@@ -257,7 +258,7 @@ class GuardedRunner(web.AppRunner):
             await super()._make_server(),
             self.guard,
             access_log=None,
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            keepalive_timeout=limits.keep_alive_seconds,
             lingering_time=LINGERING_SECONDS,
             max_line_size=limits.header_bytes,
             max_field_size=limits.header_bytes,
