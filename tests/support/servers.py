@@ -43,6 +43,7 @@ class Running:
     url: str
     server: Server
     loop: asyncio.AbstractEventLoop
+    runner: GuardedRunner
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def running(
     thread.start()
     try:
         url = asyncio.run_coroutine_threadsafe(start(), loop).result()
-        yield Running(url, server, loop)
+        yield Running(url, server, loop, runner)
     finally:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
         loop.call_soon_threadsafe(loop.stop)

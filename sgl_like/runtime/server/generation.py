@@ -154,7 +154,7 @@ class Generation:
         self._wake()
 
     def _abort(self, indexes: Iterable[int]) -> None:
-        for index in indexes:
+        for index in tuple(indexes):  # terminal outputs may come at once
             self._engine.abort(self.requests[index].rid)
 
     def _wake(self) -> None:

@@ -27,6 +27,7 @@ from aiohttp import web
 from sgl_like.runtime.server.http.errors import ApiError, api_error
 from sgl_like.runtime.server.http.health import ROUTES as HEALTH
 from sgl_like.runtime.server.http.routes import Call, Route
+from sgl_like.runtime.server.http.sse import STREAM
 from sgl_like.runtime.server.native.control import ROUTES as NATIVE_CONTROL
 from sgl_like.runtime.server.native.generate import ROUTES as GENERATE
 from sgl_like.runtime.server.native.info import ROUTES as NATIVE_INFO
@@ -95,7 +96,10 @@ def _handler(server: Server, route: Route) -> Callable[[web.Request], Awaitable[
             except (asyncio.CancelledError, ConnectionResetError):
                 raise
             except Exception as error:
-                response = _refuse(call, route, error)
+                response = await _refuse(call, route, error)
+            finally:
+                if STREAM in http:
+                    http[STREAM].stop()
             call.record.status = response.status
             return response
 
@@ -117,7 +121,7 @@ async def _answer(call: Call, route: Route) -> web.StreamResponse:
     return await route.handler(call)
 
 
-def _refuse(call: Call, route: Route, error: Exception) -> web.Response:
+async def _refuse(call: Call, route: Route, error: Exception) -> web.StreamResponse:
     answer = api_error(error)
     call.record.error_code = answer.code or answer.type
     if answer.status == 500:
@@ -126,6 +130,11 @@ def _refuse(call: Call, route: Route, error: Exception) -> web.Response:
             exc_info=error,
             extra={"fields": {"request_id": call.request_id, "route": route.path}},
         )
+    if STREAM in call.http:  # the answer has begun
+        await call.http[STREAM].send(route.error_body(answer))
+        return await call.http[STREAM].close()
+    if call.http.writer.output_size > 0:
+        raise ConnectionResetError("the answer has begun; a connection that breaks off says that it failed")
     return error_response(answer, route)
 
 

@@ -170,6 +170,8 @@ class GuardedHandler(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what aiohttp cannot parse, in OpenAI's shape, and without a traceback for each in the log."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client is gone, which is nothing to write about
         if status >= 500:
             log.error("a request failed", exc_info=exc)
             error = ApiError(500, "the server failed", type="server_error")
