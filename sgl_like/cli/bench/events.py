@@ -13,6 +13,12 @@ class EventReader:
         """Take bytes of a stream; gives the data of every event that they complete."""
         if self._rest:
             data = self._rest + data
+        elif (
+            data.startswith(b"data: ")
+            and data.find(b"\n") == data.find(b"\n\n") == len(data) - 2
+            and b"\r" not in data
+        ):
+            return [data[6:-2]]  # one whole event, as it mostly comes
         held = b""
         if b"\r" in data:
             if data.endswith(b"\r"):  # perhaps half of a line's end

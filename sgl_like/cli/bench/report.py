@@ -16,8 +16,14 @@ from sgl_like.cli.bench.summary import Measure, Spread, Summary
 from sgl_like.errors import DataError
 
 
+WIDTH = 150
+"""Columns of a table that no terminal limits."""
+
+
 def print_results(console: Console, summaries: Sequence[Summary], slo: Mapping[Measure, float]) -> None:
     """A line for each level; times in milliseconds."""
+    if not console.is_terminal:
+        console.width = WIDTH
     table = Table(
         title="times in ms: p50 / p90 / p99", title_justify="left", title_style="dim", header_style="bold"
     )

@@ -64,6 +64,8 @@ class ResponseReader:
         """
         if self._rest:
             data, self._rest = self._rest + data, b""
+        elif self._state is _State.SIZE and (only := _only_chunk(data)):
+            return only
         pieces: list[bytes] = []
         at = 0
         while at < len(data):
@@ -135,3 +137,13 @@ class ResponseReader:
         else:
             self._state = _State.UNTIL_CLOSE
             self.keep_alive = False
+
+
+def _only_chunk(data: bytes) -> bytes:
+    """The content of a chunk, if these bytes are one and nothing else, as those of streams mostly are."""
+    end = data.find(b"\r\n")
+    try:
+        whole = int(data[:end], 16) == len(data) - end - 4 > 0
+    except ValueError:
+        return b""
+    return data[end + 2 : -2] if whole and data.endswith(b"\r\n") else b""

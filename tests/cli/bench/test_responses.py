@@ -111,5 +111,5 @@ def test_events_in_any_pieces(cuts: list[int]) -> None:
 
 def test_an_event_that_has_not_ended_is_held_back() -> None:
     reader = EventReader()
-    assert reader.feed(b"data: one\n") == []
-    assert reader.feed(b"\ndata: two") == [b"one"]
+    assert reader.feed(b"data: one\n:") == []
+    assert reader.feed(b"\n\ndata: two") == [b"one"]
