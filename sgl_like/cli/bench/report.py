@@ -15,7 +15,6 @@ from sgl_like.cli.bench.load import Level
 from sgl_like.cli.bench.summary import Measure, Spread, Summary
 from sgl_like.errors import DataError
 
-
 WIDTH = 150
 """Columns of a table that no terminal limits."""
 
