@@ -6,7 +6,6 @@ are made to generate, so it is a rough measure of likeness, not what a model tra
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import math
 import struct
@@ -17,9 +16,9 @@ from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.sampling_params import SamplingParams
 from sgl_like.runtime.server.http.errors import bad_request
 from sgl_like.runtime.server.http.routes import Call
+from sgl_like.runtime.server.prompts import encode_texts
 from sgl_like.runtime.server.sampling import check_count, check_ids
 
-_LONG = 50_000  # characters that take about 10 ms
 _PARAMS = SamplingParams(max_new_tokens=0)
 
 
@@ -63,7 +62,13 @@ async def embed(
     check_count(param, len(prompts), 1, limits)
     most = min(info.context_length, info.kv_slots)
     requests = []
-    for at, ids in enumerate(await _tokens(call, prompts)):
+    given = [each for each in prompts if isinstance(each, str)]
+    if cut:
+        chars = most * call.server.tokenizer.longest_token
+        given = [each[:chars] for each in given]
+    texts = iter(await encode_texts(call, given, param))
+    for at, each in enumerate(prompts):
+        ids = next(texts) if isinstance(each, str) else each
         where = param if len(prompts) == 1 else f"{param}[{at}]"
         check_ids(where, ids, info.vocab_size)
         if len(ids) > most and not cut:
@@ -74,7 +79,7 @@ async def embed(
             )
         requests.append(
             GenerateRequest(
-                ids[:most], _PARAMS, embed=True, deadline=limits.run_seconds, namespace=call.tenant.namespace
+                ids[:most], _PARAMS, embed=True, deadline=limits.run_seconds, namespace=call.namespace()
             )
         )
     async with call.generate(requests) as generation:
@@ -88,18 +93,6 @@ async def embed(
             Embedding(_unit(values) if unit else list(values), usage.prompt_tokens, usage.cached_tokens)
         )
     return vectors
-
-
-async def _tokens(call: Call, prompts: Sequence[str | Sequence[int]]) -> list[Sequence[int]]:
-    """Token ids of all prompts; long texts are not tokenised on the event loop."""
-    tokenizer = call.server.tokenizer
-
-    def tokenize() -> list[Sequence[int]]:
-        return [tokenizer.encode(each) if isinstance(each, str) else each for each in prompts]
-
-    if sum(len(each) for each in prompts) < _LONG:
-        return tokenize()
-    return await asyncio.to_thread(tokenize)
 
 
 def as_base64(values: Sequence[float]) -> str:

@@ -83,8 +83,11 @@ class Generation:
     ) -> None:
         self._abort(self._open)
 
-    async def first(self, seconds: float = FIRST_SECONDS) -> None:
+    async def first(self, seconds: float = FIRST_SECONDS) -> bool:
         """Wait for the first output, but not long: what is wrong with a request is soon known, proxies want headers.
+
+        Returns:
+            Whether it is there.
 
         Raises:
             SglError: it is that of a request that was refused or failed.
@@ -99,6 +102,7 @@ class Generation:
         for _, output in self._parts:
             if _failed(output):
                 raise cast("SglError", output.error)
+        return bool(self._parts)
 
     async def __aiter__(self) -> AsyncIterator[list[Part]]:
         """Outputs as they come.

@@ -37,6 +37,7 @@ class Limits:
         run_seconds: that a request may take.
         stream_bytes: that a stream keeps for a client that does not read.
         stream_seconds: that a stream waits for such a client.
+        stored_bytes: of responses that are kept for a tenant, to be gone on from.
     """
 
     body_bytes: int = 8 * 1024 * 1024
@@ -72,3 +73,4 @@ class Limits:
     run_seconds: float = 600.0
     stream_bytes: int = 1024 * 1024
     stream_seconds: float = 20.0
+    stored_bytes: int = 16 * 1024 * 1024

@@ -17,6 +17,7 @@ from sgl_like.runtime.server.http.bodies import Bodies
 from sgl_like.runtime.server.observe.exposition import EngineReader
 from sgl_like.runtime.server.observe.observer import Observer
 from sgl_like.runtime.server.observe.tracing import find_tracing
+from sgl_like.runtime.server.openai.responses.store import ResponseStore
 from sgl_like.runtime.tokenizer.conversation import ConversationEncoder
 from sgl_like.runtime.tokenizer.guard import RenderLimits
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
@@ -42,6 +43,7 @@ class Server:
     auth: Auth = field(init=False)
     admission: Admission = field(init=False)
     bodies: Bodies = field(init=False)
+    responses: ResponseStore = field(init=False)
 
     def __post_init__(self) -> None:
         keys = read_keys(self.config)
@@ -49,6 +51,7 @@ class Server:
         self.auth = Auth(self.config, keys)
         self.admission = Admission(self.config.limits, {key.name: key.quota for key in keys})
         self.bodies = Bodies(self.config.limits, self.config.strict)
+        self.responses = ResponseStore(self.config.limits.stored_bytes)
 
     @property
     def info(self) -> EngineInfo:

@@ -12,6 +12,7 @@ from openai import BadRequestError, OpenAI
 
 from sgl_like.runtime.protocol import GenerateRequest, Output
 from sgl_like.runtime.sampling_params import SamplingParams
+from tests.support.http_clients import call
 from tests.support.servers import Running, running, shared_engine
 
 TEXTS = ["play some jazz", "book a table for two", "what is the weather in Oslo"]
@@ -103,3 +104,21 @@ def test_what_cannot_be_embedded_is_refused(client: OpenAI, body: dict[str, Any]
         client.post("/embeddings", body={"model": "tiny"} | body, cast_to=object)
     assert caught.value.body is not None
     assert len(client.embeddings.create(model="tiny", input="a").data) == 1
+
+
+def test_sglangs_encode_gives_the_same(server: Running) -> None:
+    one = call(server, "/encode", {"text": TEXTS[0], "rid": "mine"}).json
+    assert one["embedding"] == pytest.approx(engines(TEXTS[0]), abs=1e-6)
+    assert one["meta_info"]["id"] == "mine"
+    ids = [shared_engine().tokenizer.encode(text) for text in TEXTS]
+    several = call(server, "/encode", {"input_ids": ids}).json
+    assert [each["meta_info"]["prompt_tokens"] for each in several] == [len(each) for each in ids]
+    for text, each in zip(TEXTS, several, strict=True):
+        assert each["embedding"] == pytest.approx(engines(text), abs=1e-6)
+    for body in (
+        {},
+        {"text": "a", "input_ids": [1]},
+        {"input_ids": [1, [1]]},
+        {"text": ["a"], "rid": ["x", "y"]},
+    ):
+        assert call(server, "/encode", body).status == 400

@@ -11,6 +11,7 @@ Answers that are not streamed are made in the same way, and nobody sends the eve
 from __future__ import annotations
 
 import copy
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,10 +58,12 @@ class MessageBuilder:
         if text:
             yield self._delta({"type": "text_delta", "text": text})
 
-    def call(self, name: str, call_id: str) -> Iterator[Event]:
+    def call(self, name: str) -> Iterator[Event]:
         """A call of a tool begins."""
         yield from self._close()
-        yield from self._add({"type": "tool_use", "id": call_id, "name": name, "input": {}})
+        yield from self._add(
+            {"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex}", "name": name, "input": {}}
+        )
         self._arguments = ""
 
     def arguments(self, text: str) -> Iterator[Event]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from sgl_like.runtime.server.anthropic.bodies import (
     Block,
     Conversation,
@@ -24,11 +22,14 @@ from sgl_like.runtime.server.anthropic.bodies import (
     ThinkingBlock,
     Tool,
     ToolChoiceAny,
+    ToolChoiceAuto,
     ToolChoiceNone,
     ToolChoiceTool,
     ToolResultBlock,
     ToolUseBlock,
 )
+from sgl_like.runtime.server.chat.plan import ToolUse
+from sgl_like.runtime.server.chat.tool_use import Choice, make_tool_use
 from sgl_like.runtime.server.http.errors import bad_request
 
 _CUSTOM = (None, "custom")
@@ -83,17 +84,25 @@ def tools_of(tools: Sequence[Tool] | None) -> list[dict[str, Any]]:
     return found
 
 
-def tool_choice_of(body: Conversation) -> tuple[Any, bool]:
-    """OpenAI's `tool_choice` and `parallel_tool_calls`."""
-    choice = body.tool_choice
-    if choice is None:
-        return None, True
-    if isinstance(choice, ToolChoiceNone):
-        return "none", True
-    parallel = not choice.disable_parallel_tool_use
-    if isinstance(choice, ToolChoiceTool):
-        return {"type": "function", "function": {"name": choice.name}}, parallel
-    return ("required" if isinstance(choice, ToolChoiceAny) else "auto"), parallel
+def tool_use_of(body: Conversation) -> ToolUse | None:
+    """What a body says of tools; ``None`` if it has none.
+
+    Raises:
+        ApiError: 400: see `tools_of`; or the choice is of a tool that is not there.
+    """
+    tools, choice = tools_of(body.tools), body.tool_choice
+    match choice:
+        case ToolChoiceNone():
+            wanted = Choice("none")
+        case ToolChoiceTool(name=name):
+            wanted = Choice("required", [name], not choice.disable_parallel_tool_use)
+        case ToolChoiceAny():
+            wanted = Choice("required", None, not choice.disable_parallel_tool_use)
+        case ToolChoiceAuto():
+            wanted = Choice("auto", None, not choice.disable_parallel_tool_use)
+        case None:
+            wanted = Choice()
+    return make_tool_use(tools, wanted)
 
 
 def _turns(message: InputMessage, where: str, called: dict[str, str]) -> list[dict[str, Any]]:
@@ -125,8 +134,7 @@ def _turns(message: InputMessage, where: str, called: dict[str, str]) -> list[di
 
 
 def _call(part: ToolUseBlock) -> dict[str, Any]:
-    arguments = msgspec.json.encode(part.input).decode()
-    return {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": arguments}}
+    return {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.input}}
 
 
 def _result(part: ToolResultBlock, where: str, called: dict[str, str]) -> dict[str, Any]:

@@ -24,19 +24,24 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 from aiohttp import web
 
+from sgl_like.runtime.server.anthropic.messages import ROUTES as ANTHROPIC
 from sgl_like.runtime.server.http.errors import ApiError, api_error
 from sgl_like.runtime.server.http.health import ROUTES as HEALTH
 from sgl_like.runtime.server.http.routes import Call, Route
 from sgl_like.runtime.server.http.sse import STREAM
 from sgl_like.runtime.server.native.control import ROUTES as NATIVE_CONTROL
+from sgl_like.runtime.server.native.encode import ROUTES as ENCODE
 from sgl_like.runtime.server.native.generate import ROUTES as GENERATE
 from sgl_like.runtime.server.native.info import ROUTES as NATIVE_INFO
 from sgl_like.runtime.server.observe.routes import ROUTES as OBSERVE
+from sgl_like.runtime.server.ollama.chat import ROUTES as OLLAMA_CHAT
 from sgl_like.runtime.server.ollama.embed import ROUTES as OLLAMA_EMBED
+from sgl_like.runtime.server.ollama.generate import ROUTES as OLLAMA_GENERATE
 from sgl_like.runtime.server.ollama.models import ROUTES as OLLAMA_MODELS
 from sgl_like.runtime.server.openai.completions import ROUTES as COMPLETIONS
 from sgl_like.runtime.server.openai.embeddings import ROUTES as EMBEDDINGS
 from sgl_like.runtime.server.openai.models import ROUTES as MODELS
+from sgl_like.runtime.server.openai.responses.create import ROUTES as RESPONSES
 from sgl_like.runtime.server.page.routes import ROUTES as PAGE
 from sgl_like.runtime.server.server import Server
 
@@ -50,9 +55,14 @@ ROUTES: tuple[Route, ...] = (
     *MODELS,
     *COMPLETIONS,
     *EMBEDDINGS,
+    *RESPONSES,
+    *ANTHROPIC,
+    *OLLAMA_CHAT,
+    *OLLAMA_GENERATE,
     *OLLAMA_EMBED,
     *OLLAMA_MODELS,
     *GENERATE,
+    *ENCODE,
     *NATIVE_CONTROL,
     *NATIVE_INFO,
     *PAGE,

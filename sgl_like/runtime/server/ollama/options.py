@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from sgl_like.runtime.logprobs import LogprobParams
-from sgl_like.runtime.sampling_params import SamplingParams
 from sgl_like.runtime.server.constraints import ANY_OBJECT, Constraint
 from sgl_like.runtime.server.http.errors import ApiError, bad_request
 from sgl_like.runtime.server.http.routes import Call
 from sgl_like.runtime.server.ollama.bodies import Common, Options
-from sgl_like.runtime.server.sampling import Room, check_top_logprobs, make_params
+from sgl_like.runtime.server.sampling import Room, check_top_logprobs
 
-_NAMES = {
+NAMES = {
     "max_new_tokens": "options.num_predict",
     "repetition_penalty": "options.repeat_penalty",
     **{name: f"options.{name}" for name in ("temperature", "top_k", "top_p", "min_p", "seed", "stop")},
     **{name: f"options.{name}" for name in ("frequency_penalty", "presence_penalty")},
 }
+"""What `SamplingParams` are called here."""
 _OFF = {"typical_p": 1.0, "tfs_z": 1.0, "mirostat": 0}
 
 
@@ -26,17 +26,16 @@ def room_of(options: Options) -> Room:
     return "fill" if options.num_predict < 0 else "cut"
 
 
-def params_of(call: Call, body: Common) -> SamplingParams:
-    """Sampling parameters of a body, without its `format`.
+def values_of(options: Options) -> dict[str, Any]:
+    """Sampling parameters under `SamplingParams`' names.
 
     Raises:
-        ApiError: 400.
+        ApiError: 400: an option that does not exist here.
     """
-    options = body.options or Options()
     for name, off in _OFF.items():
         if getattr(options, name) not in (None, off):
             raise bad_request(f"options.{name} does not exist here", param=f"options.{name}")
-    values: dict[str, Any] = {
+    return {
         "max_new_tokens": max(options.num_predict, 1) if options.num_predict else 0,
         "temperature": options.temperature,
         "top_k": options.top_k or -1,
@@ -48,7 +47,6 @@ def params_of(call: Call, body: Common) -> SamplingParams:
         "frequency_penalty": options.frequency_penalty,
         "presence_penalty": options.presence_penalty,
     }
-    return make_params(values, call.server.config.limits, call.server.info.vocab_size, _NAMES)
 
 
 def format_of(body: Common) -> list[Constraint]:

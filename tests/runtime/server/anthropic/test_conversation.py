@@ -8,7 +8,7 @@ from sgl_like.runtime.server.anthropic.bodies import MessagesRequest
 from sgl_like.runtime.server.anthropic.conversation import (
     is_prefilled,
     messages_of,
-    tool_choice_of,
+    tool_use_of,
     tools_of,
 )
 from sgl_like.runtime.server.http.bodies import check_body
@@ -49,7 +49,7 @@ def test_calls_and_results_become_openais() -> None:
                 {
                     "id": "toolu_1",
                     "type": "function",
-                    "function": {"name": "weather", "arguments": '{"city":"Oslo"}'},
+                    "function": {"name": "weather", "arguments": {"city": "Oslo"}},
                 }
             ],
         },
@@ -92,13 +92,16 @@ def test_tools_and_choices_become_openais() -> None:
     with_tools = body(user, tools=[tool | {"cache_control": {"type": "ephemeral"}}])
     function = {"name": "weather", "description": "d", "parameters": schema}
     assert tools_of(with_tools.tools) == [{"type": "function", "function": function}]
-    for choice, expected in (
-        (None, (None, True)),
-        ({"type": "auto"}, ("auto", True)),
-        ({"type": "any", "disable_parallel_tool_use": True}, ("required", False)),
-        ({"type": "none"}, ("none", True)),
-        ({"type": "tool", "name": "w"}, ({"type": "function", "function": {"name": "w"}}, True)),
+    for choice, (callable_, required, parallel) in (
+        (None, (["weather"], False, True)),
+        ({"type": "auto"}, (["weather"], False, True)),
+        ({"type": "any", "disable_parallel_tool_use": True}, (["weather"], True, False)),
+        ({"type": "none"}, ([], False, True)),
+        ({"type": "tool", "name": "weather"}, (["weather"], True, True)),
     ):
-        assert tool_choice_of(body(user, tools=[tool], tool_choice=choice)) == expected
+        use = tool_use_of(body(user, tools=[tool], tool_choice=choice))
+        assert use is not None
+        assert (use.callable, use.required, use.parallel) == (callable_, required, parallel)
+    assert tool_use_of(body(user)) is None
     with pytest.raises(ApiError, match="web_search_20250305"):
         tools_of(body(user, tools=[{"type": "web_search_20250305", "name": "web_search"}]).tools)

@@ -27,7 +27,7 @@ def test_events_are_openais_and_in_order() -> None:
     events = builder.begin()
     events += builder.text("Hello")
     events += builder.text(" you", [{"token": " you", "bytes": [32], "logprob": -0.5, "top_logprobs": []}])
-    events += builder.call("weather", "call_1")
+    events += builder.call("weather")
     events += builder.arguments('{"city":')
     events += builder.arguments('"Oslo"}')
     events += builder.end("completed", Usage(10, 5, 3))

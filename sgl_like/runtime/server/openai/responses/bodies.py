@@ -44,7 +44,7 @@ class TextConfig(msgspec.Struct, kw_only=True):
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
-class Tool(msgspec.Struct, kw_only=True):
+class Tool(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A function that the model may call. OpenAI's own tools have another `type` and do not exist here."""
 
     type: str
@@ -54,12 +54,12 @@ class Tool(msgspec.Struct, kw_only=True):
     strict: bool | None = None
 
 
-class ToolChoice(msgspec.Struct, kw_only=True):
+class ToolChoice(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Which function is called (``"function"``), or which may be (``"allowed_tools"``)."""
 
     type: str
     name: str | None = None
-    mode: Literal["auto", "required"] = "auto"
+    mode: Literal["auto", "required"] | None = None
     tools: list[dict[str, Any]] | None = None
 
 

@@ -45,6 +45,11 @@ class ResponseBuilder:
         self._number = 0
         self._open: dict[str, Any] | None = None
 
+    @property
+    def in_text(self) -> bool:
+        """Whether the item that is open is a message."""
+        return self._open is not None and self._open["type"] == "message"
+
     def begin(self) -> list[Event]:
         """The response exists and is being worked on."""
         return self._events([self._whole("response.created"), self._whole("response.in_progress")])
@@ -53,9 +58,9 @@ class ResponseBuilder:
         """More text."""
         return self._events(self._text(text, logprobs or []))
 
-    def call(self, name: str, call_id: str) -> list[Event]:
+    def call(self, name: str) -> list[Event]:
         """A function call begins."""
-        return self._events(self._call(name, call_id))
+        return self._events(self._call(name))
 
     def arguments(self, text: str) -> list[Event]:
         """More of the arguments of the call that began last."""
@@ -113,7 +118,7 @@ class ResponseBuilder:
         }
 
     def _text(self, text: str, logprobs: list[dict[str, Any]]) -> Iterator[Event]:
-        if self._open is None or self._open["type"] != "message":
+        if not self.in_text:
             yield from self._close("completed")
             yield self._add(_message())
             part = _part()
@@ -127,13 +132,13 @@ class ResponseBuilder:
         if text or logprobs:
             yield self._in_part("response.output_text.delta", delta=text, logprobs=logprobs)
 
-    def _call(self, name: str, call_id: str) -> Iterator[Event]:
+    def _call(self, name: str) -> Iterator[Event]:
         yield from self._close("completed")
         yield self._add(
             {
                 "type": "function_call",
                 "id": new_id("fc"),
-                "call_id": call_id,
+                "call_id": new_id("call"),
                 "name": name,
                 "arguments": "",
                 "status": "in_progress",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,14 +31,31 @@ class Stored(NamedTuple):
         return (*self.before, *self.input, *self.response["output"])
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A response that is being made.
+
+    Args:
+        response: its object, which changes with every piece of the answer.
+        cancel: ends it early.
+    """
+
+    response: dict[str, Any]
+    cancel: Callable[[], None]
+
+
 class ResponseStore:
-    """Who stored the most recently used responses keeps them; the others make room.
+    """The most recently used responses; the others make room for them.
 
     Args:
         bytes: for each tenant.
+
+    Attributes:
+        running: what is being made, by tenant and id.
     """
 
     def __init__(self, bytes: int) -> None:
+        self.running: dict[tuple[str, str], Running] = {}
         self._bytes = bytes
         self._kept: dict[str, OrderedDict[str, Stored]] = {}
         self._held: dict[str, int] = {}

@@ -1,0 +1,97 @@
+"""How streams of all dialects end when something goes wrong, and that what nobody reads any more is aborted."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from tests.support.breaking_engine import BreakingEngine
+from tests.support.dialects import json_lines, sse_events
+from tests.support.http_clients import address, call
+from tests.support.servers import running
+
+TEXT = "play some jazz music please"
+MESSAGES = [{"role": "user", "content": TEXT}]
+SAMPLING = {"temperature": 0, "max_tokens": 200}
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/messages": {"model": "tiny", "messages": MESSAGES, **SAMPLING},
+    "/v1/responses": {"model": "tiny", "input": TEXT, "temperature": 0, "max_output_tokens": 200},
+    "/api/chat": {"model": "tiny", "messages": MESSAGES, "options": {"temperature": 0}},
+    "/api/generate": {"model": "tiny", "prompt": TEXT, "options": {"temperature": 0}},
+}
+
+
+def last_of(path: str, outputs: int, finish: str) -> Any:
+    """The last event or line of a stream that breaks after some outputs."""
+    with running(engine=BreakingEngine(outputs, finish)) as server:
+        answer = call(server, path, BODIES[path] | {"stream": True})
+        return json_lines(answer)[-1] if path.startswith("/api") else sse_events(answer)[-1][1]
+
+
+def test_the_engine_dies_while_it_is_streamed() -> None:
+    event = last_of("/v1/messages", 2, "error")
+    assert event["type"] == "error" and event["error"]["type"] == "overloaded_error"
+    event = last_of("/v1/responses", 2, "error")
+    assert event["type"] == "response.failed" and event["response"]["status"] == "failed"
+    assert event["response"]["error"]["code"] == "server_error"
+    assert event["response"]["output"][0]["content"][0]["text"]
+    for path in ("/api/chat", "/api/generate"):
+        assert set(last_of(path, 2, "error")) == {"error"}
+
+
+def test_the_server_stops_while_it_is_streamed() -> None:
+    event = last_of("/v1/messages", 2, "abort")
+    assert event["type"] == "message_stop"
+    event = last_of("/v1/responses", 2, "abort")
+    assert event["type"] == "response.incomplete" and event["response"]["status"] == "cancelled"
+    for path in ("/api/chat", "/api/generate"):
+        line = last_of(path, 2, "abort")
+        assert line["done"] is True and line["done_reason"] == "abort"
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_the_engine_dies_before_anything_is_there(path: str) -> None:
+    with running(engine=BreakingEngine(0, "error")) as server:
+        for stream in (True, False):
+            answer = call(server, path, BODIES[path] | {"stream": stream})
+            assert answer.status == 503 and "error" in answer.json
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_whole_answers_that_break_are_errors_or_what_there_is(path: str) -> None:
+    with running(engine=BreakingEngine(2, "error")) as server:
+        answer = call(server, path, BODIES[path] | {"stream": False})
+        assert answer.status == 503 and "error" in answer.json
+    with running(engine=BreakingEngine(2, "abort")) as server:
+        answer = call(server, path, BODIES[path] | {"stream": False})
+        assert answer.status == 200
+        found = answer.json
+        reason = {
+            "/v1/messages": lambda: found["stop_reason"] == "pause_turn" and found["content"][0]["text"],
+            "/v1/responses": lambda: found["status"] == "cancelled" and found["output"],
+            "/api/chat": lambda: found["done_reason"] == "abort" and found["message"]["content"],
+            "/api/generate": lambda: found["done_reason"] == "abort" and found["response"],
+        }
+        assert reason[path]()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("path", BODIES)
+def test_what_nobody_reads_is_aborted(path: str, stream: bool) -> None:
+    engine = BreakingEngine(10**6, "error")
+    with running(engine=engine) as server:
+        body = BODIES[path] | {"stream": stream, "format": None}
+        with closing(http.client.HTTPConnection(*address(server), timeout=60)) as connection:
+            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            if stream:
+                assert connection.getresponse().read(10)
+        until = time.monotonic() + 60
+        while not engine.aborted and time.monotonic() < until:
+            time.sleep(0.01)
+        assert engine.aborted
+        assert call(server, path, BODIES[path] | {"stream": False}).status == 200
