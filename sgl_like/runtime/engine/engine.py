@@ -75,6 +75,7 @@ class Engine:
         )
         core = aside(make_core, self.config, model, slots, self.fingerprint, self.tokenizer.eos_token_ids)
         self._loop = EngineLoop(core)
+        self.activity = self._loop.activity
         threads = config.threads or (1 if parameter_count(shape) < SMALL_MODEL else None)
         if threads is not None:  # torch counts threads per calling thread
             self._loop.post(lambda core: torch.set_num_threads(threads))

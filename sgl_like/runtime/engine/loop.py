@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from sgl_like.errors import EngineClosedError
+from sgl_like.runtime.engine.activity import Activity
 from sgl_like.runtime.engine.core import EngineCore
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,9 @@ class EngineLoop:
     def __init__(self, core: EngineCore) -> None:
         self._inbox: SimpleQueue[Command | None] = SimpleQueue()
         self._lock = threading.Lock()
-        thread = threading.Thread(target=_run, args=(core, self._inbox), name="sgl-engine", daemon=True)
+        self.activity = Activity()
+        work = (core, self._inbox, self.activity)
+        thread = threading.Thread(target=_run, args=work, name="sgl-engine", daemon=True)
         self._stop = weakref.finalize(self, _stop, self._inbox, thread)
         thread.start()
 
@@ -76,7 +79,7 @@ def _stop(inbox: SimpleQueue[Command | None], thread: threading.Thread) -> None:
         thread.join()
 
 
-def _run(core: EngineCore, inbox: SimpleQueue[Command | None]) -> None:
+def _run(core: EngineCore, inbox: SimpleQueue[Command | None], activity: Activity) -> None:
     while True:
         while not inbox.empty() or not core.has_work:
             command = inbox.get()
@@ -86,14 +89,19 @@ def _run(core: EngineCore, inbox: SimpleQueue[Command | None]) -> None:
                     core.close()
                 except Exception:
                     log.exception("the cache was not saved")
+                activity.ended()
                 return
+            activity.began()
             try:
                 command(core)
             except Exception:
                 log.exception("a command to the engine failed")
             del command  # it may hold the engine, whose end this thread waits for
+            activity.ended()
+        activity.began()
         try:
             core.step()
         except Exception as error:  # not a single request's fault: end them all, stay alive
             log.exception("the engine's step failed")
             core.fail_all(EngineClosedError(f"the engine failed: {error}"))
+        activity.ended()

@@ -1,7 +1,8 @@
-"""What front and engine process say to each other: msgpack by msgspec, over a Unix socket. Nothing is pickled.
+"""What front and engine process say to each other: msgpack by msgspec, over a pair of Unix sockets that
+has no path, so that nobody else can connect. Nothing is pickled.
 
-    front  ──  Submit, Abort, Ask, Ping  ─────────────>  engine
-    front  <──  Ready, Outputs, Answer, Pong  ─────────  engine
+    front  ──  Start, Submit, Abort, Ask, Ping, Stop  ──>  engine
+    front  <──  Ready or Failed, Outputs, Answer, Pong  ──  engine
 
 A frame is its length in 4 bytes, most significant first, and then one message. Requests and outputs are those of
 `runtime/protocol.py` as they are; an error crosses as the name of its class in `sgl_like.errors` and its message.
@@ -44,6 +45,28 @@ class EngineInfo(msgspec.Struct, frozen=True):
     options: dict[str, Any] = {}
 
 
+class Start(msgspec.Struct, tag="start", frozen=True):
+    """The first message: which engine to be.
+
+    Args:
+        kind: see `ServerConfig.engine_kind`.
+        model: folder or hub id; ``None`` is the embedded model.
+        options: fields of `EngineConfig`.
+        stub: fields of `StubConfig`.
+        compile_seconds: that a constraint may take when it is seen for the first time.
+    """
+
+    kind: str
+    model: str | None = None
+    options: dict[str, Any] = {}
+    stub: dict[str, Any] = {}
+    compile_seconds: float = 5.0
+
+
+class Stop(msgspec.Struct, tag="stop", frozen=True):
+    """End in good order."""
+
+
 class Submit(msgspec.Struct, tag="submit", frozen=True):
     """Run a request. What is wrong with it comes back as its terminal output."""
 
@@ -76,6 +99,12 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     info: EngineInfo
 
 
+class Failed(msgspec.Struct, tag="failed", frozen=True):
+    """There will be no engine; the process ends."""
+
+    error: SglError
+
+
 class Outputs(msgspec.Struct, tag="outputs", frozen=True):
     """Events of requests, in their order."""
 
@@ -97,8 +126,8 @@ class Pong(msgspec.Struct, tag="pong", frozen=True):
     busy_s: float = 0.0
 
 
-ToEngine = Submit | Abort | Ask | Ping
-ToFront = Ready | Outputs | Answer | Pong
+ToEngine = Start | Stop | Submit | Abort | Ask | Ping
+ToFront = Ready | Failed | Outputs | Answer | Pong
 
 
 def error_of(name: str, message: str) -> SglError:
@@ -122,6 +151,11 @@ def _decode_error(kind: type, value: Any) -> Any:
         name, message = value
         return error_of(name, message)
     raise NotImplementedError(f"{kind.__name__} does not cross between processes")
+
+
+def plain_error(error: BaseException) -> SglError:
+    """`error` as one that can cross: of those that nobody foresaw, nothing but that there was one."""
+    return error if isinstance(error, SglError) else EngineError("the engine failed")
 
 
 encoder = msgspec.msgpack.Encoder(enc_hook=_encode_error)
