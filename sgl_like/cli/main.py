@@ -38,6 +38,7 @@ from sgl_like.cli.report import Report, print_summary, print_table, say
 from sgl_like.cli.rows import Format, Row, Source
 from sgl_like.cli.run import Conversation, chat, printable
 from sgl_like.cli.schema import check_schema, load_schema
+from sgl_like.cli.serve import serve
 from sgl_like.errors import DataError
 
 DEMO = Path(__file__).parents[1] / "assets" / "demo"
@@ -286,6 +287,7 @@ def view(
 
 
 app.command()(bench)
+app.command()(serve)
 
 
 def main() -> None:

@@ -149,9 +149,7 @@ class Child:
     async def _prepare_and_submit(self, request: GenerateRequest, preparing: _Preparing) -> None:
         assert self._engine is not None
         try:
-            await self._loop.run_in_executor(
-                self._compilers, self._engine.submit, request, preparing.deliver
-            )
+            await self._loop.run_in_executor(self._compilers, self._engine.submit, request, preparing.deliver)
         except Exception as error:
             preparing.deliver(_error_output(request.rid, _known(error)))
             self._turned()
@@ -265,10 +263,10 @@ def _known(error: Exception) -> SglError:
 
 def _load(start: Start) -> HostedEngine:
     engine: HostedEngine
-    if start.kind == "stub":
-        from sgl_like.runtime.server.engine.stub import StubConfig, StubEngine
+    if start.stub is not None:
+        from sgl_like.runtime.server.engine.stub import StubEngine
 
-        engine = StubEngine(start.model, StubConfig(**start.stub))
+        engine = StubEngine(start.model, start.stub)
     else:
         from sgl_like.runtime.server.engine.model import ModelEngine
 

@@ -43,6 +43,7 @@ from sgl_like.runtime.server.engine.wire import (
 log = logging.getLogger(__name__)
 
 CHILD = "sgl_like.runtime.server.engine.child"
+_DIED = "the engine has stopped; the request may be sent again"
 
 
 class EngineProcess:
@@ -101,8 +102,11 @@ class EngineProcess:
 
         Raises:
             RequestError: it cannot be sent, or its id is in use.
+            EngineUnavailable: the process has just died.
         """
         rid = request.rid
+        if self.gone.is_set():
+            raise EngineUnavailable(_DIED)
         if rid in self._in_flight or rid in self._given_up:
             raise RequestError(f"a request with id {rid!r} is in flight already")
         try:
@@ -126,7 +130,7 @@ class EngineProcess:
             EngineUnavailable: it died.
         """
         if self.gone.is_set():
-            raise EngineUnavailable("the engine has stopped")
+            raise EngineUnavailable(_DIED)
         number = next(self._numbers)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
@@ -142,7 +146,7 @@ class EngineProcess:
         self._send(encoder.encode(Ping(next(self._numbers))))
 
     def give_up_all(self, error: SglError) -> None:
-        """End everything that is in flight. Should the process go on, it is told so, and what it says is not passed on."""
+        """End everything that is in flight. Should the process go on, it is told, and what it says is not passed on."""
         ended, self._in_flight = self._in_flight, {}
         self._given_up.update(ended)
         if ended:
@@ -240,7 +244,7 @@ class EngineProcess:
         if not self.ready.done():
             self.ready.set_exception(EngineError("the engine's process ended while it started"))
             self.ready.exception()  # somebody may wait for it, but need not
-        self.give_up_all(EngineUnavailable("the engine has stopped; the request may be sent again"))
+        self.give_up_all(EngineUnavailable(_DIED))
 
 
 def _pass_on(receive: OutputSink, output: Output) -> None:

@@ -1,4 +1,4 @@
-"""An engine without a model, for load tests of everything else: after each step every running request has one more token.
+"""An engine without a model, for load tests of the rest: after each step every running request has one more token.
 
 It keeps the manners of the real one (checks, queue, stop after ``max_new_tokens``, aborts, deadlines, one terminal
 output each), and needs no torch.
@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,29 +28,18 @@ from sgl_like.errors import (
 from sgl_like.runtime.engine.activity import Activity
 from sgl_like.runtime.logprobs import PlaceLogprobs
 from sgl_like.runtime.protocol import FinishReason, FinishType, GenerateRequest, Output, OutputSink, Usage
+from sgl_like.runtime.server.config import StubConfig
 from sgl_like.runtime.server.engine.wire import EngineInfo, Question
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 
 _VOCABULARY = 4096
+_NEVER = (
+    *("computed_tokens", "forced_tokens", "draft_tokens", "accepted_tokens", "cached_tokens"),
+    *("retracted_requests", "kv_evictable", "kv_evicted", "kv_pinned", "kv_loaded"),
+)
+"""Counts of the real engine that stay 0 here."""
 _WORDS = 64
 _FIRST_WORD = 512
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StubConfig:
-    """What the stub pretends.
-
-    Args:
-        step: seconds that a step takes; one that has too many requests for it takes longer.
-        max_running_requests: requests that run at a time; the others wait.
-        context_length: longest sequence.
-        kv_slots: tokens that all running requests may have together, as far as is asked about.
-    """
-
-    step: float = 0.005
-    max_running_requests: int = 1024
-    context_length: int = 32768
-    kv_slots: int = 1 << 22
 
 
 class _Request:
@@ -163,11 +152,9 @@ class StubEngine:
     def _stats(self) -> dict[str, Any]:
         running = self._running.values()
         used = sum(len(request.source.input_ids) + request.made for request in running)
-        zero = ("computed_tokens", "forced_tokens", "draft_tokens", "accepted_tokens", "cached_tokens")
-        zero += ("retracted_requests", "kv_evictable", "kv_evicted", "kv_pinned", "kv_loaded")
         return {
             "model_path": str(self._folder),
-            **dict.fromkeys(zero, 0),
+            **dict.fromkeys(_NEVER, 0),
             **self._counts,
             "running_requests": len(self._running),
             "waiting_requests": len(self._in_flight) - len(self._running),

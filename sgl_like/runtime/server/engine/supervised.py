@@ -172,7 +172,5 @@ class SupervisedEngine:
 def _start_message(config: ServerConfig) -> Start:
     model = None if config.model is None else str(config.model)
     options = {name: str(v) if hasattr(v, "__fspath__") else v for name, v in config.engine.items()}
-    return Start(config.engine_kind, model, options, dict(config.stub), config.limits.compile_seconds)
-
-
-
+    stub = config.stub if config.engine_kind == "stub" else None
+    return Start(model, options, stub, config.limits.compile_seconds)

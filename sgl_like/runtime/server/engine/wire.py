@@ -17,6 +17,7 @@ import msgspec
 from sgl_like import errors
 from sgl_like.errors import EngineError, SglError
 from sgl_like.runtime.protocol import GenerateRequest, Output
+from sgl_like.runtime.server.config import StubConfig
 
 MAX_FRAME = 64 * 1024 * 1024
 """Bytes of the longest frame that is read; a longer one ends the connection."""
@@ -49,17 +50,15 @@ class Start(msgspec.Struct, tag="start", frozen=True):
     """The first message: which engine to be.
 
     Args:
-        kind: see `ServerConfig.engine_kind`.
         model: folder or hub id; ``None`` is the embedded model.
         options: fields of `EngineConfig`.
-        stub: fields of `StubConfig`.
+        stub: what it is to pretend if it is the stub engine.
         compile_seconds: that a constraint may take when it is seen for the first time.
     """
 
-    kind: str
     model: str | None = None
     options: dict[str, Any] = {}
-    stub: dict[str, Any] = {}
+    stub: StubConfig | None = None
     compile_seconds: float = 5.0
 
 
