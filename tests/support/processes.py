@@ -158,7 +158,7 @@ class Stream(threading.Thread):
         self.ended = 0.0
         self._where = urlsplit(url)
         data = json.dumps(body | {"stream": True}).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
         self._request = f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
         self.start()
 
@@ -197,6 +197,13 @@ class Stream(threading.Thread):
                 elif line.startswith(b"data: ") or line.startswith(b"{"):
                     self.events.append(json.loads(line.removeprefix(b"data: ")))
                     self.times.append(time.monotonic())
+
+
+def all_stream(running: Sequence[Stream]) -> None:
+    """Wait until something has come on every stream."""
+    until(lambda: all(stream.done or len(stream.events) > 2 or stream.ended for stream in running), "events")
+    odd = [(stream.status, stream.error, stream.events) for stream in running if stream.status != 200]
+    assert not odd, odd[0]
 
 
 def streams(url: str, count: int, body: dict[str, Any]) -> Sequence[Stream]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.support.processes import PATIENCE, Served, Stream, is_alive, served, streams, until
+from tests.support.processes import PATIENCE, Served, Stream, all_stream, is_alive, served, streams, until
 
 CANARY = {"prompt": "play some", "max_tokens": 8, "temperature": 0}
 LONG = {"prompt": "play some jazz", "max_tokens": 900, "temperature": 2.0, "ignore_eos": True}
@@ -29,10 +29,6 @@ def canary(server: Served) -> str:
     text = answer["choices"][0]["text"]
     assert isinstance(text, str)
     return text
-
-
-def all_stream(running: Sequence[Stream]) -> None:
-    until(lambda: all(stream.done or len(stream.events) > 2 for stream in running), "streams that stream")
 
 
 def failed(stream: Stream) -> bool:
