@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 
-import sgl_like
 from sgl_like.errors import EngineError, EngineUnavailable, RequestError, SglError
 from sgl_like.runtime.protocol import FinishReason, GenerateRequest, Output, OutputSink
 from sgl_like.runtime.server.engine.framing import Frames
@@ -257,7 +256,7 @@ def _pass_on(receive: OutputSink, output: Output) -> None:
 def _environment(present: Mapping[str, str]) -> dict[str, str]:
     """That of this process, and the same sgl_like: it may have been found by other means than being installed."""
     env = dict(present)
-    root = str(Path(sgl_like.__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[4])
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         env["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [env.get("PYTHONPATH")])])
     return env
