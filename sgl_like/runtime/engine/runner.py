@@ -12,12 +12,15 @@ from torch import Tensor
 from sgl_like.kernels.attention import AttentionRows
 from sgl_like.runtime.cache.kv_pool import KVPool
 from sgl_like.runtime.engine.scheduler import Row
+from sgl_like.runtime.engine.scores import Scores
 from sgl_like.runtime.forward_batch import ForwardBatch
 from sgl_like.runtime.models.load import Model
 from sgl_like.runtime.sampling.distribution import model_distributions
 
 LOGITS_AT_ONCE = 256
-"""Positions whose full logits are held at the same time when scoring."""
+"""Places whose full logits are held at the same time when scoring, at most."""
+LOGITS_BYTES = 16 * 2**20
+"""What these may take: 27 places of a vocabulary of 150,000."""
 
 
 class ModelRunner:
@@ -31,6 +34,7 @@ class ModelRunner:
     def __init__(self, model: Model, pool: KVPool) -> None:
         self._model = model
         self._pool = pool
+        self._logits_at_once = max(1, min(LOGITS_AT_ONCE, LOGITS_BYTES // (4 * model.config.vocab_size)))
 
     def forward(self, rows: Sequence[Row]) -> Tensor:
         """Compute the rows' pending tokens: hidden states ``[tokens, hidden]``, row after row."""
@@ -55,16 +59,18 @@ class ModelRunner:
             if request.scores is not None:
                 first = start - request.computed  # where in `hidden` place 0 would be
                 end = min(request.computed + count, len(request.tokens) - 1)
-                for low in range(request.scores.next_place - 1, end, LOGITS_AT_ONCE):
-                    high = min(low + LOGITS_AT_ONCE, end)
-                    logits = self._model.logits(hidden[first + low : first + high])
-                    tokens = request.tokens.view(low + 1, high + 1).tolist()
-                    for token, given in zip(tokens, model_distributions(logits), strict=True):
-                        request.scores.add(token, given)
+                for low in range(request.scores.next_place - 1, end, self._logits_at_once):
+                    high = min(low + self._logits_at_once, end)
+                    tokens: list[int | None] = [*request.tokens.view(low + 1, high + 1).tolist()]
+                    self._score(request.scores, tokens, hidden[first + low : first + high])
                 if request.scores.after_prompt and request.computed + count == len(request.tokens):
-                    logits = self._model.logits(hidden[start + count - 1 : start + count])
-                    request.scores.add(None, model_distributions(logits)[0])
+                    self._score(request.scores, [None], hidden[start + count - 1 : start + count])
             start += row.size
+
+    def _score(self, scores: Scores, tokens: Sequence[int | None], hidden: Tensor) -> None:
+        """Score the next tokens, each by one of the states. The logits are gone when this returns."""
+        for token, given in zip(tokens, model_distributions(self._model.logits(hidden)), strict=True):
+            scores.add(token, given)
 
     def pool(self, hidden: Tensor, rows: Sequence[Row]) -> None:
         """Add the hidden states that embeddings are made of."""
