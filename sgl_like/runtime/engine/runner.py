@@ -19,8 +19,11 @@ from sgl_like.runtime.sampling.distribution import model_distributions
 
 LOGITS_AT_ONCE = 256
 """Places whose full logits are held at the same time when scoring, at most."""
-LOGITS_BYTES = 16 * 2**20
-"""What these may take: 27 places of a vocabulary of 150,000."""
+LOGITS_BYTES = 32 * 2**20
+"""What these may take, if one place may go beyond it: 56 places of a vocabulary of 150,000. From this size on glibc's
+malloc gives memory back to the system at once. Smaller pieces it keeps, cuts small objects out of, and then takes
+others for the next logits: with 16 MiB at a time it came to 110 MB.
+"""
 
 
 class ModelRunner:
@@ -34,7 +37,7 @@ class ModelRunner:
     def __init__(self, model: Model, pool: KVPool) -> None:
         self._model = model
         self._pool = pool
-        self._logits_at_once = max(1, min(LOGITS_AT_ONCE, LOGITS_BYTES // (4 * model.config.vocab_size)))
+        self._logits_at_once = min(LOGITS_AT_ONCE, LOGITS_BYTES // (4 * model.config.vocab_size) + 1)
 
     def forward(self, rows: Sequence[Row]) -> Tensor:
         """Compute the rows' pending tokens: hidden states ``[tokens, hidden]``, row after row."""
@@ -62,14 +65,16 @@ class ModelRunner:
                 for low in range(request.scores.next_place - 1, end, self._logits_at_once):
                     high = min(low + self._logits_at_once, end)
                     tokens: list[int | None] = [*request.tokens.view(low + 1, high + 1).tolist()]
-                    self._score(request.scores, tokens, hidden[first + low : first + high])
+                    begin = max(high - self._logits_at_once, request.computed)  # all pieces are of one size
+                    self._score(request.scores, tokens, hidden[first + begin : first + high])
                 if request.scores.after_prompt and request.computed + count == len(request.tokens):
                     self._score(request.scores, [None], hidden[start + count - 1 : start + count])
             start += row.size
 
     def _score(self, scores: Scores, tokens: Sequence[int | None], hidden: Tensor) -> None:
-        """Score the next tokens, each by one of the states. The logits are gone when this returns."""
-        for token, given in zip(tokens, model_distributions(self._model.logits(hidden)), strict=True):
+        """Score the next tokens by the last states. The logits are gone when this returns."""
+        given_all = model_distributions(self._model.logits(hidden))[-len(tokens) :]
+        for token, given in zip(tokens, given_all, strict=True):
             scores.add(token, given)
 
     def pool(self, hidden: Tensor, rows: Sequence[Row]) -> None:
