@@ -49,6 +49,7 @@ class ServerConfig:
         key_tokens_per_minute: of a key, prompts and outputs, if the file does not say.
         cors_origins: of web pages that may call and read the answers; ``"*"``: all.
         grace: seconds that running requests get after SIGTERM.
+        any_model: take any model name in OpenAI's APIs, as SGLang does; else other names are a 404, as in vLLM.
         strict: refuse unknown fields in bodies instead of ignoring them.
         metrics_compat: whose metric names ``/metrics`` has besides ours: ``"vllm"``, ``"sglang"``.
         log_format: ``"text"`` or ``"json"``.
@@ -80,6 +81,7 @@ class ServerConfig:
     key_tokens_per_minute: int | None = None
     cors_origins: tuple[str, ...] = ()
     grace: float = 30.0
+    any_model: bool = False
     strict: bool = False
     metrics_compat: tuple[str, ...] = ("vllm", "sglang")
     log_format: Literal["text", "json"] = "text"

@@ -18,6 +18,7 @@ from sgl_like.runtime.server.observe.exposition import EngineReader
 from sgl_like.runtime.server.observe.observer import Observer
 from sgl_like.runtime.server.observe.tracing import find_tracing
 from sgl_like.runtime.server.openai.responses.store import ResponseStore
+from sgl_like.runtime.server.openai.logprobs import TokenTexts
 from sgl_like.runtime.tokenizer.conversation import ConversationEncoder
 from sgl_like.runtime.tokenizer.guard import RenderLimits
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
@@ -79,6 +80,15 @@ class Server:
         """
         info = self.info
         return Tokenizer(Path(info.model_path), info.vocab_size, self.config.engine.get("chat_template"))
+
+    @cached_property
+    def token_texts(self) -> TokenTexts:
+        """Texts of single tokens.
+
+        Raises:
+            EngineUnavailable: see `info`.
+        """
+        return TokenTexts(self.tokenizer)
 
     @cached_property
     def conversations(self) -> ConversationEncoder:
