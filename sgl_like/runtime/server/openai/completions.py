@@ -111,16 +111,18 @@ def _check(body: CompletionRequest) -> None:
             f"best_of must be n={body.n}: all outputs are returned, none is chosen", param="best_of"
         )
     if body.suffix:
-        raise bad_request("suffix is not supported: the model continues texts, it does not fill them", "suffix")
+        raise bad_request(
+            "suffix is not supported: the model continues texts, it does not fill them", "suffix"
+        )
     if body.echo and body.stream and body.logprobs is not None:
         raise bad_request("echo with logprobs cannot be streamed", param="echo")
 
 
 async def _prompts(call: Call, body: CompletionRequest) -> Sequence[Sequence[int]]:
     given: Any = body.prompt
-    if isinstance(given, list) and given and all(isinstance(each, int) for each in given):
-        given = [given]
-    elif isinstance(given, str):
+    if (isinstance(given, list) and given and all(isinstance(each, int) for each in given)) or isinstance(
+        given, str
+    ):
         given = [given]
     check_count("prompt", len(given), body.n, call.server.config.limits)
     if all(isinstance(each, str) for each in given):
@@ -175,7 +177,9 @@ class _Answer:
             return str(given[at])
         return self._call.server.tokenizer.decode(self._prompts[at], skip_special_tokens=False)
 
-    def whole(self, requests: Sequence[GenerateRequest], found: Sequence[Sequence[Output]]) -> CompletionResponse:
+    def whole(
+        self, requests: Sequence[GenerateRequest], found: Sequence[Sequence[Output]]
+    ) -> CompletionResponse:
         """The answer at the end."""
         return CompletionResponse(
             **self._head.fields(),
@@ -200,7 +204,9 @@ class _Answer:
             places = [place for output in outputs for place in output.output_logprobs]
             offset = 0 if body.echo else len(self._prompt_texts[prompt])
             all_places = [*_cut(of_prompt, self._top), *_cut(places, self._top)] if body.echo else places
-            choice.logprobs, _ = completion_logprobs(self._texts, _cut(all_places, self._top), self._top, offset)
+            choice.logprobs, _ = completion_logprobs(
+                self._texts, _cut(all_places, self._top), self._top, offset
+            )
         if body.prompt_logprobs is not None:
             choice.prompt_logprobs = prompt_logprobs(self._texts, _cut(of_prompt, self._of_prompt))
         if body.return_token_ids:

@@ -61,7 +61,7 @@ class JsonSchema(msgspec.Struct, kw_only=True):
 
 
 class ResponseFormat(msgspec.Struct, kw_only=True):
-    """What the output has to be: any text, a JSON object, JSON under a schema, or SGLang's and vLLM's structural tag."""
+    """What the output has to be: text, a JSON object, JSON under a schema, or SGLang's and vLLM's structural tag."""
 
     type: Literal["text", "json_object", "json_schema", "structural_tag"]
     json_schema: JsonSchema | None = None
@@ -146,7 +146,9 @@ def check_fields(body: SamplingFields) -> None:
     if body.use_beam_search:
         raise bad_request("beam search is not supported; use n for several outputs", param="use_beam_search")
     if body.allowed_token_ids is not None:
-        raise bad_request("allowed_token_ids is not supported; use regex or choice", param="allowed_token_ids")
+        raise bad_request(
+            "allowed_token_ids is not supported; use regex or choice", param="allowed_token_ids"
+        )
     if body.stream_options is not None and not body.stream:
         raise bad_request("stream_options needs stream=true", param="stream_options")
     if body.prompt_logprobs is not None and body.stream:
@@ -221,19 +223,16 @@ def held_of(call: Call, body: SamplingFields) -> dict[str, Any]:
 
 
 def _constraints(body: SamplingFields) -> list[Constraint]:
-    found = [
-        Constraint(field, kind, value)
-        for field, kind, value in (
-            ("guided_json", "json_schema", body.guided_json),
-            ("guided_regex", "regex", body.guided_regex),
-            ("guided_choice", "choice", body.guided_choice),
-            ("guided_grammar", "ebnf", body.guided_grammar),
-            ("regex", "regex", body.regex),
-            ("ebnf", "ebnf", body.ebnf),
-            ("json_schema", "json_schema", body.json_schema),
-        )
-        if value is not None
-    ]
+    values: tuple[tuple[str, Any, Any], ...] = (
+        ("guided_json", "json_schema", body.guided_json),
+        ("guided_regex", "regex", body.guided_regex),
+        ("guided_choice", "choice", body.guided_choice),
+        ("guided_grammar", "ebnf", body.guided_grammar),
+        ("regex", "regex", body.regex),
+        ("ebnf", "ebnf", body.ebnf),
+        ("json_schema", "json_schema", body.json_schema),
+    )
+    found = [Constraint(field, kind, value) for field, kind, value in values if value is not None]
     if body.structured_outputs is not None:
         found += _structured(body.structured_outputs)
     if body.response_format is not None:
@@ -256,7 +255,9 @@ def _structured(given: StructuredOutputs) -> list[Constraint]:
         ("structural_tag", "structural_tag", given.structural_tag),
     )
     found = [
-        Constraint(f"structured_outputs.{name}", kind, value) for name, kind, value in values if value is not None
+        Constraint(f"structured_outputs.{name}", kind, value)
+        for name, kind, value in values
+        if value is not None
     ]
     if not found:
         raise bad_request("structured_outputs must have one constraint in it", param="structured_outputs")

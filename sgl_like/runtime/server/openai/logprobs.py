@@ -1,6 +1,6 @@
-"""Log-probabilities in OpenAI's two forms, and vLLM's for prompts.
+r"""Log-probabilities in OpenAI's two forms, and vLLM's for prompts.
 
-A token that is a part of a character is shown by its bytes, as OpenAI does it: ``"bytes:\\xe2\\x82"``.
+A token that is a part of a character is shown by its bytes, as OpenAI does it: ``"bytes:\xe2\x82"``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class CompletionLogprobs(msgspec.Struct, kw_only=True):
 
     tokens: list[str]
     token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float | None] | None] | None
+    top_logprobs: list[dict[str, float] | None] | None
     text_offset: list[int]
 
 
@@ -99,7 +99,7 @@ def completion_logprobs(
     return found, offset
 
 
-def _by_text(texts: TokenTexts, place: PlaceLogprobs) -> dict[str, float | None]:
+def _by_text(texts: TokenTexts, place: PlaceLogprobs) -> dict[str, float]:
     given = {texts.of(token)[0]: _number(value) for value, token, _ in place.top}
     return given | {texts.of(place.token[1])[0]: _number(place.token[0])}
 
@@ -121,7 +121,7 @@ def _top(texts: TokenTexts, entry: TokenLogprob) -> TopLogprob:
 
 
 def prompt_logprobs(texts: TokenTexts, places: Sequence[PlaceLogprobs]) -> list[dict[str, Any] | None]:
-    """vLLM's form: for each token of the prompt ``{token id: {logprob, rank, decoded_token}}``; of the first one none.
+    """VLLM's form: for each token of the prompt ``{token id: {logprob, rank, decoded_token}}``; of the first one none.
 
     The rank of a token that is not among the likeliest ones is not known, and ``null``.
     """
