@@ -17,8 +17,8 @@ from sgl_like.runtime.server.http.bodies import Bodies
 from sgl_like.runtime.server.observe.exposition import EngineReader
 from sgl_like.runtime.server.observe.observer import Observer
 from sgl_like.runtime.server.observe.tracing import find_tracing
-from sgl_like.runtime.server.openai.responses.store import ResponseStore
 from sgl_like.runtime.server.openai.logprobs import TokenTexts
+from sgl_like.runtime.server.openai.responses.store import ResponseStore
 from sgl_like.runtime.tokenizer.conversation import ConversationEncoder
 from sgl_like.runtime.tokenizer.guard import RenderLimits
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
