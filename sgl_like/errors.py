@@ -148,12 +148,20 @@ class RemoteError(EngineError):
         status: the HTTP status, if there was an answer.
         url: the address, without user, password and query.
         request_id: the server's name for the request, for its maker's support.
+        code: the server's word for what went wrong, if it has one.
     """
 
     def __init__(
-        self, message: str, *, status: int | None = None, url: str = "", request_id: str | None = None
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        url: str = "",
+        request_id: str | None = None,
+        code: str | None = None,
     ) -> None:
         self.status = status
+        self.code = code
         self.url = url
         self.request_id = request_id
         super().__init__(message)

@@ -87,6 +87,19 @@ class CacheStats:
     capacity: int
     reloaded: int = 0
 
+    @classmethod
+    def of(cls, stats: Mapping[str, Any]) -> CacheStats:
+        """From an engine's counts."""
+        return cls(
+            hits=stats["cached_tokens"],
+            misses=stats["prompt_tokens"] - stats["cached_tokens"],
+            evictions=stats["kv_evicted"],
+            cached=stats["kv_evictable"],
+            pinned=stats["kv_pinned"],
+            capacity=stats["kv_slots"],
+            reloaded=stats["kv_loaded"],
+        )
+
     @property
     def hit_rate(self) -> float:
         """Share of prompts' tokens that were found."""

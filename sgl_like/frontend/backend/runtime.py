@@ -189,16 +189,7 @@ class Runtime(Backend):
 
     def cache_stats(self) -> CacheStats:
         """What the prefix cache did so far, and holds."""
-        stats = self.engine.stats()
-        return CacheStats(
-            hits=stats["cached_tokens"],
-            misses=stats["prompt_tokens"] - stats["cached_tokens"],
-            evictions=stats["kv_evicted"],
-            cached=stats["kv_evictable"],
-            pinned=stats["kv_pinned"],
-            capacity=stats["kv_slots"],
-            reloaded=stats["kv_loaded"],
-        )
+        return CacheStats.of(self.engine.stats())
 
     # -- SGLang's Runtime and RuntimeEndpoint -----------------------------------------------------------------
 

@@ -146,7 +146,7 @@ class RemoteBackend(Backend):
         mode = mode_for(self.dialect, prompt)
         if mode.scoring is not None:
             request = request_for(self.dialect, self._model, prompt, {}, self._extra_body)
-            work = partial(scored, self._json, mode.scoring, request, texts)
+            work = partial(scored, self._whole_json, mode.scoring, request, texts)
             return self._start(lambda: self._answered(work(), sink), sink)
         if mode.choice is None:
             raise RequestError(
@@ -224,8 +224,12 @@ class RemoteBackend(Backend):
                     path = request.mode.wire.path(output.stream)
                     raise self._http.error(BrokenOffError, path, "ended in the middle of an answer")
                 break
-            except BrokenOffError:
-                if output.finish is not None:  # what is missing says nothing more
+            except RemoteError as error:
+                if not _may_go_on(error, request):
+                    raise
+                if (
+                    output.finish is not None and output.finish.type != "error"
+                ):  # what is missing says nothing more
                     break
                 rest = output.rest_of(request)
                 if rest is None or tries >= self._max_retries:
@@ -247,6 +251,10 @@ class RemoteBackend(Backend):
             self._http.stream(wire.path(True), body)
         )
         async for event in events:
+            if request.mode.resume is not None and _is_outage(event):
+                raise self._http.error(
+                    BrokenOffError, wire.path(True), f"broke off: {error_message(dict(event))}"
+                )
             self._raise_error_in(event, wire.path(True))
             yield answer.read(event)
 
@@ -259,6 +267,15 @@ class RemoteBackend(Backend):
         if isinstance(found, dict):
             self._raise_error_in(found, path)
         return found
+
+    async def _whole_json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """`_json`, asked for again if the answer breaks off."""
+        for _ in range(self._max_retries):
+            try:
+                return await self._json(method, path, body)
+            except BrokenOffError:
+                continue
+        return await self._json(method, path, body)
 
     def _raise_error_in(self, event: Mapping[str, Any], path: str) -> None:
         """Some servers report errors with status 200, in the middle of a stream too."""
@@ -280,6 +297,19 @@ class RemoteBackend(Backend):
             what, path = f"was held to choices, but answered {text!r}", request.mode.wire.path(False)
             raise self._http.error(RemoteError, path, what) from error
         return Output(new_request_id(), text, finish=FinishReason("stop"), usage=usage)
+
+
+def _is_outage(event: Mapping[str, Any]) -> bool:
+    """Whether our own server says in a stream that its engine has failed, and will be back."""
+    error = event.get("error")
+    return isinstance(error, Mapping) and error.get("code") == "service_unavailable"
+
+
+def _may_go_on(error: RemoteError, request: Request) -> bool:
+    """Whether an answer that ended with `error` is worth being asked for again, or its rest."""
+    if isinstance(error, BrokenOffError):
+        return True
+    return bool(request.known) and error.status in (502, 503)  # the server is being started again
 
 
 class _Cancel:

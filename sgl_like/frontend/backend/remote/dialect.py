@@ -8,7 +8,7 @@ cannot do, and nobody needs to list that.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +67,8 @@ class Mode:
         images: whether messages may have images.
         roles: that messages may have; ``None``: what the model's template knows.
         counts: whether events of a stream say how many tokens there are so far.
+        resume: fields that ask to go on after output that is known already, for its tokens and the number of them whose
+            log-probabilities are known; ``None``: only as a prompt that is longer.
     """
 
     wire: Wire
@@ -78,6 +80,7 @@ class Mode:
     chosen: Callable[[str], str] = _itself
     scoring: str | None = None
     counts: bool = False
+    resume: Callable[[Sequence[int], int], dict[str, Any]] | None = None
     images: bool = True
     roles: frozenset[str] | None = None
 

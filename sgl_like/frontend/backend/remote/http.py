@@ -159,7 +159,8 @@ class Http:
                     yield response
                     return
                 failure, pause = await self._failure(path, response), _retry_after(response)
-            if last or failure.status not in RETRIED or (pause or 0.0) > LONGEST_PAUSE:
+            final = failure.status not in RETRIED or failure.code == "deadline_exceeded"
+            if last or final or (pause or 0.0) > LONGEST_PAUSE:
                 raise failure
             await self._pause(tried, pause)
 
@@ -180,7 +181,7 @@ class Http:
 
     async def _pause(self, tried: int, asked: float | None) -> None:
         grown = min(0.5 * 2.0**tried, 30.0) * (0.5 + self._options.jitter() / 2)
-        await self._options.sleep(grown if asked is None else asked)
+        await self._options.sleep(max(grown, asked or 0.0))
 
     async def _failure(self, path: str, response: aiohttp.ClientResponse) -> RemoteError:
         try:
@@ -192,7 +193,9 @@ class Http:
             (response.headers[name] for name in REQUEST_ID_HEADERS if name in response.headers), None
         )
         reason = f"{response.status} {response.reason or ''}".strip()
-        return self.error(kind, path, f"answered {reason}: {_message(text)}", response.status, request_id)
+        error = self.error(kind, path, f"answered {reason}: {_message(text)}", response.status, request_id)
+        error.code = _code(text)
+        return error
 
     def _broken(self, path: str, error: BaseException) -> RemoteError:
         if isinstance(error, TimeoutError):
@@ -269,6 +272,15 @@ def _message(text: str) -> str:
     except ValueError:
         return text.strip()[:500] or "(no message)"
     return error_message(found)
+
+
+def _code(text: str) -> str | None:
+    """``error.code`` of an error body that has one."""
+    try:
+        found = json.loads(text)["error"]["code"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def error_message(found: Any) -> str:

@@ -38,6 +38,8 @@ class Request:
     logprobs: LogprobParams | None
     extra: Mapping[str, Any]  # merged into the body as it is
     choices: tuple[str, ...] = ()  # what the output is held to
+    known: tuple[int, ...] = ()  # tokens of the output that have come before it broke off
+    scored: int = 0  # how many of them have come with their log-probabilities
 
     def body(self, stream: bool) -> dict[str, Any]:
         """The JSON to send."""
@@ -56,6 +58,9 @@ class Request:
         if self.choices:
             assert self.mode.choice is not None, "who asks for a choice looks whether it can be had"
             merged(body, self.mode.choice.fields(self.choices, False))
+        if self.known:
+            assert self.mode.resume is not None, "who asks for the rest looks whether it can be had"
+            merged(body, self.mode.resume(self.known, self.scored))
         return merged(body, self.extra)
 
 

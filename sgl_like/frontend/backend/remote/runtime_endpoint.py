@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sgl_like.errors import ConfigError, RemoteRequestError, RequestError
-from sgl_like.frontend.backend.base import Handle, Segment, Sink, ToolForm
+from sgl_like.frontend.backend.base import CacheStats, Handle, Segment, Sink, ToolForm
 from sgl_like.frontend.backend.remote import codec, loop
 from sgl_like.frontend.backend.remote.backend import RemoteBackend
 from sgl_like.frontend.backend.remote.clients import http_options
 from sgl_like.frontend.backend.remote.codec import Prompt, Tokens
-from sgl_like.frontend.backend.remote.engines.sglang import SGLANG
+from sgl_like.frontend.backend.remote.dialect import merged
+from sgl_like.frontend.backend.remote.engines.sglang import SGL_LIKE, SGLANG
 from sgl_like.frontend.backend.remote.http import Http
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RuntimeEndpoint"]
 
+_NEEDED = {"choices", "resume", "incremental_streaming_output", "bad_words"}
+"""What a server has to have to be treated as ours."""
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -83,8 +86,9 @@ class RuntimeEndpoint(RemoteBackend):
             loop.start_closing(server)
             raise
         self.model_info: dict[str, Any] = info
+        dialect = SGL_LIKE if _NEEDED.issubset((info.get("sgl_like") or {}).get("features", ())) else SGLANG
         super().__init__(
-            server, SGLANG, str(info["model_path"]), max_retries=options.max_retries, extra_body=extra_body
+            server, dialect, str(info["model_path"]), max_retries=options.max_retries, extra_body=extra_body
         )
 
     @property
@@ -143,7 +147,7 @@ class RuntimeEndpoint(RemoteBackend):
             RemoteError: the server does not answer.
         """
         nothing = {"text": prefix, "sampling_params": {"max_new_tokens": 0, "temperature": 0.0}}
-        loop.run(self._http.json("POST", "/generate", nothing))
+        loop.run(self._http.json("POST", "/generate", merged(nothing, self._extra_body)))
 
     def flush_cache(self) -> bool:
         """Have the server forget every cached prefix.
@@ -156,6 +160,17 @@ class RuntimeEndpoint(RemoteBackend):
         except RemoteRequestError:  # requests are running
             return False
         return True
+
+    def cache_stats(self) -> CacheStats:
+        """What the prefix cache of our own server did so far, for everybody, and holds.
+
+        Raises:
+            RequestError: the server is another one, or does not tell.
+            RemoteError: it does not answer.
+        """
+        return (
+            super().cache_stats() if self.dialect is not SGL_LIKE else CacheStats.of(self.get_server_info())
+        )
 
     def get_server_info(self) -> dict[str, Any]:
         """What the server says about itself.

@@ -21,6 +21,10 @@ from sgl_like.runtime.protocol import FinishReason, Output, Usage, new_request_i
 
 __all__ = ["scored"]
 
+MOST_CHOICES, LONGEST_CHOICE = (
+    256,
+    1024,
+)  # that our own server takes in one request, if it is not told otherwise
 REACH = 8  # tokens before the end of a prompt that a choice after it may change
 Json = Callable[[str, str, Mapping[str, Any]], Awaitable[Any]]
 Scored = list[tuple[Any, float | None]]
@@ -34,6 +38,10 @@ async def scored(send: Json, way: str, request: Request, choices: Sequence[str |
         RemoteError: a request failed.
         EngineError: the server did not say the log-probabilities.
     """
+    if way == "sgl_like":
+        if len(choices) <= MOST_CHOICES and max(map(_size, choices)) <= LONGEST_CHOICE:
+            return await _in_one(send, request, choices)
+        way = "sglang"
     ask = _WAYS[way]
     spent: list[Usage] = []
     start = 0
@@ -57,6 +65,10 @@ async def scored(send: Json, way: str, request: Request, choices: Sequence[str |
         sum(each.cached_tokens for each in spent),
     )
     return Output(new_request_id(), finish=FinishReason("length"), usage=total, choice_logprobs=tuple(values))
+
+
+def _size(choice: str | tuple[int, ...]) -> int:
+    return len(choice.encode()) if isinstance(choice, str) else len(choice)
 
 
 def _extended(prompt: Prompt, choice: str | tuple[int, ...]) -> Prompt:
@@ -114,6 +126,16 @@ async def _tgi(send: Json, request: Request, start: int) -> tuple[Scored, Usage]
     details = (await send("POST", "/generate", merged(body, request.extra)))["details"]
     rows: Scored = [(each["id"], each.get("logprob")) for each in details.get("prefill") or ()]
     return rows, Usage(len(rows), details.get("generated_tokens") or 0)
+
+
+async def _in_one(send: Json, request: Request, choices: Sequence[str | tuple[int, ...]]) -> Output:
+    """Our own server takes choices, and computes what they share once."""
+    body = merged(request.mode.wire.body(request.model, request.prompt, False), {"choices": list(choices)})
+    meta = (await send("POST", "/generate", merged(body, request.extra)))["meta_info"]
+    rows = tuple(tuple(row) for row in meta["choice_logprobs"])
+    return Output(
+        new_request_id(), finish=FinishReason("length"), usage=_usage_of(meta), choice_logprobs=rows
+    )
 
 
 _WAYS: Mapping[str, Callable[[Json, Request, int], Awaitable[tuple[Scored, Usage]]]] = {

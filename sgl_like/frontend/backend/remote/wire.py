@@ -28,6 +28,7 @@ class Piece:
     usage: Usage | None = None  # of the request so far
     prompt_logprobs: tuple[PlaceLogprobs, ...] = ()
     output_logprobs: tuple[PlaceLogprobs, ...] = ()
+    forced: tuple[int, ...] = ()  # places in `token_ids` of tokens that a constraint forced
 
 
 class Answer(ABC):

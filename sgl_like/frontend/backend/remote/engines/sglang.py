@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 from sgl_like.frontend.backend.remote.codec import PlainText, Prompt, Tokens
@@ -28,7 +29,7 @@ from sgl_like.frontend.backend.remote.wire import Answer, Piece, Wire
 from sgl_like.runtime.logprobs import LogprobParams, PlaceLogprobs, TokenLogprob
 from sgl_like.runtime.protocol import FinishReason, Usage
 
-__all__ = ["SGLANG", "SglangGenerate", "token_logprobs"]
+__all__ = ["SGLANG", "SGL_LIKE", "SglLikeGenerate", "SglangGenerate", "token_logprobs"]
 
 
 class SglangGenerate(Wire):
@@ -51,6 +52,19 @@ class SglangGenerate(Wire):
     def answer(self, body: Mapping[str, Any]) -> Answer:
         """See `Wire.answer`."""
         return _SglangAnswer(bool(body.get("stream")))
+
+
+class SglLikeGenerate(SglangGenerate):
+    """Our own server's ``/generate``: what is streamed is only what is new."""
+
+    def body(self, model: str, prompt: Prompt, stream: bool) -> dict[str, Any]:
+        """See `Wire.body`."""
+        body = super().body(model, prompt, stream)
+        return {**body, "incremental_streaming_output": True} if stream else body
+
+    def answer(self, body: Mapping[str, Any]) -> Answer:
+        """See `Wire.answer`."""
+        return _SglLikeAnswer()
 
 
 def sglang_logprobs(asked: LogprobParams) -> dict[str, Any]:
@@ -111,6 +125,27 @@ class _SglangAnswer(Answer):
         new = places[self._places :] if whole else places
         self._places += len(new)
         return new
+
+
+class _SglLikeAnswer(Answer):
+    def read(self, event: Mapping[str, Any]) -> Piece:
+        """See `Answer.read`."""
+        meta = event["meta_info"]
+        usage = Usage(
+            **{name: meta[name] for name in _USAGE},
+        )
+        return Piece(
+            text=event["text"],
+            token_ids=tuple(event["output_ids"]),
+            finish=_finish(meta["finish_reason"]),
+            usage=usage,
+            prompt_logprobs=token_logprobs(meta, "input"),
+            output_logprobs=token_logprobs(meta, "output"),
+            forced=tuple(meta.get("forced_positions") or ()),
+        )
+
+
+_USAGE = tuple(field.name for field in fields(Usage))
 
 
 def _finish(found: Any) -> FinishReason | None:
@@ -196,3 +231,27 @@ SGLANG = Dialect(
     ),
     owners=frozenset({"sglang"}),
 )
+
+assert SGLANG.text is not None and SGLANG.chat is not None
+SGL_LIKE = replace(
+    SGLANG,
+    name="sgl_like",
+    title="sgl_like's server",
+    chat=replace(SGLANG.chat, images=False),
+    text=replace(
+        SGLANG.text,
+        wire=SglLikeGenerate(),
+        params={
+            **SGLANG.text.params,
+            "seed": Spell("sampling_params.seed"),
+            **{
+                name: Spell(f"sampling_params.{name}")
+                for name in ("bad_words", "property_order", "whitespace", "jump_forward")
+            },
+        },
+        scoring="sgl_like",
+        resume=lambda known, scored: {"resume_ids": list(known), "resume_logprobs": scored},
+    ),
+    owners=frozenset(),
+)
+"""Our own server: nothing is lost of what a program can ask of an engine in its own process."""
