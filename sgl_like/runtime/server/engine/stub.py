@@ -205,12 +205,9 @@ class StubEngine:
         self._counts["sampled_tokens"] += 1
         if made == request.wanted:
             first = at if source.stream else 0
-            places = range(first, made)
-            text = "".join([self._texts[i % _WORDS] for i in places])
-            ids = tuple([_FIRST_WORD + i % _WORDS for i in places])
-            self._send(request, ids, text, FinishReason("length"))
+            self._send(request, *self._tokens(first, made), FinishReason("length"))
         elif source.stream:
-            self._send(request, (_FIRST_WORD + at % _WORDS,), self._texts[at % _WORDS], None)
+            self._send(request, *self._tokens(at, made), None)
 
     def _send(
         self,
@@ -232,7 +229,14 @@ class StubEngine:
         request.sink(Output(source.rid, text, ids, finish, error, usage, output_logprobs=scored))
 
     def _fail(self, request: _Request, error: SglError, kind: FinishType = "error") -> None:
-        self._send(request, (), "", FinishReason(kind, message=str(error)), error)
+        first = request.made if request.source.stream else 0
+        self._send(request, *self._tokens(first, request.made), FinishReason(kind, message=str(error)), error)
+
+    def _tokens(self, first: int, end: int) -> tuple[tuple[int, ...], str]:
+        """Ids and text of a part of an output."""
+        places = range(first, end)
+        text = "".join([self._texts[i % _WORDS] for i in places])
+        return tuple([_FIRST_WORD + i % _WORDS for i in places]), text
 
     def _ended(self, request: _Request) -> bool:
         return self._in_flight.get(request.source.rid) is not request
