@@ -23,6 +23,8 @@ MAX_BAD_WORD_BYTES = 256
 MAX_BIASES = 1024
 MAX_BIAS = 100.0
 MAX_COPIES = 64
+MIN_REPETITION_PENALTY = 1e-6
+"""Logits are divided by it, in float32: the quotients have to be finite."""
 CONSTRAINTS = ("regex", "json_schema", "ebnf", "structural_tag")
 _TOKEN_ID = re.compile(r"[0-9]{1,10}")
 _ALIASES = {"min_tokens": "min_new_tokens", "max_tokens": "max_new_tokens", "sampling_seed": "seed"}
@@ -41,7 +43,7 @@ class SamplingParams:
         frequency_penalty: taken from a token's logit for each time that the output has it; [-2, 2].
         presence_penalty: taken from the logits of all tokens that the output has; [-2, 2].
         repetition_penalty: divides the positive logits, and multiplies the negative ones, of all tokens that the
-            prompt or the output has; (0, 2], 1 changes nothing.
+            prompt or the output has; [1e-6, 2], 1 changes nothing.
         logit_bias: added to the logits of these tokens: ``{token id: bias}``, ids as int or str, biases in
             [-100, 100]. Kept as pairs in the order of ids.
         min_new_tokens: while the output has fewer tokens, none that ends it is sampled. Stop strings and regexes
@@ -118,9 +120,7 @@ class SamplingParams:
         _number("min_p", self.min_p, 0.0, 1.0)
         _number("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
         _number("presence_penalty", self.presence_penalty, -2.0, 2.0)
-        _number("repetition_penalty", self.repetition_penalty, 0.0, 2.0)
-        if self.repetition_penalty == 0:
-            raise SamplingParamsError("repetition_penalty must be in (0, 2], not 0")
+        _number("repetition_penalty", self.repetition_penalty, MIN_REPETITION_PENALTY, 2.0)
         _integer("min_new_tokens", self.min_new_tokens, low=0)
         if self.min_new_tokens > self.max_new_tokens:
             raise SamplingParamsError(

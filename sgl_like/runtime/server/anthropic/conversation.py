@@ -95,7 +95,7 @@ def tool_use_of(body: Conversation) -> ToolUse | None:
         case ToolChoiceNone():
             wanted = Choice("none")
         case ToolChoiceTool(name=name):
-            wanted = Choice("required", [name], not choice.disable_parallel_tool_use)
+            wanted = Choice("required", [name], parallel=False)
         case ToolChoiceAny():
             wanted = Choice("required", None, not choice.disable_parallel_tool_use)
         case ToolChoiceAuto():

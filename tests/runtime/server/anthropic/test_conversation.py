@@ -97,7 +97,7 @@ def test_tools_and_choices_become_openais() -> None:
         ({"type": "auto"}, (["weather"], False, True)),
         ({"type": "any", "disable_parallel_tool_use": True}, (["weather"], True, False)),
         ({"type": "none"}, ([], False, True)),
-        ({"type": "tool", "name": "weather"}, (["weather"], True, True)),
+        ({"type": "tool", "name": "weather"}, (["weather"], True, False)),
     ):
         use = tool_use_of(body(user, tools=[tool], tool_choice=choice))
         assert use is not None

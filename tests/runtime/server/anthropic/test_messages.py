@@ -124,14 +124,19 @@ def test_reasons_to_stop(server: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    "choice", [{"type": "any"}, {"type": "tool", "name": "weather", "disable_parallel_tool_use": True}]
+    "choice",
+    [
+        {"type": "any"},
+        {"type": "any", "disable_parallel_tool_use": True},
+        {"type": "tool", "name": "weather"},
+    ],
 )
 def test_tools_are_called_with_valid_arguments(server: Running, choice: dict[str, Any]) -> None:
     asked = body(tools=[TOOL], tool_choice=choice, max_tokens=120)
     whole = ask(server, asked)
     used = [block for block in whole["content"] if block["type"] == "tool_use"]
     assert used
-    if "disable_parallel_tool_use" in choice:
+    if choice != {"type": "any"}:  # then there is nothing but the one call
         assert whole["content"] == used and len(used) == 1 and whole["stop_reason"] == "tool_use"
     for block in used:
         assert block["name"] == "weather" and block["id"]

@@ -165,6 +165,7 @@ def test_logprobs(server: Running) -> None:
         ("/api/chat", {"think": True}, 400, "thinking"),
         ("/api/chat", {"think": "high"}, 400, "thinking"),
         ("/api/chat", {"options": {"temperature": -1}}, 400, "temperature"),
+        ("/api/chat", {"options": {"repeat_penalty": 1e-320}}, 400, "repeat_penalty"),
         ("/api/chat", {"options": {"mirostat": 2}}, 400, "mirostat"),
         ("/api/chat", {"options": {"stop": ["x"] * 17}}, 400, "stop"),
         ("/api/chat", {"format": "yaml"}, 400, "format"),

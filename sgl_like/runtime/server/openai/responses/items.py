@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from sgl_like.runtime.server.http.bodies import convert
 from sgl_like.runtime.server.http.errors import bad_request
 from sgl_like.runtime.server.openai.responses.bodies import (
@@ -68,17 +70,30 @@ def messages_of(items: Sequence[dict[str, Any]], instructions: str | None) -> li
         match item["type"]:
             case "message":
                 role = "system" if item["role"] == "developer" else item["role"]
-                found.append({"role": role, "content": "".join(_text(part) for part in item["content"])})
+                content = "".join(_text(part) for part in item["content"])
+                if found and role == "system" == found[-1]["role"]:  # many templates show one only
+                    found[-1]["content"] += f"\n\n{content}"
+                else:
+                    found.append({"role": role, "content": content})
             case "function_call":
                 called[item["call_id"]] = item["name"]
                 if not found or found[-1]["role"] != "assistant":
                     found.append({"role": "assistant", "content": ""})
-                function = {"name": item["name"], "arguments": item["arguments"]}
+                function = {"name": item["name"], "arguments": _arguments(item["arguments"])}
                 call = {"id": item["call_id"], "type": "function", "function": function}
                 found[-1].setdefault("tool_calls", []).append(call)
             case "function_call_output":
                 found.append(_result(item, called))
     return found
+
+
+def _arguments(text: str) -> Any:
+    """An object; what is none, as of a call that was cut off, stays text."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    return value if isinstance(value, dict) else text
 
 
 def _result(item: dict[str, Any], called: dict[str, str]) -> dict[str, Any]:
