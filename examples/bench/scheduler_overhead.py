@@ -66,14 +66,14 @@ def main() -> None:
         make_batch(rows)
         batched = time.process_time()
         memory.settle(computed=True)
-        for row, count in rows:
+        for row, count, _ in rows:
             row.computed += count
             if row.computed - count < row.prompt_length:
                 memory.publish(row)
             if row.pending == 0:
                 row.tokens.extend((7,))
         end = time.process_time()
-        if len(rows) < BATCH or any(count > 64 for _, count in rows):
+        if len(rows) < BATCH or any(count > 64 for _, count, _ in rows):
             continue  # still filling up
         if waiting == len(scheduler.waiting):
             parts["plan"].append(planned - start)
