@@ -7,8 +7,10 @@ added here, between the socket and aiohttp's parser:
       ^  at most HALF_OPEN of an address                                                            │
       └──────────────────────── keep_alive_seconds without a request <──────────────────────────────┘
 
-- Of the connections whose headers are not there yet, an address has at most `HALF_OPEN`; beyond, its oldest one is
+- Of the connections whose headers are not there yet, an address has at most `HALF_OPEN`; beyond, its oldest ones are
   closed. (The newest may well be somebody else's behind the same address, and honest headers come in milliseconds.)
+  Those that are younger than `HALF_OPEN_SECONDS` stay: a thousand that are accepted at once have all sent theirs, but
+  nobody has had time to read them.
 - There are never more connections than file descriptors for them, with some to spare.
 - A client that does not read is cut off when what waits for it has not become less for `Limits.stream_seconds`.
 - A chunked body whose chunks are mostly framing is refused: a million chunks of a byte cost seconds of parsing.
@@ -21,7 +23,9 @@ import logging
 import resource
 import socket
 from collections import defaultdict
-from typing import Any
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Protocol
 
 import msgspec
 from aiohttp import web
@@ -34,6 +38,7 @@ from sgl_like.runtime.server.limits import Limits
 log = logging.getLogger(__name__)
 
 HALF_OPEN = 256
+HALF_OPEN_SECONDS = 1.0
 LINGERING_SECONDS = 2.0
 SPARE_FILES = 64
 """File descriptors that connections leave to everything else."""
@@ -44,6 +49,14 @@ FRAMING_BYTES, FRAMING_RATIO = 64 * 1024, 3
 _TCP_NOTSENT_LOWAT = 25
 
 
+class HalfOpen(Protocol):
+    """A connection whose headers are not there yet."""
+
+    def give_up(self) -> None:
+        """Close at once."""
+        ...
+
+
 class Guard:
     """What all connections of a server share.
 
@@ -51,15 +64,23 @@ class Guard:
         limits: deadlines and sizes.
         half_open: connections of an address whose headers are not there yet.
         connections: at most; ``None``: as many as there are file descriptors, but for `SPARE_FILES`.
+        clock: in seconds.
     """
 
-    def __init__(self, limits: Limits, half_open: int = HALF_OPEN, connections: int | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        half_open: int = HALF_OPEN,
+        connections: int | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self.limits = limits
         self.half_open = half_open
         self.max_connections = connections
         self.connections = 0
         self.refused = 0
-        self._waiting: defaultdict[str, dict[GuardedHandler, None]] = defaultdict(dict)
+        self._clock = clock
+        self._waiting: defaultdict[str, dict[HalfOpen, float]] = defaultdict(dict)  # and since when
 
     @property
     def waiting(self) -> int:
@@ -73,17 +94,20 @@ class Guard:
             most = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
         return self.connections <= most
 
-    def headers_begin(self, address: str, connection: GuardedHandler) -> None:
+    def headers_begin(self, address: str, connection: HalfOpen) -> None:
         """A connection waits for its headers."""
+        now = self._clock()
         waiting = self._waiting[address]
-        waiting[connection] = None
-        if len(waiting) > self.half_open:
+        waiting[connection] = now
+        while len(waiting) > self.half_open:
             oldest = next(iter(waiting))
+            if now - waiting[oldest] < HALF_OPEN_SECONDS:
+                break
             del waiting[oldest]
             self.refused += 1
             oldest.give_up()
 
-    def headers_end(self, address: str, connection: GuardedHandler) -> None:
+    def headers_end(self, address: str, connection: HalfOpen) -> None:
         """It has them, or is gone."""
         waiting = self._waiting.get(address)
         if waiting is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sgl_like.runtime.server.config import ServerConfig
+from sgl_like.runtime.server.http.connection import Guard
 from sgl_like.runtime.server.limits import Limits
 from tests.support.http_clients import call, connect, exchange, read_all, status_of
 from tests.support.servers import Running, running
@@ -55,6 +56,32 @@ CHUNKED = b"Transfer-Encoding: chunked"
 def test_a_connection_without_its_headers_is_closed(hasty: Running, start: bytes) -> None:
     assert exchange(hasty, start) == b""
     assert status_of(exchange(hasty, GOOD)) == 200
+
+
+class HalfOpen:
+    """A connection that only knows whether it was closed."""
+
+    closed = False
+
+    def give_up(self) -> None:
+        self.closed = True
+
+
+def test_of_those_without_headers_the_oldest_are_closed_but_not_a_burst() -> None:
+    now = 0.0
+    guard = Guard(Limits(), half_open=10, clock=lambda: now)
+    burst = [HalfOpen() for _ in range(50)]
+    for connection in burst:
+        guard.headers_begin("here", connection)
+    assert (guard.waiting, guard.refused) == (50, 0)
+    for connection in burst[:5]:
+        guard.headers_end("here", connection)
+    now = 2.0
+    guard.headers_begin("there", HalfOpen())
+    assert guard.refused == 0
+    guard.headers_begin("here", late := HalfOpen())
+    assert [connection.closed for connection in burst] == [False] * 5 + [True] * 36 + [False] * 9
+    assert (guard.waiting, guard.refused, late.closed) == (11, 36, False)
 
 
 def test_so_is_one_that_was_kept_open_for_a_second_request(hasty: Running) -> None:
