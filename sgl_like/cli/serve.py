@@ -26,6 +26,7 @@ _VARIABLES = {"api_keys": "SGL_LIKE_API_KEY", "admin_key": "SGL_LIKE_ADMIN_KEY"}
 _APART = frozenset({"engine", "limits", "stub"})
 _SHORT = {"queue_requests": "--max-queue"}
 _UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_KEYS = frozenset({"api_keys"})  # an empty one is a mistake; elsewhere it stands for none
 _SIZES = frozenset({"kv_cache_memory", "cache_dir_bytes"})
 
 
@@ -51,7 +52,7 @@ def config_of(given: Mapping[str, Any]) -> ServerConfig:
         if field in _SIZES:
             value = _bytes(field, value)
         elif isinstance(value, list):
-            value = tuple(item for items in value for item in items.split(","))
+            value = tuple(item for items in value for item in items.split(",") if item or field in _KEYS)
         parts[part][field] = value
     try:
         limits = Limits(**parts["limits"])

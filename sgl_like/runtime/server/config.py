@@ -12,6 +12,9 @@ from typing import Any, Literal
 from sgl_like.errors import ConfigError
 from sgl_like.runtime.server.limits import Limits
 
+METRICS_COMPAT = ("vllm", "sglang")
+"""Engines whose names for metrics are known."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StubConfig:
@@ -83,7 +86,7 @@ class ServerConfig:
     grace: float = 30.0
     any_model: bool = False
     strict: bool = False
-    metrics_compat: tuple[str, ...] = ("vllm", "sglang")
+    metrics_compat: tuple[str, ...] = METRICS_COMPAT
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     engine: Mapping[str, Any] = field(default_factory=dict)
@@ -114,6 +117,9 @@ class ServerConfig:
             raise ConfigError("kill_seconds must not be less than unresponsive_seconds")
         if any(not key for key in self.api_keys) or self.admin_key == "":
             raise ConfigError("an API key must not be empty")
+        for engine in self.metrics_compat:
+            if engine not in METRICS_COMPAT:
+                raise ConfigError(f"metrics_compat may have {' and '.join(METRICS_COMPAT)}, not {engine!r}")
 
     def check_open(self) -> None:
         """Whether everybody who reaches the server may call it, and more than this machine does.

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from sgl_like.cli.serve import config_of
 from sgl_like.errors import EngineUnavailable
 from sgl_like.runtime.server.config import ServerConfig
 from sgl_like.runtime.server.engine.local import LocalEngine
@@ -146,6 +147,12 @@ def test_only_the_names_that_are_wanted(used: Running) -> None:
     with running(ServerConfig(metrics_compat=("vllm",))) as server:
         names = {name.split(":")[0] for name, _ in samples(server)}
         assert "vllm" in names and "sglang" not in names
+
+
+def test_no_names_of_others_if_none_are_wanted() -> None:
+    assert config_of({"server__metrics_compat": [""]}).metrics_compat == ()
+    with running(ServerConfig(metrics_compat=())) as server:
+        assert {name.partition(":")[0].partition("_")[0] for name, _ in samples(server)} == {"sgl", "process"}
 
 
 def test_labels_are_not_what_clients_send(used: Running) -> None:

@@ -43,6 +43,7 @@ def test_a_model_that_is_not_there_ends_the_server(tmp_path: Path) -> None:
         (("--kv-cache-memory", "some"), "kv_cache_memory must be a number of bytes, such as 512M or 4G"),
         (("--kv-cache-memory", "1"), "kv_cache_memory=1 holds no token"),
         (("--api-key", ""), "an API key must not be empty"),
+        (("--metrics-compat", "vllm,tgi"), "metrics_compat may have vllm and sglang, not 'tgi'"),
     ],
 )
 def test_options_that_cannot_be_used_are_one_line(options: tuple[str, ...], said: str) -> None:
