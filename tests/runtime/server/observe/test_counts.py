@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import urllib.error
 import urllib.request
@@ -9,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sgl_like.errors import EngineUnavailable
-from sgl_like.runtime.protocol import GenerateRequest, OutputSink
+from sgl_like.errors import EngineUnavailable, RequestError
+from sgl_like.runtime.protocol import FinishReason, GenerateRequest, Output, OutputSink
 from sgl_like.runtime.server.engine.local import LocalEngine
 from sgl_like.runtime.server.observe.totals import Totals
 from tests.support.servers import Running, running, shared_engine, wait_until
@@ -37,6 +38,8 @@ def test_a_known_workload_is_counted() -> None:
         used = []
         for stream in (False, True, True):
             body = {"prompt": "play some", "max_tokens": 6, "temperature": 0, "stream": stream}
+            if stream:
+                body["stream_options"] = {"include_usage": True}
             status, text = post(server, "/v1/completions", body)
             assert status == 200
             last = text if not stream else text.split("\n\n")[-3].removeprefix("data: ")
@@ -44,8 +47,8 @@ def test_a_known_workload_is_counted() -> None:
         assert post(server, "/v1/completions", {"prompt": "x", "max_tokens": -1})[0] == 400
         assert post(server, "/v1/completions", {"prompt": [2**40]})[0] == 400
         wait_until(lambda: not observer.calls)
-        assert totals.requests == {False: 2, True: 2}, "prompt [2**40] got as far as the engine's door"
-        assert totals.ended == {"stop": 0, "length": 3, "abort": 0, "error": 0, "rejected": 1}
+        assert totals.requests == {False: 1, True: 2}
+        assert totals.ended == {"stop": 0, "length": 3, "abort": 0, "error": 0, "rejected": 0}
         assert not observer.open
         assert sum(totals.prompt_tokens.values()) == sum(usage["prompt_tokens"] for usage in used)
         assert sum(totals.generation_tokens.values()) == 18
@@ -59,6 +62,25 @@ def test_a_known_workload_is_counted() -> None:
         assert totals.first_token[True].count == 2
         assert totals.inter_token.count == 10, "two streams of six tokens have five gaps each"
         assert totals.generation_lengths.sum == 18
+
+
+class Wary(LocalEngine):
+    """Refuses what it is asked for, as an engine does: in its terminal output."""
+
+    def submit(self, request: GenerateRequest, receive: OutputSink) -> None:
+        refusal = RequestError("not this one")
+        asyncio.get_running_loop().call_soon(
+            receive, Output(request.rid, finish=FinishReason("error"), error=refusal)
+        )
+
+
+def test_what_an_engine_refuses_is_rejected_and_what_it_fails_at_is_an_error() -> None:
+    with running(engine=Wary(shared_engine())) as server:
+        totals = server.server.observer.totals
+        assert post(server, "/v1/completions", {"prompt": ["a", "b"]})[0] == 400
+        wait_until(lambda: settled(totals))
+        assert totals.ended["rejected"] == 2 and sum(totals.ended.values()) == 2
+        assert sum(totals.prompt_tokens.values()) == 0
 
 
 class Refusing(LocalEngine):
