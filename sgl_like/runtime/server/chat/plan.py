@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sgl_like.runtime.reasoning import REASONING_MODELS, Tags, make_splitter
@@ -86,6 +86,10 @@ class ChatPlan:
         splitter = make_splitter(None, self.prompt_end) if self.reasoning else None
         return AnswerReader(self.form, self.names, splitter)
 
+    def shortened(self, keep: int) -> ChatPlan:
+        """With the last `keep` tokens of the prompt."""
+        return replace(self, ids=self.ids[-keep:])
+
 
 async def plan_chat(
     call: Call,
@@ -133,7 +137,7 @@ async def plan_chat(
     )
     names: Sequence[str] = use.callable if use is not None else ()
     if names and constraint:
-        (what,) = constraint
+        what = next(iter(constraint))
         raise bad_request(
             f"a constraint ({what}) and functions that may be called cannot be given together; say tool_choice 'none'",
             param="tool_choice",
@@ -141,7 +145,9 @@ async def plan_chat(
     if names and use is not None and form is not None:
         constraint = {"structural_tag": _tag(call, form, use), "whitespace": "any"}
     tags = _reasoning_tags(tokenizer)
-    opened = tags is not None and (prompt_end := tokenizer.decode(ids[-32:])).rstrip().endswith(tags.begin)
+    opened = tags is not None and (
+        prompt_end := tokenizer.decode(ids[-32:], skip_special_tokens=False)
+    ).rstrip().endswith(tags.begin)
     if opened and tags is not None and _holds_all(constraint, use):
         ids = ids + tokenizer.encode_segments([(f"{tags.end}\n\n", True)])
         opened = False

@@ -38,6 +38,7 @@ from sgl_like.runtime.server.ollama.chat import ROUTES as OLLAMA_CHAT
 from sgl_like.runtime.server.ollama.embed import ROUTES as OLLAMA_EMBED
 from sgl_like.runtime.server.ollama.generate import ROUTES as OLLAMA_GENERATE
 from sgl_like.runtime.server.ollama.models import ROUTES as OLLAMA_MODELS
+from sgl_like.runtime.server.openai.chat import ROUTES as CHAT
 from sgl_like.runtime.server.openai.completions import ROUTES as COMPLETIONS
 from sgl_like.runtime.server.openai.embeddings import ROUTES as EMBEDDINGS
 from sgl_like.runtime.server.openai.models import ROUTES as MODELS
@@ -54,6 +55,7 @@ ROUTES: tuple[Route, ...] = (
     *OBSERVE,
     *MODELS,
     *COMPLETIONS,
+    *CHAT,
     *EMBEDDINGS,
     *RESPONSES,
     *ANTHROPIC,
