@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sgl_like.runtime.server.config import ServerConfig
 from tests.support.breaking_engine import BreakingEngine
 from tests.support.dialects import json_lines, sse_events
 from tests.support.http_clients import address, call
@@ -95,3 +96,11 @@ def test_what_nobody_reads_is_aborted(path: str, stream: bool) -> None:
             time.sleep(0.01)
         assert engine.aborted
         assert call(server, path, BODIES[path] | {"stream": False}).status == 200
+
+
+def test_other_models_are_refused_unless_any_will_do() -> None:
+    bodies = BODIES | {"/v1/embeddings": {"input": "x"}, "/v1/messages/count_tokens": BODIES["/v1/messages"]}
+    for any_model, status in ((False, 404), (True, 200)):
+        with running(ServerConfig(any_model=any_model)) as server:
+            for path, body in bodies.items():
+                assert call(server, path, body | {"model": "gpt-x", "stream": False}).status == status

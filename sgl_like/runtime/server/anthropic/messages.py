@@ -26,6 +26,7 @@ from sgl_like.runtime.server.http.bodies import json_response
 from sgl_like.runtime.server.http.errors import bad_request
 from sgl_like.runtime.server.http.routes import Call, Route
 from sgl_like.runtime.server.http.streaming import send_stream, typed_event
+from sgl_like.runtime.server.openai.models import check_model
 
 _NAMES = {"max_new_tokens": "max_tokens", "stop": "stop_sequences"}
 
@@ -33,6 +34,7 @@ _NAMES = {"max_new_tokens": "max_tokens", "stop": "stop_sequences"}
 async def messages(call: Call) -> web.StreamResponse:
     """Answer a conversation."""
     body = await call.body(MessagesRequest)
+    check_model(call, body.model)
     turn = await prepare(call, _ask(body))
     builder = MessageBuilder(call.id, body.model)
     if body.stream:
@@ -48,6 +50,7 @@ async def messages(call: Call) -> web.StreamResponse:
 async def count_tokens(call: Call) -> web.StreamResponse:
     """How many tokens a conversation has."""
     body = await call.body(CountTokensRequest)
+    check_model(call, body.model)
     plan = await plan_chat(
         call, messages_of(body), use=tool_use_of(body), continue_final_message=is_prefilled(body)
     )

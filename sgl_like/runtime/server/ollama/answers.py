@@ -22,6 +22,7 @@ from sgl_like.runtime.server.ollama.bodies import Common
 from sgl_like.runtime.server.ollama.errors import ollama_body
 from sgl_like.runtime.server.ollama.lines import HEADERS, Clock, last_line
 from sgl_like.runtime.server.ollama.models import timestamp
+from sgl_like.runtime.server.openai.logprobs import TokenTexts
 
 
 class Shape:
@@ -101,6 +102,7 @@ async def _lines(
 ) -> AsyncGenerator[dict[str, Any] | None, None]:
     """The lines of an answer; first of all ``None`` when it is clear that there will be any."""
     clock, begun, ids, calls = Clock(call.received), False, list(request.input_ids), _Calls()
+    texts = TokenTexts(call.server.tokenizer)
     async with call.generate([request]) as generation:
         await generation.first()
         yield None
@@ -111,7 +113,7 @@ async def _lines(
             ids += output.token_ids
             text, done = calls.take(said, output.finish is not None)
             fields: dict[str, Any] = {"done": False}
-            if body.logprobs and (logprobs := token_logprobs(call.server.tokenizer, output)):
+            if body.logprobs and (logprobs := token_logprobs(texts, output)):
                 fields["logprobs"] = logprobs
             if text or done or "logprobs" in fields:
                 yield shape.line(text, done, **fields)

@@ -71,11 +71,15 @@ def check_model(call: Call, name: str | None) -> None:
     """Whether a body names the model that is served; its tag may be left out.
 
     Raises:
-        ApiError: 404.
+        ApiError: 404, unless `ServerConfig.any_model`.
     """
-    own = call.server.config.model_name
-    if name not in (own, f"{own}:latest"):
-        raise ApiError(404, f"model {name!r} not found; this server has {own!r} only", code="model_not_found")
+    config = call.server.config
+    own = config.model_name
+    if name not in (own, f"{own}:latest") and not config.any_model:
+        shown = (name or "")[:200]
+        raise ApiError(
+            404, f"model {shown!r} not found; this server has {own!r} only", code="model_not_found"
+        )
 
 
 def check_thinking(call: Call, body: Common) -> None:

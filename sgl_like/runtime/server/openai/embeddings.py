@@ -11,6 +11,7 @@ from sgl_like.runtime.server.embedding import as_base64, embed
 from sgl_like.runtime.server.http.bodies import json_response
 from sgl_like.runtime.server.http.errors import bad_request
 from sgl_like.runtime.server.http.routes import Call, Route
+from sgl_like.runtime.server.openai.models import check_model
 
 
 class EmbeddingRequest(msgspec.Struct, kw_only=True):
@@ -53,6 +54,7 @@ class EmbeddingResponse(msgspec.Struct, kw_only=True):
 async def embeddings(call: Call) -> web.StreamResponse:
     """Embed texts or token ids."""
     body = await call.body(EmbeddingRequest)
+    check_model(call, body.model)
     found = await embed(call, _inputs(body), dimensions=body.dimensions)
     encode: Any = as_base64 if body.encoding_format == "base64" else list
     tokens = sum(each.tokens for each in found)

@@ -21,6 +21,8 @@ from sgl_like.runtime.server.http.bodies import json_response
 from sgl_like.runtime.server.http.errors import ApiError, api_error, bad_request
 from sgl_like.runtime.server.http.routes import Call, Route
 from sgl_like.runtime.server.http.streaming import send_stream, typed_event
+from sgl_like.runtime.server.openai.logprobs import TokenTexts
+from sgl_like.runtime.server.openai.models import check_model
 from sgl_like.runtime.server.openai.responses.bodies import (
     JsonObjectFormat,
     JsonSchemaFormat,
@@ -48,6 +50,7 @@ Items = tuple[dict[str, Any], ...]
 async def create_response(call: Call) -> web.StreamResponse:
     """Make a response."""
     body = await call.body(ResponsesRequest)
+    check_model(call, body.model)
     for name, why in _ABSENT.items():
         if getattr(body, name):
             raise bad_request(f"{name}: {why}", param=name)
@@ -124,7 +127,7 @@ async def _make(
     """The events of a response, those of an output together. What is stored is so at the end."""
     server, response = call.server, builder.response
     key = (call.tenant.name, response["id"])
-    reader = turn.plan.reader()
+    reader, texts = turn.plan.reader(), TokenTexts(server.tokenizer)
     async with call.generate([turn.request]) as generation:
         rid = generation.requests[0].rid
         await generation.first()
@@ -132,7 +135,7 @@ async def _make(
         try:
             yield builder.begin()
             async for said, output in steps(generation, reader):
-                events = list(_said(builder, said, token_logprobs(server.tokenizer, output)))
+                events = list(_said(builder, said, token_logprobs(texts, output)))
                 if output.finish is not None:
                     events += _end(builder, output.finish, output.usage)
                 if events:
