@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,9 +140,24 @@ def test_async_generate_gives_pieces(runtime: sgl.Runtime) -> None:
     assert "".join(asyncio.run(read())) == whole
 
 
+def test_a_runtime_has_a_url_once_it_is_asked_for() -> None:
+    with sgl.Runtime() as runtime:
+        expected = runtime.engine.generate("abc", {"max_new_tokens": 5, "temperature": 0})
+        body = json.dumps(
+            {"text": "abc", "sampling_params": {"max_new_tokens": 5, "temperature": 0}}
+        ).encode()
+        url = runtime.url
+        assert runtime.url == url
+        with urllib.request.urlopen(f"{url}/generate", body) as answer:
+            found = json.load(answer)
+        assert (found["text"], found["output_ids"]) == (expected["text"], expected["output_ids"])
+        with sgl.RuntimeEndpoint(url) as endpoint:
+            assert endpoint.get_server_info()["kv_slots"] == runtime.get_server_info()["kv_slots"]
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"{url}/livez")
+
+
 def test_what_there_is_not_is_said(runtime: sgl.Runtime) -> None:
-    with pytest.raises(sgl.EngineError, match="no server and no URL"):
-        runtime.url  # noqa: B018
     for text in ("hello", ["hello"]):
         with pytest.raises(sgl.RequestError, match="no embedding models"):
             runtime.encode(text)  # type: ignore[arg-type]

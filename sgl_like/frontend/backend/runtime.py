@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import fields
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from sgl_like.errors import ConfigError, EngineError, RequestError
+from sgl_like.errors import ConfigError, RequestError
 from sgl_like.frontend.backend.base import Backend, CacheStats, Handle, Segment, Sink, ToolForm
 from sgl_like.frontend.backend.server_args import engine_options
 from sgl_like.frontend.params import derived_seed
@@ -21,6 +22,7 @@ from sgl_like.runtime.sampling_params import SamplingParams
 if TYPE_CHECKING:
     from sgl_like.runtime.engine.engine import Engine
     from sgl_like.runtime.engine.pins import Pin
+    from sgl_like.runtime.server.embedded import EmbeddedServer
     from sgl_like.runtime.tokenizer.chat_template import JinjaTemplate
     from sgl_like.runtime.tokenizer.named_templates import ChatTemplate
     from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
@@ -31,7 +33,7 @@ _SUPPORTED = frozenset(field.name for field in fields(SamplingParams)) | LOGPROB
 
 
 class Runtime(Backend):
-    """Runs programs on an engine in this process. No server, no sockets.
+    """Runs programs on an engine in this process. No server and no sockets, unless `url` is asked for.
 
     Args:
         model_path: folder or hub id of the model; ``None`` is the embedded demonstration model.
@@ -53,6 +55,8 @@ class Runtime(Backend):
         **options: Any,
     ) -> None:
         super().__init__()
+        self._server: EmbeddedServer | None = None
+        self._server_lock = threading.Lock()
         chosen = engine_options(options)
         if log_level is not None:
             _set_log_level(log_level)
@@ -66,6 +70,8 @@ class Runtime(Backend):
         """A backend on an engine that already runs, e.g. one that also serves ``engine.generate``."""
         runtime = cls.__new__(cls)
         Backend.__init__(runtime)
+        runtime._server = None
+        runtime._server_lock = threading.Lock()
         runtime.engine = engine
         runtime._seeds = None
         return runtime
@@ -200,12 +206,15 @@ class Runtime(Backend):
 
     @property
     def url(self) -> str:
-        """There is none.
-
-        Raises:
-            EngineError: always.
+        """Where the engine answers over HTTP: a server on this machine that starts when this is read for the first
+        time, with everything that ``sgl-like serve`` has, and ends with the runtime.
         """
-        raise EngineError("the engine runs in this process: there is no server and no URL")
+        with self._server_lock:
+            if self._server is None:
+                from sgl_like.runtime.server.embedded import EmbeddedServer  # most runtimes never have one
+
+                self._server = EmbeddedServer(self.engine)
+            return self._server.url
 
     @property
     def model_info(self) -> dict[str, Any]:
@@ -245,7 +254,11 @@ class Runtime(Backend):
 
     def shutdown(self) -> None:
         """Stop the engine; requests in flight end with an error."""
+        with self._server_lock:
+            server, self._server = self._server, None
         self.engine.shutdown()
+        if server is not None:
+            server.close()
 
     def __enter__(self) -> Runtime:
         return self

@@ -300,9 +300,11 @@ class RemoteBackend(Backend):
 
 
 def _is_outage(event: Mapping[str, Any]) -> bool:
-    """Whether our own server says in a stream that its engine has failed, and will be back."""
-    error = event.get("error")
-    return isinstance(error, Mapping) and error.get("code") == "service_unavailable"
+    """Whether our own server says in a stream that its engine has failed, or that it ends: both will be back."""
+    error, ended = event.get("error"), (event.get("meta_info") or {}).get("finish_reason")
+    if isinstance(error, Mapping):
+        return error.get("code") == "service_unavailable"
+    return isinstance(ended, Mapping) and ended.get("message") == "the server is shutting down"
 
 
 def _may_go_on(error: RemoteError, request: Request) -> bool:

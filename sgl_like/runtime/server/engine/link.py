@@ -66,7 +66,7 @@ class EngineProcess:
         self._given_up: set[str] = set()  # ended here, but perhaps not there
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._numbers = itertools.count()
-        self._cutting = False
+        self._cutting: str | None = None  # the message with which everything is being ended
 
     @classmethod
     async def spawn(cls, start: Start) -> EngineProcess:
@@ -164,7 +164,7 @@ class EngineProcess:
             message: of the finish reason.
             patience: seconds that the engine gets; then they end without what it may have had.
         """
-        self._cutting = True
+        self._cutting = message
         if self._in_flight:
             self._send(encoder.encode(Abort(list(self._in_flight))))
         until = asyncio.get_running_loop().time() + patience
@@ -231,8 +231,8 @@ class EngineProcess:
         else:
             receive = self._in_flight.pop(rid, None)
             self._given_up.discard(rid)
-            if self._cutting and output.finish.type == "abort":
-                output = replace(output, error=None)
+            if self._cutting is not None and output.finish.type == "abort":
+                output = replace(output, error=None, finish=FinishReason("abort", message=self._cutting))
         if receive is not None:
             _pass_on(receive, output)
 

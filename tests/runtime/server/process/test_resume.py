@@ -1,0 +1,112 @@
+"""Programs whose server's engine is killed under them give what they would have given."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+import sgl_like as sgl
+from tests.support.processes import Served, served
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"tags": {"type": "array", "items": {"type": "string", "maxLength": 40}, "minItems": 12}},
+    "required": ["tags"],
+    "additionalProperties": False,
+}
+
+
+@sgl.function
+def long(s: Any, options: dict[str, Any]) -> None:
+    s += "Once upon a time" + sgl.gen("x", max_tokens=700, **options)
+    s += sgl.gen("y", max_tokens=8)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "greedy": {"ignore_eos": True, "frequency_penalty": 0.2},
+    "seeded": {"ignore_eos": True, "temperature": 1.3, "seed": 4, "return_logprob": True},
+    "schema": {"json_schema": SCHEMA, "temperature": 1.0, "seed": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Any:
+    with served("--dtype", "float32") as started:
+        yield started
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_killed_engine_is_not_noticed(server: Served, case: str) -> None:
+    with sgl.RuntimeEndpoint(server.url, max_retries=8) as backend:
+        expected = long.run(CASES[case], backend=backend, temperature=0)
+        assert expected.text()
+        before = calls(server)
+        state = long.run(CASES[case], backend=backend, temperature=0, stream=True)
+        pieces = state.text_iter("x")
+        text, kills = "", []
+        for piece in pieces:
+            text += piece
+            if len(kills) < 2 and len(text) > 20 + 100 * len(kills):
+                kills.append(server.engine_pid)
+                os.kill(kills[-1], signal.SIGKILL)
+        assert text == str(expected["x"])
+        assert state.text() == expected.text()
+        for name in ("x", "y"):
+            old, new = expected.get_meta_info(name), state.get_meta_info(name)
+            for field in (
+                "output_ids",
+                "finish_reason",
+                "prompt_tokens",
+                "completion_tokens",
+                "forced_tokens",
+            ):
+                assert old.get(field) == new.get(field)
+            scores = [place[1] for place in old.get("output_token_logprobs", ())]
+            assert scores == [place[1] for place in new.get("output_token_logprobs", ())]
+        assert len(set(kills)) == 2
+        assert calls(server) >= before + 4, "two gens, and for one of them the rest twice"
+
+
+def calls(server: Served) -> int:
+    """To ``/generate`` so far."""
+    with urllib.request.urlopen(f"{server.url}/metrics") as answer:
+        found = re.search(
+            r'^sgl_like:http_requests_total\{[^}]*route="/generate"[^}]*\} ([0-9.]+)$',
+            answer.read().decode(),
+            re.M,
+        )
+    assert found is not None
+    return int(float(found[1]))
+
+
+@contextmanager
+def another(port: int) -> Iterator[None]:
+    """A server that takes the place of one that ends."""
+    with served("--dtype", "float32", "--port", str(port)):
+        yield
+
+
+def test_a_server_that_is_restarted_is_waited_for() -> None:
+    pieces, text = None, ""
+    with served("--dtype", "float32", "--grace", "0.1") as first:
+        port = urlsplit(first.url).port
+        assert port is not None
+        backend = sgl.RuntimeEndpoint(first.url, max_retries=12)
+        expected = long.run(CASES["seeded"], backend=backend, temperature=0)
+        assert expected.text()
+        state = long.run(CASES["seeded"], backend=backend, temperature=0, stream=True)
+        pieces = state.text_iter("x")
+        while len(text) < 40:
+            text += next(pieces)
+        assert first.end() == 0
+    with backend, another(port):
+        assert text + "".join(pieces) == str(expected["x"])
+        assert state.text() == expected.text()
