@@ -17,10 +17,15 @@ SCHEMA = json.loads((DEMO / "snips.schema.json").read_text("utf-8"))
 ROWS = [{"utterance": line} for line in (DEMO / "utterances.txt").read_text("utf-8").splitlines()[:8]]
 
 
-@pytest.fixture(scope="module")
-def runtime() -> Iterator[sgl.Runtime]:
+@pytest.fixture(scope="module", params=["process", "http"])
+def runtime(request: pytest.FixtureRequest) -> Iterator[sgl.Runtime | sgl.RuntimeEndpoint]:
+    """An engine of this process, as such and over HTTP."""
     with sgl.Runtime() as runtime:
-        yield runtime
+        if request.param == "process":
+            yield runtime
+            return
+        with sgl.RuntimeEndpoint(runtime.url) as endpoint:
+            yield endpoint
 
 
 @sgl.function
@@ -40,7 +45,9 @@ def seen(state: sgl.ProgramState) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     "options", [{"temperature": 0}, {"temperature": 1.2, "seed": 5}], ids=["greedy", "seed"]
 )
-def test_run_batch_stream_and_the_rest(runtime: sgl.Runtime, options: dict[str, Any], tmp_path: Path) -> None:
+def test_run_batch_stream_and_the_rest(
+    runtime: sgl.Runtime | sgl.RuntimeEndpoint, options: dict[str, Any], tmp_path: Path
+) -> None:
     given: dict[str, Any] = {"backend": runtime, **options}
     alone = []
     for row in ROWS:
