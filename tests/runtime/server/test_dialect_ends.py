@@ -95,6 +95,7 @@ def test_what_nobody_reads_is_aborted(path: str, stream: bool) -> None:
         while not engine.aborted and time.monotonic() < until:
             time.sleep(0.01)
         assert engine.aborted
+        assert not server.server.responses.running
         assert call(server, path, BODIES[path] | {"stream": False}).status == 200
 
 

@@ -114,14 +114,16 @@ async def prepare_cut(call: Call, ask: Ask) -> Turn:
     Raises:
         ApiError: 400.
     """
+    system = [message for message in ask.messages[:1] if message["role"] == "system"]
+    rest = ask.messages[len(system) :]
+    chars = call.server.info.context_length * call.server.tokenizer.longest_token
+    rest = rest[-max(1, _fitting(rest, chars)) :]  # what is left out without a look at its tokens
     try:
-        return await prepare(call, ask)
+        return await prepare(call, replace(ask, messages=[*system, *_from_user(rest)]))
     except ApiError as error:
         if error.code != _TOO_LONG:
             raise
         problem = error
-    system = [message for message in ask.messages[:1] if message["role"] == "system"]
-    rest = ask.messages[len(system) :]
     low, high, turn = 1, len(rest) - 1, None  # how many are left out: the fewest that make it fit
     while low <= high:
         out = (low + high) // 2
@@ -136,6 +138,15 @@ async def prepare_cut(call: Call, ask: Ask) -> Turn:
     if turn is None:
         raise problem
     return turn
+
+
+def _fitting(messages: Sequence[Mapping[str, Any]], chars: int) -> int:
+    """How many of the last messages have at most so many characters."""
+    for count, message in enumerate(reversed(messages)):
+        chars -= len(message["content"] or "")
+        if chars < 0:
+            return count
+    return len(messages)
 
 
 def _from_user(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

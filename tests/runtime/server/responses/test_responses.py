@@ -270,6 +270,29 @@ def test_long_conversations_are_cut_at_their_beginning_if_asked(client: OpenAI) 
     found = client.responses.create(input=turns, truncation="auto", instructions="Be brief.", **GREEDY)
     assert found.usage is not None and 500 < found.usage.input_tokens <= 1024
     assert found.truncation == "auto"
+    assert (
+        found.output_text
+        == client.responses.create(
+            input=turns[-count_of_kept(turns, found.usage.input_tokens) :], instructions="Be brief.", **GREEDY
+        ).output_text
+    )
+    huge: Any = [{"role": "user", "content": "word " * 100_000}, *turns[:3]]
+    assert client.responses.create(input=huge, truncation="auto", **GREEDY).usage is not None
+
+
+def count_of_kept(turns: list[dict[str, Any]], tokens: int) -> int:
+    """How many of the last turns make a conversation of so many tokens."""
+    template = shared_engine().tokenizer.apply_chat_template
+    system = {"role": "system", "content": "Be brief."}
+    (count,) = [at for at in range(1, len(turns)) if len(template([system, *turns[-at:]])) == tokens]
+    assert len(template([system, *turns[-count - 1 :]])) > 1024 - 1  # one more would not have fitted
+    return count
+
+
+def test_the_input_is_counted(client: OpenAI) -> None:
+    found = client.responses.input_tokens.count(model="tiny", input=QUESTION, instructions="Be brief.")
+    conversation = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": QUESTION}]
+    assert found.input_tokens == len(shared_engine().tokenizer.apply_chat_template(conversation))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from sgl_like.errors import SglError
 from sgl_like.runtime.logprobs import LogprobParams
 from sgl_like.runtime.protocol import FinishReason, Usage
 from sgl_like.runtime.server.chat.logprobs import token_logprobs
+from sgl_like.runtime.server.chat.plan import plan_chat
 from sgl_like.runtime.server.chat.reading import Said
 from sgl_like.runtime.server.chat.single import Ask, Turn, prepare, prepare_cut, steps
 from sgl_like.runtime.server.constraints import ANY_OBJECT, Constraint
@@ -58,16 +59,23 @@ async def create_response(call: Call) -> web.StreamResponse:
     if not items and not before:
         raise bad_request("input must not be empty", param="input")
     turn = await _prepare(call, body, [*before, *items])
-    making = _make(call, turn, ResponseBuilder(_object(call, body)), items, before)
+    builder = ResponseBuilder(_object(call, body))
+    making = _make(call, turn, builder, items, before)
     if body.stream:
-        return await send_stream(call, _sent(making), _failure)
+        return await send_stream(call, _sent(making, builder), _failure)
     async with aclosing(making):
-        async for events in making:
-            last = events[-1]
-    response: dict[str, Any] = last["response"]
-    if response["status"] == "failed":
-        raise ApiError(503, response["error"]["message"], type="server_error", retry_after=1.0)
-    return json_response(response)
+        async for _ in making:
+            pass
+    return json_response(builder.response)
+
+
+async def count_input(call: Call) -> web.StreamResponse:
+    """How many tokens the input of a response would have."""
+    body = await call.body(ResponsesRequest)
+    check_model(call, body.model)
+    items = [*_before(call, body), *input_items(body)]
+    plan = await plan_chat(call, messages_of(items, body.instructions), use=tool_use_of(body), param="input")
+    return json_response({"object": "response.input_tokens", "input_tokens": len(plan.ids)})
 
 
 def _before(call: Call, body: ResponsesRequest) -> Items:
@@ -140,19 +148,27 @@ async def _make(
                     events += _end(builder, output.finish, output.usage)
                 if events:
                     yield events
-        except SglError as error:
-            answer = api_error(error)
-            yield builder.end("failed", error={"code": "server_error", "message": answer.message})
         finally:
             del server.responses.running[key]
-    if response["store"] and response["status"] != "failed":
+    if response["store"]:
         server.responses.put(call.tenant.name, response, items, before)
 
 
-async def _sent(making: AsyncGenerator[list[Event], None]) -> AsyncGenerator[bytes, None]:
+async def _sent(
+    making: AsyncGenerator[list[Event], None], builder: ResponseBuilder
+) -> AsyncGenerator[bytes, None]:
+    """The same as bytes; what fails after its beginning is told as a response that has failed."""
+    begun = False
     async with aclosing(making):
-        async for events in making:
-            yield b"".join(map(typed_event, events))
+        try:
+            async for events in making:
+                begun = True
+                yield b"".join(map(typed_event, events))
+        except SglError as error:
+            if not begun:
+                raise
+            told = {"code": "server_error", "message": api_error(error).message}
+            yield b"".join(map(typed_event, builder.end("failed", error=told)))
 
 
 def _failure(error: ApiError) -> bytes:
@@ -219,5 +235,12 @@ def _object(call: Call, body: ResponsesRequest) -> dict[str, Any]:
 
 ROUTES = (
     Route("POST", "/v1/responses", create_response, "Make a response", body=ResponsesRequest, streams=True),
+    Route(
+        "POST",
+        "/v1/responses/input_tokens",
+        count_input,
+        "Count the tokens of a response's input",
+        body=ResponsesRequest,
+    ),
     *KEPT,
 )
