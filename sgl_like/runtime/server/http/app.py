@@ -27,6 +27,7 @@ from aiohttp import web
 from sgl_like.runtime.server.anthropic.messages import ROUTES as ANTHROPIC
 from sgl_like.runtime.server.http.errors import ApiError, api_error
 from sgl_like.runtime.server.http.health import ROUTES as HEALTH
+from sgl_like.runtime.server.http.openapi import openapi_route
 from sgl_like.runtime.server.http.routes import Call, Route
 from sgl_like.runtime.server.http.sse import STREAM
 from sgl_like.runtime.server.native.control import ROUTES as NATIVE_CONTROL
@@ -80,7 +81,7 @@ def build_app(server: Server, routes: Sequence[Route] = ROUTES) -> web.Applicati
         routes: the endpoints.
     """
     app = web.Application()
-    for route in routes:
+    for route in (*routes, openapi_route(routes)):
         handler = _handler(server, route)
         app.router.add_route(route.method, route.path, handler)
         if route.method == "GET" and not route.streams:
@@ -90,7 +91,7 @@ def build_app(server: Server, routes: Sequence[Route] = ROUTES) -> web.Applicati
     async def refuse(call: Call) -> web.StreamResponse:
         return await _no_route(call, known)
 
-    anything = Route("*", "/{path:.*}", refuse, "Anything else")
+    anything = Route("*", r"/{path:[\s\S]*}", refuse, "Anything else")
     app.router.add_route("*", anything.path, _handler(server, anything))
     app.on_response_prepare.append(_finish_headers(server))
     return app

@@ -132,6 +132,7 @@ class Route(NamedTuple):
         response: what a successful answer's body is; ``None``: described by `summary` only.
         error_body: the shape of errors here.
         streams: whether it may answer with events.
+        media: types of a successful answer; none: JSON, and events if it streams.
     """
 
     method: str
@@ -143,3 +144,4 @@ class Route(NamedTuple):
     response: Any = None
     error_body: ErrorBody = openai_body
     streams: bool = False
+    media: tuple[str, ...] = ()

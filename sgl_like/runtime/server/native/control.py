@@ -81,7 +81,14 @@ async def health_generate(call: Call) -> web.StreamResponse:
 
 ROUTES = (
     *(
-        Route(method, "/flush_cache", flush_cache, "Forget all cached prefixes (SGLang)", access="admin")
+        Route(
+            method,
+            "/flush_cache",
+            flush_cache,
+            "Forget all cached prefixes (SGLang)",
+            access="admin",
+            media=("text/plain",),
+        )
         for method in ("GET", "POST")
     ),
     Route(

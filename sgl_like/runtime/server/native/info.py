@@ -48,7 +48,7 @@ async def version(call: Call) -> web.StreamResponse:
 async def ping(call: Call) -> web.StreamResponse:
     """200 if requests are taken, as SageMaker asks."""
     ready = call.server.engine.state == "ready" and not call.server.draining
-    return web.Response(status=200 if ready else 503)
+    return json_response({}, 200 if ready else 503)
 
 
 ROUTES = (

@@ -107,7 +107,7 @@ async def debug_requests(call: Call) -> web.StreamResponse:
 
 
 ROUTES = (
-    Route("GET", "/metrics", metrics, "Metrics for Prometheus"),
+    Route("GET", "/metrics", metrics, "Metrics for Prometheus", media=("text/plain",)),
     Route("GET", "/v1/loads", loads, "How busy the server is"),
     Route("GET", "/server_info", server_info, "Options and state of the server"),
     Route("GET", "/debug/invariants", debug_invariants, "Whether anything is lost or leaks", access="admin"),

@@ -75,7 +75,7 @@ async def version(call: Call) -> web.StreamResponse:
 async def absent(call: Call) -> web.StreamResponse:
     """Models are neither fetched, made, copied nor removed."""
     raise ApiError(
-        501,
+        404,
         f"{call.http.path} does not exist here: the model is chosen when the server starts (sgl-like serve --model)",
         code="not_implemented",
     )

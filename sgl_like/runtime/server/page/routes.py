@@ -96,8 +96,8 @@ def _file(name: str) -> web.Response:
 
 
 ROUTES = (
-    Route("GET", "/", index, "The page: playground and live view"),
-    Route("GET", "/static/{name}", static, "Files of the page"),
+    Route("GET", "/", index, "The page: playground and live view", media=("text/html",)),
+    Route("GET", "/static/{name}", static, "Files of the page", media=tuple(_TYPES.values())),
     Route(
         "POST", "/constraints/check", check, "Whether outputs can be held to a constraint",
         body=ConstraintCheck, response=ConstraintVerdict,
