@@ -91,8 +91,8 @@ def build_app(server: Server, routes: Sequence[Route] = ROUTES) -> web.Applicati
     async def refuse(call: Call) -> web.StreamResponse:
         return await _no_route(call, known)
 
-    anything = Route("*", r"/{path:[\s\S]*}", refuse, "Anything else")
-    app.router.add_route("*", anything.path, _handler(server, anything))
+    anything = Route("*", "/{path:.*}", refuse, "Anything else")
+    app.router.add_route("*", r"/{path:[\s\S]*}", _handler(server, anything))  # with line ends, too
     app.on_response_prepare.append(_finish_headers(server))
     return app
 

@@ -58,6 +58,7 @@ def test_what_went_wrong_inside_is_told_to_nobody_but_the_log(
 def test_unknown_paths_and_methods_are_errors_in_openais_shape(server: Running) -> None:
     unknown = call(server, "/v1/nothing")
     assert (unknown.status, unknown.json["error"]["code"]) == (404, "unknown_url")
+    assert call(server, "/v1/no%0Athing").json["error"]["code"] == "unknown_url"
     for method in ("PUT", "DELETE", "PATCH", "TRACE", "PROPFIND"):
         wrong = call(server, "/ok/x", method=method)
         assert (wrong.status, wrong.json["error"]["code"]) == (405, "method_not_allowed")
