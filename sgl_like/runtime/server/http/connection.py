@@ -30,6 +30,7 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from sgl_like.runtime.server.http.errors import ApiError, openai_body
@@ -237,18 +238,19 @@ class GuardedHandler(RequestHandler):
         message = self._messages[-1][0] if self._messages else None
         broken = getattr(message, "exc", None)
         if isinstance(broken, HttpProcessingError) and self._current_request is not None:
-            payload = self._current_request.content
-            if not payload.is_eof() and payload.exception() is None:
-                payload.set_exception(RequestPayloadError("the body is not valid HTTP"))
+            self._break_off(self._current_request.content, "it is not valid HTTP")
 
     def _check_framing(self) -> None:
         request = self._current_request
         if request is None:
             return
-        payload = request.content
-        most = FRAMING_BYTES + FRAMING_RATIO * payload.total_raw_bytes
-        if self._raw_bytes > most and not payload.is_eof() and payload.exception() is None:
-            payload.set_exception(RequestPayloadError("its chunks are too small"))
+        if self._raw_bytes > FRAMING_BYTES + FRAMING_RATIO * request.content.total_raw_bytes:
+            self._break_off(request.content, "its chunks are too small")
+
+    def _break_off(self, payload: StreamReader, reason: str) -> None:
+        if not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(RequestPayloadError(reason))
+            payload.feed_eof()  # nobody has to wait for the rest of it
             self._close = True
 
 
