@@ -42,7 +42,10 @@ def log_call(call: CallRecord, now: float) -> None:
 def _level(call: CallRecord) -> int:
     if call.status >= 500 and call.status != 503:
         return logging.ERROR
-    if call.status == 503 and call.route not in QUIET:
+    failed = any(
+        record.finish == "error" for record in call.requests
+    )  # also in a stream that had begun with 200
+    if failed or (call.status == 503 and call.route not in QUIET):
         return logging.WARNING
     return logging.DEBUG if call.route in QUIET else logging.INFO
 

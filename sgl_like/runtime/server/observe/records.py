@@ -8,7 +8,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from sgl_like.errors import ConstraintError, DeadlineExceeded, RequestError
+from sgl_like.errors import ConstraintError, DeadlineExceeded, EngineError, RequestAborted, RequestError
 from sgl_like.runtime.protocol import GenerateRequest, Output, Timing, Usage
 from sgl_like.runtime.server.observe.totals import Totals
 
@@ -70,14 +70,20 @@ class RequestRecord:
             self.tokens += tokens
             totals.generation_tokens[self.request.stream] += tokens
         if output.finish is not None:
-            self.end(self._reason(output), output.usage, output.timing)
+            usage = output.usage
+            if not usage.prompt_tokens and self.tokens:  # an engine that died says nothing about it
+                usage = Usage(len(self.request.input_ids), self.tokens)
+            self.end(self._reason(output), usage, output.timing)
 
     def _reason(self, output: Output) -> str:
         assert output.finish is not None
-        if isinstance(output.error, RequestError | ConstraintError) and not self.tokens:
+        error = output.error
+        if isinstance(error, RequestError | ConstraintError) and not self.tokens:
             return "rejected"
-        if isinstance(output.error, DeadlineExceeded):
+        if isinstance(error, DeadlineExceeded):
             self.call.cause = self.call.cause or "deadline"
+        elif isinstance(error, EngineError) and not isinstance(error, RequestAborted):
+            self.call.cause = self.call.cause or "engine"
         return output.finish.type
 
     def end(self, reason: str, usage: Usage, timing: Timing | None = None) -> None:

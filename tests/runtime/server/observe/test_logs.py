@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -15,12 +16,15 @@ from typing import Any, Literal
 import pytest
 from aiohttp import web
 
+from sgl_like.errors import EngineUnavailable
+from sgl_like.runtime.protocol import FinishReason, GenerateRequest, Output, OutputSink
 from sgl_like.runtime.server.config import ServerConfig
+from sgl_like.runtime.server.engine.local import LocalEngine
 from sgl_like.runtime.server.http.app import ROUTES
 from sgl_like.runtime.server.http.routes import Call, Route
 from sgl_like.runtime.server.observe import logs
 from sgl_like.runtime.server.observe.logs import dropped_lines, start_logging
-from tests.support.servers import Running, running, wait_until
+from tests.support.servers import Running, running, shared_engine, wait_until
 
 SECRET = "walrus-" + "k" * 20
 ADMIN = "admin-" + "z" * 20
@@ -87,6 +91,34 @@ def test_lines_of_refused_calls_say_why() -> None:
     refused = lines(stream)
     assert [line["status"] for line in refused] == [401, 400, 400]
     assert all(line["error"] for line in refused)
+
+
+class Dying(LocalEngine):
+    """Dies when it is told to, after the first token."""
+
+    def submit(self, request: GenerateRequest, receive: OutputSink) -> None:
+        asyncio.get_running_loop().call_soon(receive, Output(request.rid, "a", (70,)))
+        gone = EngineUnavailable("the engine has stopped")
+        self.die = lambda: receive(Output(request.rid, finish=FinishReason("error"), error=gone))
+
+
+def test_a_stream_that_broke_is_a_warning_although_its_status_is_200() -> None:
+    engine = Dying(shared_engine())
+    with logged() as stream, running(engine=engine) as server:
+        body = json.dumps({"prompt": [65, 66, 67], "stream": True}).encode()
+        with urllib.request.urlopen(urllib.request.Request(server.url + "/v1/completions", body)) as answer:
+            answer.readline()
+            server.loop.call_soon_threadsafe(engine.die)
+            answer.read()
+        wait_until(lambda: not server.server.observer.calls)
+    (line,) = lines(stream)
+    assert (line["level"], line["status"], line["cause"], line["finish"]) == (
+        "warning",
+        200,
+        "engine",
+        ["error"],
+    )
+    assert (line["prompt_tokens"], line["completion_tokens"]) == (3, 1)
 
 
 @pytest.mark.parametrize("format", ["text", "json"])
