@@ -44,6 +44,7 @@ from sgl_like.runtime.server.openai.completions import ROUTES as COMPLETIONS
 from sgl_like.runtime.server.openai.embeddings import ROUTES as EMBEDDINGS
 from sgl_like.runtime.server.openai.models import ROUTES as MODELS
 from sgl_like.runtime.server.openai.responses.create import ROUTES as RESPONSES
+from sgl_like.runtime.server.openai.tokenize import ROUTES as TOKENIZE
 from sgl_like.runtime.server.page.routes import ROUTES as PAGE
 from sgl_like.runtime.server.server import Server
 
@@ -57,6 +58,7 @@ ROUTES: tuple[Route, ...] = (
     *MODELS,
     *COMPLETIONS,
     *CHAT,
+    *TOKENIZE,
     *EMBEDDINGS,
     *RESPONSES,
     *ANTHROPIC,
