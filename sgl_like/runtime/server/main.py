@@ -32,6 +32,9 @@ from sgl_like.runtime.server.server import Server
 OPEN_FILES = 65536
 BACKLOG = 4096
 """Connections that wait to be accepted."""
+ACCEPTS = 16
+"""Connections that are accepted in a turn of the event loop. libuv takes one for each socket that listens, which under
+load is one every few milliseconds: new connections then wait for seconds while old ones are served at once."""
 _SHUTDOWN_SECONDS = 2.0
 _LAST_SECONDS = 3.0
 _POLL = 0.02
@@ -63,8 +66,9 @@ async def _serve(config: ServerConfig, listening: socket.socket) -> None:
     runner = GuardedRunner(build_app(server), Guard(config.limits), shutdown_timeout=_SHUTDOWN_SECONDS)
     stop = _watch_signals(engine)
     await runner.setup()
-    site = web.SockSite(runner, listening, backlog=BACKLOG)
-    await site.start()
+    sites = [web.SockSite(runner, listening.dup(), backlog=BACKLOG) for _ in range(ACCEPTS)]
+    for site in sites:
+        await site.start()
     await engine.start()
     try:
         if await _until_ready(engine, stop):
@@ -74,7 +78,9 @@ async def _serve(config: ServerConfig, listening: socket.socket) -> None:
             print(f"sgl-like: {config.model_name} is ready at {url} ({seconds:.1f} s)", flush=True)
             await stop.wait()
         server.draining = True
-        await site.stop()
+        for site in sites:
+            await site.stop()
+        listening.close()  # they had copies of it; the last one to go refuses connections
         await _drain(server, engine, config.grace)
     finally:
         await runner.cleanup()

@@ -176,7 +176,7 @@ class StubEngine:
                 if self._closed:
                     return
             due = max(due + self._config.step, time.monotonic())
-            time.sleep(due - time.monotonic() if due > time.monotonic() else 0)
+            time.sleep(max(0.0, due - time.monotonic()))
             self.activity.began()
             with self._changed:
                 self._step()
