@@ -90,7 +90,7 @@ class Served:
             connection.request(method, path, data, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):  # reset: it still waited to be accepted
             return 0, None
         finally:
             connection.close()

@@ -78,9 +78,9 @@ async def _serve(config: ServerConfig, listening: socket.socket) -> None:
             print(f"sgl-like: {config.model_name} is ready at {url} ({seconds:.1f} s)", flush=True)
             await stop.wait()
         server.draining = True
+        listening.close()  # the sites have copies of it; when the last one is closed, connections are refused
         for site in sites:
             await site.stop()
-        listening.close()  # they had copies of it; the last one to go refuses connections
         await _drain(server, engine, config.grace)
     finally:
         await runner.cleanup()
