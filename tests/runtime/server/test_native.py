@@ -13,6 +13,7 @@ import pytest
 
 from sgl_like.errors import RequestAborted
 from sgl_like.runtime.protocol import FinishReason, GenerateRequest, Output, OutputSink
+from sgl_like.runtime.server.chat.forms import call_form
 from sgl_like.runtime.server.engine.local import LocalEngine
 from sgl_like.runtime.server.native import control
 from sgl_like.runtime.server.observe.process import package_version
@@ -155,3 +156,37 @@ def test_signs_of_life(server: Running) -> None:
     server.server.draining = True
     assert call(server, None, "/ping", "GET")[0] == 503
     server.server.draining = False
+
+
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+
+
+def test_calls_are_found_in_a_text(server: Running) -> None:
+    form = call_form(server.server.tokenizer)
+    arguments = ['{"city": "Paris"}', '{"city": "</tool_call>", "day": {"a": [1]}}']
+    text = "Well." + "".join(f"{form.begin}weather{form.between}{each}{form.end}" for each in arguments)
+    body = {"text": text, "tools": TOOLS, "tool_call_parser": "qwen25"}
+    status, answer = call(server, body, "/parse_function_call")
+    assert (status, json.loads(answer)) == (
+        200,
+        {
+            "normal_text": "Well.",
+            "calls": [
+                {"tool_index": at, "name": "weather", "parameters": each} for at, each in enumerate(arguments)
+            ],
+        },
+    )
+    status, answer = call(server, {"text": "no call", "tools": []}, "/parse_function_call")
+    assert json.loads(answer) == {"normal_text": "no call", "calls": []}
+    assert call(server, {"text": "x", "tools": [{"function": {}}]}, "/parse_function_call")[0] == 400
+
+
+def test_reasoning_is_told_from_the_answer(server: Running) -> None:
+    for family, text in (
+        (None, "<think>Hm.</think>So."),
+        ("deepseek-r1", "Hm.</think>\nSo."),
+        ("qwen3", "<think>Hm.\n</think>So."),
+    ):
+        status, answer = call(server, {"text": text, "reasoning_parser": family}, "/separate_reasoning")
+        assert (status, json.loads(answer)) == (200, {"reasoning_text": "Hm.", "text": "So."})
+    assert call(server, {"text": "x", "reasoning_parser": "nobody"}, "/separate_reasoning")[0] == 400

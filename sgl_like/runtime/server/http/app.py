@@ -34,6 +34,7 @@ from sgl_like.runtime.server.native.control import ROUTES as NATIVE_CONTROL
 from sgl_like.runtime.server.native.encode import ROUTES as ENCODE
 from sgl_like.runtime.server.native.generate import ROUTES as GENERATE
 from sgl_like.runtime.server.native.info import ROUTES as NATIVE_INFO
+from sgl_like.runtime.server.native.parsing import ROUTES as NATIVE_PARSING
 from sgl_like.runtime.server.observe.routes import ROUTES as OBSERVE
 from sgl_like.runtime.server.ollama.chat import ROUTES as OLLAMA_CHAT
 from sgl_like.runtime.server.ollama.embed import ROUTES as OLLAMA_EMBED
@@ -70,6 +71,7 @@ ROUTES: tuple[Route, ...] = (
     *ENCODE,
     *NATIVE_CONTROL,
     *NATIVE_INFO,
+    *NATIVE_PARSING,
     *PAGE,
 )
 """All endpoints."""
