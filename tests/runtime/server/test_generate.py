@@ -178,6 +178,19 @@ def test_log_probabilities(server: Running) -> None:
     assert "output_token_logprobs" not in mixed[1]["meta_info"]
 
 
+def test_long_lists_are_not_sent_with_every_token(server: Running) -> None:
+    asked = {
+        "text": PROMPT, "sampling_params": {"max_new_tokens": 400, "temperature": 0, "ignore_eos": True},
+        "return_logprob": True, "top_logprobs_num": 20,
+    }  # fmt: skip
+    found = events(server, **asked)
+    places = [len(event["meta_info"]["output_token_logprobs"]) for event in found]
+    assert places[-1] == len(found[-1]["output_ids"]) == 400
+    assert sum(places) < 30 * 400, "in every event they would be 80,000"
+    new = events(server, **asked, incremental_streaming_output=True)
+    assert sum(len(event["meta_info"]["output_token_logprobs"]) for event in new) == 400
+
+
 def ids_of(place: Any) -> Any:
     if place is None:
         return None

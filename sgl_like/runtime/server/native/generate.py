@@ -20,6 +20,10 @@ from sgl_like.runtime.server.http.sse import DONE, EventStream
 from sgl_like.runtime.server.native.bodies import GenerateBody
 from sgl_like.runtime.server.native.reading import Sequences, read_choices, read_requests
 
+LONG_LISTS = 2048
+"""Entries of log-probabilities from on which events that have all of them come less often."""
+_GROWTH = 1 / 32
+
 
 class Answer:
     """What one request has given so far, in SGLang's form.
@@ -38,6 +42,19 @@ class Answer:
         self._name = name
         self._index = index
         self._incremental = incremental
+        self._shown = 0  # places with log-probabilities in the last event
+
+    @property
+    def is_due(self) -> bool:
+        """Whether an event is worth being sent: always, but for long lists of log-probabilities that have hardly grown.
+        All of them in every event would be as many bytes as the square of the output's length.
+        """
+        collector, wanted = self.collector, self.collector.request.logprobs
+        if wanted is None or self._incremental or collector.done:
+            return True
+        places = len(collector.output_logprobs)
+        entries = places * (1 + wanted.top + len(wanted.token_ids)) + len(collector.prompt_logprobs)
+        return entries <= LONG_LISTS or places >= self._shown * (1 + _GROWTH)
 
     def take(self) -> dict[str, Any]:
         """The result so far.
@@ -49,6 +66,7 @@ class Answer:
         if isinstance(collector.error, RequestAborted):  # as SGLang has it, an output that was cut short
             collector.error = None
         result = collector.result()
+        self._shown = len(collector.output_logprobs)
         meta = result["meta_info"]
         meta["id"] = self._name
         if collector.forced:
@@ -94,7 +112,8 @@ async def _stream(
     try:
         async for parts in generation:
             for answer in _added(answers, parts):
-                await stream.send(answer.take())
+                if answer.is_due:
+                    await stream.send(answer.take())
     except SglError as error:
         await stream.send(openai_body(api_error(error)))
     await stream.write(DONE)

@@ -76,6 +76,26 @@ def test_a_killed_engine_is_not_noticed(server: Served, case: str) -> None:
         assert calls(server) >= before + 2 + KILLS[case], "two gens, and for one of them the rest"
 
 
+def test_a_batch_does_not_notice_either(server: Served) -> None:
+    rows = [{"at": at} for at in range(48)]
+    engine, kills = server.engine_pid, list[int]()
+
+    @sgl.function
+    def program(s: Any, at: int) -> None:
+        s += f"Row {at}: " + sgl.gen("x", max_tokens=40, ignore_eos=True)
+        if at == 20 and kills:
+            assert s["x"]
+            os.kill(kills.pop(), signal.SIGKILL)
+        s += sgl.gen("y", max_tokens=40, ignore_eos=True) + sgl.select("z", ["yes", "no", "maybe"])
+
+    with sgl.RuntimeEndpoint(server.url, max_retries=8) as backend:
+        given = {"backend": backend, "temperature": 0, "num_threads": 16}
+        expected = [state.text() for state in program.run_batch(rows, **given)]
+        kills.append(engine)
+        assert [state.text() for state in program.run_batch(rows, **given)] == expected
+    assert server.engine_pid != engine
+
+
 def calls(server: Served) -> int:
     """To ``/generate`` so far."""
     with urllib.request.urlopen(f"{server.url}/metrics") as answer:
