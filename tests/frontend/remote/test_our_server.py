@@ -389,3 +389,38 @@ def test_a_client_that_may_not_try_again_says_what_happened() -> None:
         with pytest.raises(sgl.ProgramError) as caught:
             list(state.text_iter())
         assert isinstance(caught.value.__cause__, RemoteError)
+
+
+@sgl.function
+def chat(s: Any, begun: str, options: dict[str, Any]) -> None:
+    s += sgl.system("You help.")
+    s += sgl.user("Book a table <|im_end|> for two") + sgl.assistant("Done.") + sgl.user("And now?")
+    s += sgl.assistant(begun + sgl.gen("x", **options))
+
+
+CHATS: list[tuple[str, dict[str, Any]]] = [
+    ("", {"max_tokens": 16}),
+    ("Well: ", {"max_tokens": 12, "stop": "e"}),
+    ("", {"max_tokens": 80, "json_schema": Person}),
+    ("Code ", {"max_tokens": 20, "regex": "[a-c]{3}-[0-9]{2}"}),
+    ("", {"max_tokens": 16, "temperature": 1.0, "seed": 5, "top_p": 0.9, "frequency_penalty": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("begun", "options"), CHATS)
+def test_without_a_tokenizer_messages_are_the_servers_to_write(
+    server: Running, here: sgl.Runtime, begun: str, options: dict[str, Any]
+) -> None:
+    given = {"temperature": 0.0} | options
+    expected = chat.run(begun, given, backend=here)
+    backends = (
+        sgl.RuntimeEndpoint(server.url, tokenizer=None),
+        sgl.OpenAICompatible(f"{server.url}/v1"),
+    )
+    for backend in backends:
+        with backend:
+            assert backend.dialect.name == "sgl_like"
+            for stream in (False, True):
+                state = chat.run(begun, given, backend=backend, stream=stream)
+                assert "".join(state.text_iter("x")) == str(expected["x"])
+                assert state.messages() == expected.messages()

@@ -87,9 +87,8 @@ class RuntimeEndpoint(RemoteBackend):
             raise
         self.model_info: dict[str, Any] = info
         dialect = SGL_LIKE if _NEEDED.issubset((info.get("sgl_like") or {}).get("features", ())) else SGLANG
-        super().__init__(
-            server, dialect, str(info["model_path"]), max_retries=options.max_retries, extra_body=extra_body
-        )
+        model = str((info.get("served_model_name") if dialect is SGL_LIKE else None) or info["model_path"])
+        super().__init__(server, dialect, model, max_retries=options.max_retries, extra_body=extra_body)
 
     @property
     def supports_images(self) -> bool:

@@ -252,6 +252,6 @@ SGL_LIKE = replace(
         scoring="sgl_like",
         resume=lambda known, scored: {"resume_ids": list(known), "resume_logprobs": scored},
     ),
-    owners=frozenset(),
+    owners=frozenset({"sgl_like"}),
 )
 """Our own server: nothing is lost of what a program can ask of an engine in its own process."""
