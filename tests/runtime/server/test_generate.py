@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from sgl_like.runtime.server.config import ServerConfig
+from sgl_like.runtime.server.native.bodies import GenerateBody, SamplingFields
 from tests.support.servers import Running, running, shared_engine
 
 PROMPT = "Once upon a time"
@@ -249,7 +252,8 @@ def test_resumed_outputs_go_on(server: Running, params: dict[str, Any]) -> None:
 
 
 def test_salts_keep_prefixes_apart(server: Running) -> None:
-    prompt = "A prompt for the test of salts, which nobody else uses, " * 3
+    prompt = "A prompt for the test of salts, " * 5
+    assert shared_engine().flush_cache()
     cached = [
         generate(server, text=prompt, sampling_params={"max_new_tokens": 1}, **salt)["meta_info"][
             "cached_tokens"
@@ -337,3 +341,29 @@ def test_an_output_to_the_end_of_the_context(server: Running) -> None:
 def test_unknown_fields_are_refused_where_that_is_asked_for() -> None:
     with running(ServerConfig(strict=True)) as server:
         assert "unknown field 'txt'" in refused(server, text="a", txt="b")
+
+
+ODD: list[Any] = [
+    -1, 0, 1, 2**31, 2**63, 2**80, 0.5, -0.5, 1e308, "", "x", "\x00", "1", True, False, None, [], [-1], [2**40],
+    ["x"], [[]], [None], {}, {"x": 1}, {"-1": 1}, {"99999999": 1}, {"5": 1e9}, {"5": None}, {"type": "object"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["body", "sampling_params"])
+def test_no_value_of_any_field_is_the_servers_fault(server: Running, where: str) -> None:
+    fields = msgspec.structs.fields(GenerateBody if where == "body" else SamplingFields)
+    seen = Counter[int]()
+    for field in fields:
+        for value in ODD:
+            body: dict[str, Any] = {"text": "a", "sampling_params": {"max_new_tokens": 2}}
+            if where == "body":
+                if field.name in ("input_ids", "choices"):
+                    del body["text"]
+                body[field.name] = value
+            else:
+                body["sampling_params"][field.name] = value
+            status, text = call(server, body)
+            assert status == 200 or 400 <= status < 500, (field.name, value, text)
+            seen[status // 100] += 1
+    assert seen[2] > 50 and seen[4] > 200
+    assert generate(server, text=PROMPT, sampling_params=GREEDY)["output_ids"]

@@ -104,6 +104,25 @@ class GenerateBody(msgspec.Struct, kw_only=True):
     return_hidden_states: bool | list[bool] | None = None
 
 
+class Generated(msgspec.Struct, kw_only=True):
+    """An output: what there is of it so far, or in all.
+
+    Args:
+        text: its text.
+        output_ids: its tokens.
+        meta_info: id, token counts, why it ended, log-probabilities.
+        index: which of several outputs it is.
+    """
+
+    text: str
+    output_ids: list[int]
+    meta_info: dict[str, Any]
+    index: int | UnsetType = UNSET
+
+
+GENERATED = Generated | list[Generated]
+"""What ``/generate`` answers: one output, or a list of them if there are several prompts or ``n`` is not 1."""
+
 REFUSED = {
     "image_data": "the model takes no images",
     "video_data": "the model takes no videos",

@@ -11,7 +11,7 @@ from sgl_like.errors import SglError
 from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.sampling_params import SamplingParams
 from sgl_like.runtime.server.http.bodies import json_response
-from sgl_like.runtime.server.http.errors import bad_request
+from sgl_like.runtime.server.http.errors import bad_request, unavailable
 from sgl_like.runtime.server.http.routes import Call, Route
 from sgl_like.runtime.server.native.bodies import Name
 from sgl_like.runtime.server.native.reading import engine_rid, rid_prefix
@@ -20,6 +20,13 @@ HEALTH_SECONDS = 10.0
 """That a token may take to come before the server counts as ill."""
 FIRST = 1 << 20
 """Priority of the request that tells whether tokens come: it is not to wait for others."""
+
+
+class Done(msgspec.Struct, kw_only=True):
+    """What was asked for has been done."""
+
+    success: bool = True
+    message: str = ""
 
 
 class AbortBody(msgspec.Struct, kw_only=True):
@@ -40,7 +47,7 @@ async def flush_cache(call: Call) -> web.StreamResponse:
     flushed = await call.server.engine.ask("flush_cache")
     if not flushed:
         raise bad_request("requests are running: what they use stays cached", code="cache_in_use")
-    return web.Response(text="Cache flushed.\n")
+    return json_response(Done(message="Cache flushed."))
 
 
 async def abort_request(call: Call) -> web.StreamResponse:
@@ -75,8 +82,8 @@ async def health_generate(call: Call) -> web.StreamResponse:
         async with asyncio.timeout(HEALTH_SECONDS), call.generate([request]) as generation:
             await generation.all()
     except (SglError, TimeoutError):
-        return json_response({"status": "no token came"}, 503)
-    return json_response({"status": "ok"})
+        raise unavailable("no token came") from None
+    return json_response(Done(message="a token came"))
 
 
 ROUTES = (
@@ -87,7 +94,7 @@ ROUTES = (
             flush_cache,
             "Forget all cached prefixes (SGLang)",
             access="admin",
-            media=("text/plain",),
+            response=Done,
         )
         for method in ("GET", "POST")
     ),
@@ -99,5 +106,7 @@ ROUTES = (
         body=AbortBody,
         response=Aborted,
     ),
-    Route("GET", "/health_generate", health_generate, "Whether a token can be generated (SGLang)"),
+    Route(
+        "GET", "/health_generate", health_generate, "Whether a token can be generated (SGLang)", response=Done
+    ),
 )

@@ -17,7 +17,7 @@ from sgl_like.runtime.server.http.bodies import json_response
 from sgl_like.runtime.server.http.errors import api_error, openai_body
 from sgl_like.runtime.server.http.routes import Call, Route
 from sgl_like.runtime.server.http.sse import DONE, EventStream
-from sgl_like.runtime.server.native.bodies import GenerateBody
+from sgl_like.runtime.server.native.bodies import GENERATED, GenerateBody
 from sgl_like.runtime.server.native.reading import Sequences, read_choices, read_requests
 
 LONG_LISTS = 2048
@@ -138,7 +138,8 @@ def _added(answers: Sequence[Answer], parts: Sequence[Part]) -> list[Answer]:
 
 ROUTES = tuple(
     Route(
-        method, "/generate", generate, "Continue text or token ids (SGLang)", body=GenerateBody, streams=True
+        method, "/generate", generate, "Continue text or token ids (SGLang)",
+        body=GenerateBody, response=GENERATED, streams=True,
     )
     for method in ("POST", "PUT")
-)
+)  # fmt: skip
