@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -125,5 +126,66 @@ def test_schema_is_checked_while_it_is_typed(server: Running, tmp_path: Path) ->
         await page.type('{"type": "string", "pattern": "("}')
         await page.until(f"{verdict}.includes('cannot')")
         assert "pattern" in await page.value("document.getElementById('json-problem').textContent")
+
+    in_browser(server, tmp_path, use, "#json")
+
+
+def tokens(of: str, kind: str) -> str:
+    """JavaScript: how many tokens of a kind are shown."""
+    return f"document.querySelectorAll('#{of} .token.{kind}').length"
+
+
+@needs_browser
+def test_chat_shows_every_token(server: Running, tmp_path: Path) -> None:
+    async def use(page: Page) -> None:
+        await page.value("document.getElementById('chat-max').value = 12")
+        for turn in (1, 2):
+            await page.value("document.getElementById('chat-input').select()")
+            await page.type("Reach 17 with 3, 5, 2." if turn == 1 else "And 18?")
+            await page.press("Enter", ctrl=True)
+            await page.until(f"document.querySelectorAll('#chat-log .turn').length === {2 * turn}")
+            await page.until("document.getElementById('counts').textContent.includes('output')")
+        assert await page.value(tokens("chat-log", "sampled")) > 4
+        counts = await page.value("document.getElementById('counts').textContent")
+        assert " 0 cached" not in counts  # the second turn goes on from the first
+
+    in_browser(server, tmp_path, use)
+
+
+@needs_browser
+def test_a_program_runs_call_by_call(server: Running, tmp_path: Path) -> None:
+    async def use(page: Page) -> None:
+        await page.value("document.getElementById('program-text').focus()")
+        await page.press("Enter", ctrl=True)
+        rows = "document.querySelectorAll('#program-values tbody tr')"
+        await page.until(f"{rows}.length === 2")
+        await page.until("document.getElementById('counts').textContent.includes('output')")
+        cells = await page.value(f"[...{rows}].map((r) => [...r.cells].map((c) => c.textContent))")
+        assert [row[0] for row in cells] == ["intent", "city"]
+        assert cells[0][1] in ("PlayMusic", "GetWeather", "BookRestaurant")
+        cached, prompt = map(int, cells[1][2].split(" / "))
+        assert cached > 10 and prompt - cached <= 8  # only the text after the first call is computed
+        assert await page.value(tokens("program-output", "forced")) > 0
+        assert await page.value(tokens("program-output", "computed")) > 0
+        await page.value("document.getElementById('program-text').value = '{{gen x stop=\"\\\\d\"}}'")
+        await page.value("document.getElementById('program-form').requestSubmit()")
+        await page.until("document.getElementById('counts').textContent.includes('backslash')")
+
+    in_browser(server, tmp_path, use, "#program")
+
+
+@needs_browser
+def test_json_and_the_live_view(server: Running, tmp_path: Path) -> None:
+    async def use(page: Page) -> None:
+        await page.until("document.getElementById('json-verdict').textContent.includes('can be')")
+        await page.value("document.getElementById('json-form').requestSubmit()")
+        value = await page.until("document.getElementById('json-value').textContent", seconds=60)
+        assert json.loads(value)["intent"] in ("PlayMusic", "GetWeather")
+        assert await page.value(tokens("json-output", "forced")) > 5
+        await page.value("document.getElementById('tab-live').click()")
+        await page.until("document.querySelectorAll('#tree .node').length > 0")
+        assert "Turn the utterance" in await page.value("document.getElementById('tree').textContent")
+        assert await page.value("document.querySelectorAll('#live-cards .card').length") == 6
+        assert "reusable" in await page.value("document.getElementById('live-kv').textContent")
 
     in_browser(server, tmp_path, use, "#json")

@@ -22,5 +22,5 @@ async def ready(call: Call) -> web.StreamResponse:
 ROUTES = (
     Route("GET", "/livez", live, "Whether the server lives", access="open"),
     Route("GET", "/readyz", ready, "Whether the server takes requests", access="open"),
-    Route("GET", "/health", ready, "Whether the server takes requests", access="open"),
+    Route("GET", "/health", ready, "Whether the server takes requests"),
 )
