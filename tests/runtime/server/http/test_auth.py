@@ -16,7 +16,7 @@ from sgl_like.runtime.server.http.auth import Auth, read_keys
 from tests.support.http_clients import call
 from tests.support.servers import Running, running, shared_engine
 
-OPEN = {"/livez", "/readyz", "/health"}
+OPEN = {"/livez", "/readyz"}
 CONFIG = ServerConfig(api_keys=("sk-one", "sk-two"), admin_key="sk-admin")
 PROMPT = {"prompt": "what is the weather like in the little town by the sea", "max_tokens": 1}
 
