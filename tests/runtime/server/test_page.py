@@ -165,7 +165,7 @@ def test_a_program_runs_call_by_call(server: Running, tmp_path: Path) -> None:
         assert cells[0][1] in ("PlayMusic", "GetWeather", "BookRestaurant")
         cached, prompt = map(int, cells[1][2].split(" / "))
         assert cached > 10 and prompt - cached <= 8  # only the text after the first call is computed
-        assert await page.value(tokens("program-output", "forced")) > 0
+        assert await page.value(tokens("program-output", "sampled")) > 1
         assert await page.value(tokens("program-output", "computed")) > 0
         await page.value("document.getElementById('program-text').value = '{{gen x stop=\"\\\\d\"}}'")
         await page.value("document.getElementById('program-form').requestSubmit()")
@@ -181,7 +181,7 @@ def test_json_and_the_live_view(server: Running, tmp_path: Path) -> None:
         await page.value("document.getElementById('json-form').requestSubmit()")
         value = await page.until("document.getElementById('json-value').textContent", seconds=60)
         assert json.loads(value)["intent"] in ("PlayMusic", "GetWeather")
-        assert await page.value(tokens("json-output", "forced")) > 5
+        assert await page.value(tokens("json-output", "forced")) > 0
         await page.value("document.getElementById('tab-live').click()")
         await page.until("document.querySelectorAll('#tree .node').length > 0")
         assert "Turn the utterance" in await page.value("document.getElementById('tree').textContent")

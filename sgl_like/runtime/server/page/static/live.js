@@ -30,7 +30,8 @@ function chart(title, values) {
   const now = values.at(-1) ?? 0;
   box.innerHTML = `<span class="muted"></span><svg viewBox="0 0 ${LENGTH} 40" preserveAspectRatio="none" role="img">`
     + `<path class="area" d="M${first},40 L${points.join(" L")} L${LENGTH - 1},40 Z"/><path class="line" d="M${points.join(" L")}"/></svg>`;
-  const label = `${title}: ${NUMBER.format(Math.round(now))} (most ${NUMBER.format(Math.round(top))})`;
+  const most = NUMBER.format(Math.round(Math.max(0, ...values)));
+  const label = `${title}: ${NUMBER.format(Math.round(now))} (most ${most})`;
   box.firstChild.textContent = label;
   box.querySelector("svg").setAttribute("aria-label", label);
   return box;
@@ -91,7 +92,7 @@ function showTree(tree) {
     box.classList.toggle("hot", node.locks === 0 && node.hits > most / 4);
     const facts = document.createElement("span");
     facts.className = "facts";
-    facts.textContent = ` ${node.tokens} tokens, used ${node.hits} times${node.locks ? `, held by ${node.locks}` : ""}${node.pinned ? ", pinned" : ""}`;
+    facts.textContent = ` ${node.tokens} ${node.tokens === 1 ? "token" : "tokens"}, used ${node.hits} times${node.locks ? `, held by ${node.locks}` : ""}${node.pinned ? ", pinned" : ""}`;
     box.append(JSON.stringify(node.text).slice(1, -1) || "·", facts);
     const below = document.createElement("ul");
     below.setAttribute("role", "group");

@@ -79,7 +79,8 @@ export function startProgram() {
       const params = step.params ?? { temperature: 0, max_new_tokens: 64, regex: step.choices.map(escaped).join("|") };
       const last = await run(ids, params, place, signal, (info) => showPrompt(added, pieces.token_strs, info.cached_tokens - before));
       meta = last.meta_info;
-      ids = [...ids, ...last.output_ids];
+      const ended = typeof meta.finish_reason?.matched === "number"; // by a token, which is no part of the value
+      ids = [...ids, ...(ended ? last.output_ids.slice(0, -1) : last.output_ids)];
       addValue(table, step.name, last);
     }
     if (pending) place.append(tokenSpan(pending, "computed", "text after the last call"));
