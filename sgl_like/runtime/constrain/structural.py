@@ -15,6 +15,9 @@ number is more of the number.)
 
 Two options, named as in xgrammar's triggered tags: with ``"at_least_one": true`` the output begins with a structure,
 and with ``"stop_after_first": true`` it ends with the first one.
+
+Two options of our own: with ``"free_text": false`` the output is structures, one at least, with nothing but whitespace
+between them. With ``"otherwise": {...}``, a schema, it is that, or a JSON value under the schema and no structure.
 """
 
 from __future__ import annotations
@@ -32,13 +35,14 @@ from sgl_like.runtime.constrain.pushdown.compile import CompiledFrames, JsonComp
 from sgl_like.runtime.constrain.pushdown.frame import Frame
 from sgl_like.runtime.constrain.pushdown.schema import Document
 from sgl_like.runtime.constrain.pushdown.syntax import Style
-from sgl_like.runtime.constrain.pushdown.tags import Structure, Tagged
+from sgl_like.runtime.constrain.pushdown.tags import Listed, Structure, Tagged
 from sgl_like.runtime.constrain.pushdown.values import SCALARS
 
 __all__ = ["compile_tag", "load_structural_tag"]
 
 _KEYS = {"begin", "schema", "end"}
-_OPTIONS = ("at_least_one", "stop_after_first")
+_OPTIONS = ("at_least_one", "stop_after_first", "free_text")
+_GAP = 2  # characters of whitespace between structures without free text
 _IN_NUMBERS = [bytes([byte]) for byte in b"0123456789.eE"]
 
 
@@ -55,7 +59,7 @@ def load_structural_tag(tag: Any) -> dict[str, Any]:
             raise ConstraintError(f"the structural tag is not JSON: {error}") from None
     if not isinstance(tag, Mapping):
         raise ConstraintError(f"a structural tag is an object, not {type(tag).__name__}")
-    unknown = sorted(set(tag) - {"structures", "triggers", "type", *_OPTIONS})
+    unknown = sorted(set(tag) - {"structures", "triggers", "type", "otherwise", *_OPTIONS})
     if unknown or tag.get("type", "structural_tag") != "structural_tag":
         what = f"{unknown[0]!r}" if unknown else f"the type {tag['type']!r}"
         raise ConstraintError(f"structural tag: {what} is not supported; it has 'structures' and 'triggers'")
@@ -66,9 +70,11 @@ def load_structural_tag(tag: Any) -> dict[str, Any]:
         raise ConstraintError("structural tag: 'structures' is a non-empty list")
     for i, structure in enumerate(structures):
         _check(i, structure, list(triggers))
-    options = {name: tag[name] for name in _OPTIONS if name in tag}
+    options: dict[str, Any] = {name: tag[name] for name in _OPTIONS if name in tag}
     if not all(isinstance(value, bool) for value in options.values()):
         raise ConstraintError(f"structural tag: {' and '.join(map(repr, options))} must be true or false")
+    if "otherwise" in tag:
+        options["otherwise"] = tag["otherwise"]
     return {"structures": list(structures), "triggers": list(triggers), **options}
 
 
@@ -113,27 +119,49 @@ def compile_tag(compiler: JsonCompiler, tag: Mapping[str, Any], style: Style) ->
                     f"structural tag: structures[{i}] is never reached: its trigger holds another"
                 )
         documents: list[Document] = []
-        ways: list[tuple[Structure, ...]] = []
-        for trigger in firsts:
-            after = _after(trigger, firsts, groups, tag["structures"])
-            ways.append(
-                tuple(
-                    _structure(compiler, rest, mine, tag["structures"], style, documents)
-                    for rest, mine in after.items()
-                )
+
+        def ways(rests: Mapping[bytes, list[int]]) -> tuple[Structure, ...]:
+            return tuple(
+                _structure(compiler, rest, mine, tag["structures"], style, documents)
+                for rest, mine in rests.items()
             )
-        texts, stops = tuple(firsts.values()), tag.get("stop_after_first", False)
-        owner = Tagged(compiler.pool, compiler.pool.alt(texts), texts, tuple(ways), stops)
-        start: tuple[Frame, ...] = (owner, owner.free)
-        if tag.get("at_least_one", False):
-            whole = _after(b"", [b""], groups, tag["structures"])
-            start = owner.begun(
-                [
-                    _structure(compiler, begin, mine, tag["structures"], style, documents)
-                    for begin, mine in whole.items()
-                ]
-            )
+
+        stops = tag.get("stop_after_first", False)
+        if "otherwise" in tag or not tag.get("free_text", True):
+            whole = ways(_after(b"", [b""], groups, tag["structures"]))
+            start = _listed(compiler, tag, whole, style, documents, stops)
+        else:
+            texts = tuple(firsts.values())
+            after = tuple(ways(_after(trigger, firsts, groups, tag["structures"])) for trigger in firsts)
+            owner = Tagged(compiler.pool, compiler.pool.alt(texts), texts, after, stops)
+            start = (owner, owner.free)
+            if tag.get("at_least_one", False):
+                start = owner.begun(ways(_after(b"", [b""], groups, tag["structures"])))
         return CompiledFrames(compiler, start, any(d.unique for d in documents), [])
+
+
+def _listed(
+    compiler: JsonCompiler,
+    tag: Mapping[str, Any],
+    structures: tuple[Structure, ...],
+    style: Style,
+    documents: list[Document],
+    stops: bool,
+) -> tuple[Frame, ...]:
+    """The beginning of an output without free text. Adds to `documents`."""
+    value = None
+    if "otherwise" in tag:
+        value, more = compiler.value([load_schema(tag["otherwise"])], style, False)
+        documents += more
+        if not value.alive:
+            raise ConstraintError("structural tag: 'otherwise' allows no output at all")
+    owner = Listed(structures, value, style.spaces, _GAP, stops)
+    if owner.clashes:
+        raise ConstraintError(
+            "structural tag: without free text, structures must begin neither with whitespace nor as JSON under"
+            " 'otherwise' may"
+        )
+    return owner.start
 
 
 def _structure(

@@ -158,6 +158,50 @@ def test_outputs_that_begin_with_a_structure_or_end_with_the_first(first: bool, 
     assert compiled.matcher().forced_bytes() == (b"<tool=" if first else b"")
 
 
+ANSWER: dict[str, Any] = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]}
+
+
+@pytest.mark.parametrize("only", [False, True])
+@pytest.mark.parametrize("schema", [None, ANSWER])
+def test_outputs_without_free_text(only: bool, schema: Any) -> None:
+    tag = TOOLS | {"free_text": False, "stop_after_first": only}
+    tag |= {} if schema is None else {"otherwise": schema}
+    call, other = '<tool=add>{"a":true}</tool>', "<tool=sub>1</tool>"
+    assert accepts(tag, call) and accepts(tag, other)
+    for text in (call + other, f"{call}\n{other}", f"{call} \n{other} "):
+        assert accepts(tag, text) == (not only), text
+    for text in ("", "so", f"so {call}", f"{call} so", f"{call}   \n{other}", f"{call}{{}}", "<tool="):
+        assert not accepts(tag, text), text
+    assert accepts(tag, '{"n":2}') == (schema is not None)
+    for text in ('{"n":3}', '{"n":2}' + call, '{"n":', "1"):
+        assert not accepts(tag, text), text
+    vocabulary = make_vocabulary()
+    compiled = GrammarCompiler(vocabulary).compile_structural_tag(tag)
+    kinds = set()
+    for seed in range(20):
+        text = random_output(compiled.matcher(), vocabulary, random.Random(seed))
+        assert accepts(tag, text.decode())
+        kinds.add(text[:1])
+    assert kinds == ({b"<"} if schema is None else {b"<", b"{"})
+    matcher = compiled.matcher()
+    assert matcher.forced_bytes() == (b"<tool=" if schema is None else b"")
+    assert accepts(tag, matcher.shortest_completion().decode())
+
+
+@pytest.mark.parametrize("schema", [None, ANSWER])
+def test_masks_without_free_text_are_exact(schema: Any) -> None:
+    tag = TOOLS | {"free_text": False} | ({} if schema is None else {"otherwise": schema})
+    compiled = GrammarCompiler(VOCABULARY).compile_structural_tag(tag)
+    for seed in range(20):
+        rng, matcher = random.Random(seed), compiled.matcher()
+        for _ in range(15):
+            mask = allowed(matcher)
+            assert mask == {t for t in range(VOCABULARY.size) if matcher.copy().accept_token(t)}
+            assert matcher.accept_token(rng.choice(sorted(mask)))
+            if matcher.is_terminated:
+                break
+
+
 def test_forced_and_completed() -> None:
     vocabulary = make_vocabulary()
     matcher = GrammarCompiler(vocabulary).compile_structural_tag(TOOLS).matcher()
@@ -191,6 +235,12 @@ def test_property_order_separators_and_whitespace_reach_the_schemas() -> None:
         ({**TOOLS, "triggers": [""]}, "'triggers' is a non-empty list of non-empty"),
         ({**TOOLS, "triggers": ["<call"]}, r"structures\[0\]: begin '<tool=add>' starts with none of"),
         ({**TOOLS, "format": {}}, "'format' is not supported"),
+        ({**TOOLS, "otherwise": False}, "'otherwise' allows no output"),
+        ({**TOOLS, "free_text": 0}, "'free_text' must be true or false"),
+        (
+            {"structures": [{"begin": "{x", "schema": {}, "end": ""}], "triggers": ["{x"], "otherwise": {}},
+            "begin neither with whitespace",
+        ),
         ({**TOOLS, "at_least_one": 1}, "'at_least_one' must be true or false"),
         ({**TOOLS, "type": "tags"}, "the type 'tags' is not supported"),
         ({**TOOLS, "structures": [{"begin": "<tool="}]}, r"structures\[0\] has to have"),

@@ -2,7 +2,8 @@
 
     no tools, or tool_choice "none"        text, held by the request's own constraint if it has one
     "auto"                                 free text; what begins like a call is held to one of the functions
-    "required", or a function's name       the output begins with a call
+    "required", or a function's name       calls and nothing else
+    "auto", and the text has to be JSON    calls and nothing else, or the JSON
     one call at most (not `parallel`)      the output ends with its first call
 
 Arguments are held to the functions' JSON Schemas, strict or not.
@@ -15,6 +16,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import orjson
 
 from sgl_like.runtime.reasoning import REASONING_MODELS, Tags, make_splitter
 from sgl_like.runtime.server.chat.forms import CallForm, call_form, plain_messages
@@ -136,22 +139,19 @@ async def plan_chat(
         param=param,
     )
     names: Sequence[str] = use.callable if use is not None else ()
-    if names and constraint:
-        what = next(iter(constraint))
-        raise bad_request(
-            f"a constraint ({what}) and functions that may be called cannot be given together; say tool_choice 'none'",
-            param="tool_choice",
-        )
+    holds_all = bool(constraint)  # from the first character on, so that there can be no reasoning
     if names and use is not None and form is not None:
-        constraint = {"structural_tag": _tag(call, form, use), "whitespace": "any"}
+        otherwise = _otherwise(constraint, form, use)
+        constraint = {"structural_tag": _tag(call, form, use, otherwise), "whitespace": "any"}
+        holds_all = use.required or bool(otherwise)
     tags = _reasoning_tags(tokenizer)
     opened = tags is not None and (
         prompt_end := tokenizer.decode(ids[-32:], skip_special_tokens=False)
     ).rstrip().endswith(tags.begin)
-    if opened and tags is not None and _holds_all(constraint, use):
+    if opened and tags is not None and holds_all:
         ids = ids + tokenizer.encode_segments([(f"{tags.end}\n\n", True)])
         opened = False
-    splits = tags is not None and separate_reasoning and not _holds_all(constraint, use)
+    splits = tags is not None and separate_reasoning and not holds_all
     stop, stop_ids = tokenizer.template_stops
     return ChatPlan(
         ids,
@@ -174,7 +174,25 @@ def _form_in_use(
     return call_form(tokenizer)
 
 
-def _tag(call: Call, form: CallForm, use: ToolUse) -> str:
+def _otherwise(constraint: Mapping[str, Any], form: CallForm, use: ToolUse) -> dict[str, Any]:
+    """The constraint of an answer that calls nothing, as an option of a structural tag.
+
+    Raises:
+        ApiError: 400: it is none of JSON, or JSON looks like a call.
+    """
+    if not constraint:
+        return {}
+    schema = constraint.get("json_schema")
+    if schema is None or (form.begin[0] in "{[" and not use.required):
+        raise bad_request(
+            f"a constraint ({next(iter(constraint))}) and functions that may be called cannot be given together;"
+            " say tool_choice 'none'",
+            param="tool_choice",
+        )
+    return {} if use.required else {"otherwise": orjson.loads(schema)}
+
+
+def _tag(call: Call, form: CallForm, use: ToolUse, otherwise: Mapping[str, Any]) -> str:
     limits = call.server.config.limits
     functions = {tool["function"]["name"]: tool["function"] for tool in use.tools}
     structures = [
@@ -183,8 +201,9 @@ def _tag(call: Call, form: CallForm, use: ToolUse) -> str:
     tag = {
         "structures": structures,
         "triggers": [form.trigger],
-        "at_least_one": use.required,
+        "free_text": not use.required,
         "stop_after_first": not use.parallel,
+        **otherwise,
     }
     return json_text("tools", tag, limits)
 
@@ -203,11 +222,6 @@ def arguments_schema(function: Mapping[str, Any], param: str) -> dict[str, Any]:
     if "properties" in schema and not any(name in schema for name in _LIMITED):
         return {**schema, "type": "object", "additionalProperties": False}
     return {**schema, "type": "object"}
-
-
-def _holds_all(constraint: Mapping[str, Any], use: ToolUse | None) -> bool:
-    """Whether the output is held from its first character on, so that there can be no reasoning."""
-    return bool(constraint) and ("structural_tag" not in constraint or (use is not None and use.required))
 
 
 def _reasoning_tags(tokenizer: Tokenizer) -> Tags | None:

@@ -127,6 +127,39 @@ def test_some_functions_can_be_allowed(client: openai.OpenAI) -> None:
         assert call.function.name == "clock"
 
 
+def test_demanded_calls_come_without_text(client: openai.OpenAI) -> None:
+    for choice in ask(client, tool_choice="required", n=4, temperature=1.5, max_tokens=300).choices:
+        assert choice.message.content is None
+        for call in choice.message.tool_calls:
+            check(call)
+
+
+ANSWER = {"type": "object", "properties": {"sky": {"enum": ["grey", "blue"]}}, "required": ["sky"]}
+FORMAT: Any = {"type": "json_schema", "json_schema": {"name": "answer", "schema": ANSWER, "strict": True}}
+
+
+def test_an_answer_calls_or_has_the_response_format(client: openai.OpenAI) -> None:
+    options = {"response_format": FORMAT, "n": 16, "temperature": 2.0, "max_tokens": 200}
+    try:
+        choices = ask(client, **options).choices
+    except openai.BadRequestError as refused:  # calls that are JSON themselves cannot be told from the format
+        assert "cannot be given together" in refused.message
+        assert ask(client, **options, tool_choice="required").choices[0].message.tool_calls
+        return
+    kinds = set()
+    for choice in choices:
+        calls, text = choice.message.tool_calls, choice.message.content
+        kinds.add(bool(calls))
+        assert bool(calls) != bool(text)
+        for call in calls or ():
+            check(call)
+        if text:
+            assert json.loads(text)["sky"] in ("grey", "blue")
+    assert kinds == {True, False}
+    only = ask(client, **options, tool_choice="none").choices[0].message
+    assert json.loads(only.content)["sky"] in ("grey", "blue")
+
+
 def test_several_calls_are_told_apart(client: openai.OpenAI) -> None:
     choice = ask(client, tool_choice="required", n=4, temperature=1.5).choices
     for each in choice:
@@ -200,7 +233,7 @@ def test_calls_are_free_to_come_or_not(client: openai.OpenAI) -> None:
         ({"tools": [function(f"f{i}", {}) for i in range(129)]}, "tools", "at most 128"),
         ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, None, "custom"),
         ({"tools": [{"function": {"name": "f", "parameters": {"type": "array"}}}]}, "tools", "object"),
-        ({"response_format": {"type": "json_object"}}, "tool_choice", "cannot be given together"),
+        ({"extra_body": {"regex": "a+"}}, "tool_choice", "cannot be given together"),
         ({"tools": [function("f", {"x": {"type": "nonsense"}})]}, None, "type"),
     ],
 )  # fmt: skip
@@ -250,9 +283,9 @@ def test_what_the_engine_is_asked_for() -> None:
         ask(client, tool_choice="required", parallel_tool_calls=False)
         ask(client, tool_choice="none")
     tags = [json.loads(request.params.structural_tag or "null") for request in engine.requests]
-    assert [tag and (tag["at_least_one"], tag["stop_after_first"]) for tag in tags] == [
-        (False, False),
-        (True, True),
+    assert [tag and (tag["free_text"], tag["stop_after_first"]) for tag in tags] == [
+        (True, False),
+        (False, True),
         None,
     ]
     assert [each["begin"] for each in tags[0]["structures"]] == [

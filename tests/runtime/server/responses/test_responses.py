@@ -183,6 +183,23 @@ def test_functions_are_called_and_answered(client: OpenAI, choice: Any) -> None:
     assert "".join(deltas) == "".join(item.arguments for item in calls)
 
 
+def test_functions_and_a_format_go_together(client: OpenAI) -> None:
+    asked: dict[str, Any] = {
+        "model": "tiny",
+        "temperature": 1.8,
+        "max_output_tokens": 200,
+        "tools": [WEATHER],
+    }
+    for _ in range(4):
+        found = client.responses.parse(input=QUESTION, text_format=Music, **asked)
+        calls = [item for item in found.output if item.type == "function_call"]
+        if not calls and found.status == "completed":
+            assert isinstance(found.output_parsed, Music)
+        assert bool(calls) != bool(found.output_text)
+    only = client.responses.create(input=QUESTION, tool_choice="required", **asked)
+    assert {item.type for item in only.output} == {"function_call"}
+
+
 def test_logprobs(client: OpenAI) -> None:
     found = client.responses.create(
         input=QUESTION, include=["message.output_text.logprobs"], top_logprobs=3, **GREEDY
