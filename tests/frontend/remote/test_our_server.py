@@ -116,6 +116,14 @@ def scored(s: Any) -> None:
     s += sgl.gen("y", max_tokens=60, json_schema=Person, return_logprob=True, token_ids_logprob=[5])
 
 
+@sgl.function
+def pinned(s: Any) -> None:
+    s += "A prefix that is kept: "
+    with sgl.pinned(s):
+        s += sgl.gen("x", max_tokens=6)
+    s += sgl.gen("y", max_tokens=6, dtype=bool)
+
+
 PROGRAMS: list[tuple[Any, str]] = [
     (plain, "x y"),
     (roles, "a b"),
@@ -125,6 +133,7 @@ PROGRAMS: list[tuple[Any, str]] = [
     (forks, "end"),
     (tools, "x"),
     (scored, "x y"),
+    (pinned, "x y"),
 ]
 
 
@@ -231,6 +240,30 @@ def test_a_batch_keeps_its_connections(server: Running, here: sgl.Runtime) -> No
         for row in rows[:8]:
             program.run(**row, backend=backend)
         assert proxy.connections == 1
+
+
+def test_a_server_that_refuses_some_is_asked_again(here: sgl.Runtime) -> None:
+    rows = [{"at": at} for at in range(32)]
+
+    @sgl.function
+    def program(s: Any, at: int) -> None:
+        s += f"Row {at}: " + sgl.gen("x", max_tokens=6)
+
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        await asyncio.sleep(0.005)
+
+    expected = [state.text() for state in program.run_batch(rows, backend=here, temperature=0)]
+    config = ServerConfig(api_keys=("k",), key_max_requests=2)
+    with (
+        running(config) as server,
+        sgl.RuntimeEndpoint(server.url, api_key="k", max_retries=10_000, sleep=sleep) as backend,
+    ):
+        states = program.run_batch(rows, backend=backend, temperature=0, num_threads=16)
+        assert [state.text() for state in states] == expected
+    assert waits and min(waits) >= 1.0, "the server says that it is at least a second"
 
 
 def test_keys(here: sgl.Runtime) -> None:

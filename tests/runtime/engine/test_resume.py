@@ -120,6 +120,22 @@ def test_cuts_between_tokens_of_one_event(folder: Path, constraint: str) -> None
         assert whole.text.endswith(rest.text) and rest.finish == whole.finish
 
 
+@pytest.mark.parametrize("constraint", ["free", "schema", "ebnf"])
+@pytest.mark.parametrize("parameters", ["greedy", "seeded", "penalties"])
+def test_drafts_change_nothing(folder: Path, constraint: str, parameters: str) -> None:
+    harness = Harness(folder, speculation=4)
+    values = {**PARAMETERS[parameters], **CONSTRAINTS[constraint]}
+    request = make_request(harness, "ab ab ab ab", values)
+    expected = run(Harness(folder), request).result
+    whole = run(harness, request)
+    assert whole.result.token_ids == expected.token_ids
+    known = list[int]()
+    for event in whole.events[:-1]:
+        known += event.token_ids
+        rest = run(harness, resumed(request, known)).result
+        assert [*known, *rest.token_ids] == expected.token_ids and rest.finish == expected.finish
+
+
 def test_under_pressure_among_others(folder: Path) -> None:
     rng = random.Random(0)
     alone, crowd = Harness(folder), Harness(folder, slots=160, running=6, budget=24)

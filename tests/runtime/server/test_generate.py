@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection
 from itertools import pairwise
 from typing import Any
@@ -33,11 +33,17 @@ def server() -> Iterator[Running]:
         yield started
 
 
-def call(server: Running, body: Any, path: str = "/generate", method: str = "POST") -> tuple[int, str]:
+def call(
+    server: Running,
+    body: Any,
+    path: str = "/generate",
+    method: str = "POST",
+    headers: Mapping[str, str] | None = None,
+) -> tuple[int, str]:
     parts = urlsplit(server.url)
     connection = HTTPConnection(str(parts.hostname), parts.port)
     data = None if body is None else json.dumps(body)
-    connection.request(method, path, data, {"Content-Type": "application/json"})
+    connection.request(method, path, data, {"Content-Type": "application/json"} | dict(headers or {}))
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()

@@ -14,6 +14,7 @@ import pytest
 from sgl_like.errors import RequestAborted
 from sgl_like.runtime.protocol import FinishReason, GenerateRequest, Output, OutputSink
 from sgl_like.runtime.server.chat.forms import call_form
+from sgl_like.runtime.server.config import ServerConfig
 from sgl_like.runtime.server.engine.local import LocalEngine
 from sgl_like.runtime.server.native import control
 from sgl_like.runtime.server.observe.process import package_version
@@ -54,11 +55,12 @@ def get(server: Running, path: str) -> Any:
     return json.loads(text)
 
 
-def begin(server: Running, body: dict[str, Any]) -> HTTPResponse:
+def begin(server: Running, body: dict[str, Any], key: str = "") -> HTTPResponse:
     """A stream of which the first event was read."""
     parts = urlsplit(server.url)
     connection = HTTPConnection(str(parts.hostname), parts.port)
-    connection.request("POST", "/generate", json.dumps(body | {"stream": True}), {"Connection": "close"})
+    headers = {"Connection": "close", "Authorization": f"Bearer {key}"}
+    connection.request("POST", "/generate", json.dumps(body | {"stream": True}), headers)
     answer = connection.getresponse()
     assert answer.status == 200
     assert answer.readline().startswith(b"data: ")
@@ -88,6 +90,28 @@ def test_requests_are_ended_by_their_name() -> None:
         assert last_event(other)["meta_info"]["finish_reason"]["type"] == "abort"
         batch.read()
         assert get(server, "/load") == {"server_load": 0}
+
+
+def test_only_admins_end_requests_of_others() -> None:
+    config = ServerConfig(api_keys=("one", "two"), admin_key="boss")
+    with running(config, Endless()) as server:
+        streams = {
+            key: begin(server, {"text": "a", "rid": "same", "incremental_streaming_output": True}, key)
+            for key in ("one", "two", "boss")
+        }
+
+        def abort(key: str, **body: Any) -> int:
+            status, text = call(server, body, "/abort_request", headers={"Authorization": f"Bearer {key}"})
+            assert status == 200, text
+            return int(json.loads(text)["aborted"])
+
+        assert abort("one", rid="same") == 1
+        assert abort("one", abort_all=True) == 0
+        assert last_event(streams["one"])["meta_info"]["finish_reason"]["type"] == "abort"
+        assert abort("boss", rid="same") == 2
+        assert call(server, {"abort_all": True}, "/abort_request")[0] == 401
+        for key in ("two", "boss"):
+            assert last_event(streams[key])["meta_info"]["finish_reason"]["type"] == "abort"
 
 
 @pytest.mark.parametrize("body", [{}, {"rid": "a", "abort_all": True}, {"rid": 3}])
