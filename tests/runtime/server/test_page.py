@@ -146,6 +146,7 @@ def test_chat_shows_every_token(server: Running, tmp_path: Path) -> None:
             await page.until(f"document.querySelectorAll('#chat-log .turn').length === {2 * turn}")
             await page.until("document.getElementById('counts').textContent.includes('output')")
         assert await page.value(tokens("chat-log", "sampled")) > 4
+        assert await page.value(tokens("chat-log", "cached")) > 10
         counts = await page.value("document.getElementById('counts').textContent")
         assert " 0 cached" not in counts  # the second turn goes on from the first
 

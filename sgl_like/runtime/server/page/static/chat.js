@@ -1,6 +1,6 @@
 // The chat: the conversation is kept as messages; each answer is shown token by token.
 
-import { counts, run, runner, tokenize } from "./tokens.js";
+import { counts, run, runner, showPrompt, tokenize } from "./tokens.js";
 
 const element = (id) => document.getElementById(id);
 
@@ -43,7 +43,14 @@ export function startChat() {
     const params = {
       temperature: Number(element("chat-temperature").value), max_new_tokens: Number(element("chat-max").value),
     };
-    const last = await run(prompt.tokens, params, place, signal);
+    const given = document.createElement("details");
+    given.append(document.createElement("summary"), document.createElement("div"));
+    given.lastChild.className = "text";
+    place.before(given);
+    const last = await run(prompt.tokens, params, place, signal, (info) => {
+      given.firstChild.textContent = `prompt: ${info.cached_tokens} of ${info.prompt_tokens} tokens cached`;
+      showPrompt(given.lastChild, prompt.token_strs, info.cached_tokens);
+    });
     messages = [...asked, { role: "assistant", content: last.text }];
     const cut = last.meta_info.finish_reason?.type === "length" ? "; cut at the most tokens" : "";
     return counts(last.meta_info) + cut;
