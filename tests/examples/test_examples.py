@@ -208,6 +208,12 @@ def test_skeleton() -> None:
     assert [each["intent"] for each in json.loads(rest)] == kinds
 
 
+def test_openai_client() -> None:
+    parsed, *answer = run("examples/openai_client.py").splitlines()
+    assert parsed == "Song(intent='PlayMusic', genre='jazz')"
+    assert re.fullmatch(r"(.* = \d+ \(left: .*\)\n?)+", "\n".join(answer))
+
+
 def test_judge() -> None:
     assert "the judge's favourite in" in run("examples/judge.py", "--puzzles", "4")
 
