@@ -45,7 +45,7 @@ async def examine(server: Server) -> dict[str, Any]:
     info = server.engine.info
     return {
         "ok": not problems,
-        "problems": problems,
+        "problems": list(dict.fromkeys(problems)),
         "idle": idle,
         "state": server.engine.state,
         "restarts": server.engine.restarts,

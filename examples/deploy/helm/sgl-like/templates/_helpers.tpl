@@ -13,6 +13,10 @@ app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{- define "sgl-like.image" -}}
+{{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
+{{- end -}}
+
 {{- define "sgl-like.labels" -}}
 {{ include "sgl-like.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
