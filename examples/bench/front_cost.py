@@ -2,8 +2,8 @@
 
     python examples/bench/front_cost.py [--requests 2000] [--at-once 64]
 
-The server runs in a process of its own, with uvloop if it is there; the client is raw sockets in this one. What a request
-costs is measured with answers of 1 and of 33 chunks; the difference is what 32 chunks cost, each with its own write.
+The server runs in a process of its own, under uvloop; the client is raw sockets in this one. What a request costs is
+measured with answers of 1 and of 33 chunks; the difference is what 32 chunks cost, each with its own write.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def serve(pieces: int, pipe: Any) -> None:
 async def load(port: int, path: str, stream: bool, requests: int, at_once: int) -> None:
     """Send requests over connections that are kept."""
     body = json.dumps({"model": "tiny", "max_tokens": 64, "stream": stream, **BODIES[path]}).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json"]
+    head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""])
     message, end = head.encode() + body, b"0\r\n\r\n" if stream else b"}"
 
     async def one(count: int) -> None:

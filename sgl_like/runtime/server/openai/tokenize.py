@@ -39,7 +39,7 @@ class TokenizeRequest(msgspec.Struct, kw_only=True):
 class TokenizeResponse(msgspec.Struct, kw_only=True):
     """Token ids, a list of them for each of several texts."""
 
-    tokens: list[int] | list[list[int]] | Any
+    tokens: list[int | list[int]]
     count: int | list[int]
     max_model_len: int
     token_strs: list[str] | UnsetType | None = UNSET
@@ -66,8 +66,9 @@ async def tokenize(call: Call) -> web.StreamResponse:
     check_model(call, body.model)
     many = isinstance(body.prompt, list)
     lists = await _tokens(call, body)
+    tokens: Any = lists if many else lists[0]
     response = TokenizeResponse(
-        tokens=lists if many else lists[0],
+        tokens=tokens,
         count=[len(ids) for ids in lists] if many else len(lists[0]),
         max_model_len=call.server.info.context_length,
     )
