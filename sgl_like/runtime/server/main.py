@@ -109,6 +109,7 @@ async def _until_ready(engine: SupervisedEngine, stop: asyncio.Event) -> bool:
 async def _drain(server: Server, engine: SupervisedEngine, grace: float) -> None:
     """Until no call has requests; what takes longer than `grace` is cut."""
     await _wait_for_calls(server, grace)
+    server.observer.cut("drain")
     await engine.cut_all()
     await _wait_for_calls(server, _LAST_SECONDS)
 

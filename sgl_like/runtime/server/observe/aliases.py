@@ -50,6 +50,7 @@ VLLM = (
         ("spec_decode_num_accepted_tokens", "draft_tokens_accepted"),
         ("time_to_first_token_seconds", "time_to_first_token_seconds"),
         ("inter_token_latency_seconds", "inter_token_latency_seconds"),
+        ("time_per_output_token_seconds", "inter_token_latency_seconds"),  # what it was called before
         ("request_time_per_output_token_seconds", "time_per_output_token_seconds"),
         ("e2e_request_latency_seconds", "e2e_request_latency_seconds"),
         ("request_queue_time_seconds", "request_queue_time_seconds"),
@@ -149,15 +150,14 @@ def renamed(alias: Alias, family: Family, prefix: str, everywhere: Mapping[str, 
 
 def cache_config(snapshot: Snapshot) -> Family:
     """The gauge of vLLM whose labels are the size of the KV cache; routers read it."""
-    options = snapshot.info.options if snapshot.info is not None else {}
-    page = int(options.get("page_size", 1))
+    page = int(snapshot.stats.get("page_size", 1))
     slots = snapshot.info.kv_slots if snapshot.info is not None else 0
     labels = {
         "engine": "0",
         "block_size": str(page),
         "num_gpu_blocks": str(slots // page),
         "kv_cache_size_tokens": str(slots),
-        "enable_prefix_caching": str(bool(options.get("enable_radix_cache", True))),
+        "enable_prefix_caching": str(bool(snapshot.stats.get("enable_radix_cache", True))),
     }
     help = "1; the size of the KV cache is in the labels."
     return Family("vllm:cache_config_info", "gauge", help, {tuple(labels.values()): 1.0}, tuple(labels))

@@ -56,6 +56,11 @@ class Observer:
             totals.outputs_asked.add(sum(1 for _ in copies))
         return records
 
+    def cut(self, cause: str) -> None:
+        """All that runs is about to be cut short."""
+        for call in self.calls.values():
+            call.cause = call.cause or cause
+
     def first_token(self, call: CallRecord) -> None:
         """A call has its first token."""
         if self._tracing is not None and call.span is not None:

@@ -78,6 +78,24 @@ def test_a_client_that_goes_away_leaves_nothing() -> None:
         assert get(server, "/debug/requests") == {"count": 0, "requests": []}
 
 
+def test_what_is_cut_says_why() -> None:
+    with running(engine=Endless(shared_engine())) as server:
+        observer = server.server.observer
+
+        def cut() -> None:
+            observer.cut("drain")
+            for record in observer.open.values():
+                server.server.engine.abort(record.request.rid)
+
+        body = json.dumps({"prompt": "play", "max_tokens": 900, "stream": True}).encode()
+        with urllib.request.urlopen(urllib.request.Request(server.url + "/v1/completions", body)) as answer:
+            answer.readline()
+            server.loop.call_soon_threadsafe(cut)
+            answer.read()
+        wait_until(lambda: not observer.open)
+        assert observer.totals.aborted == {"drain": 1}
+
+
 class Wrong(LocalEngine):
     """Says of itself what a test wants."""
 
