@@ -8,9 +8,12 @@ import time
 from contextlib import closing
 from typing import Any
 
+import msgspec
 import pytest
 
 from sgl_like.runtime.server.config import ServerConfig
+from sgl_like.runtime.server.http.app import ROUTES
+from sgl_like.runtime.server.ollama.bodies import ChatAnswer
 from tests.support.breaking_engine import BreakingEngine
 from tests.support.dialects import json_lines, sse_events
 from tests.support.http_clients import address, call
@@ -97,6 +100,24 @@ def test_what_nobody_reads_is_aborted(path: str, stream: bool) -> None:
         assert engine.aborted
         assert not server.server.responses.running
         assert call(server, path, BODIES[path] | {"stream": False}).status == 200
+
+
+def test_answers_are_as_described() -> None:
+    described = {route.path: route.response for route in ROUTES if route.method == "POST"}
+    bodies = BODIES | {
+        "/v1/messages/count_tokens": BODIES["/v1/messages"],
+        "/v1/responses/input_tokens": BODIES["/v1/responses"],
+        "/v1/embeddings": {"input": "x"},
+        "/api/embed": {"model": "tiny", "input": "x"},
+        "/api/embeddings": {"model": "tiny", "prompt": "x"},
+    }
+    with running() as server:
+        for path, body in bodies.items():
+            answer = call(server, path, body | {"stream": False}).json
+            read = msgspec.convert(answer, described[path])
+            assert answer.keys() <= {field.encode_name for field in msgspec.structs.fields(read)}
+        lines = json_lines(call(server, "/api/chat", BODIES["/api/chat"]))
+        assert [msgspec.convert(line, ChatAnswer).done for line in lines[-2:]] == [False, True]
 
 
 def test_other_models_are_refused_unless_any_will_do() -> None:

@@ -165,3 +165,33 @@ class MessagesRequest(Conversation, kw_only=True):
     inference_geo: Any = None
     speed: Any = None
     diagnostics: Any = None
+
+
+class MessageUsage(msgspec.Struct, kw_only=True):
+    """Tokens; those from the cache are not among `input_tokens`."""
+
+    input_tokens: int
+    cache_creation_input_tokens: int
+    cache_read_input_tokens: int
+    output_tokens: int
+
+
+class MessageAnswer(msgspec.Struct, kw_only=True):
+    """The answer of ``POST /v1/messages``."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: list[TextBlock | ToolUseBlock]
+    stop_reason: Literal[
+        "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "model_context_window_exceeded"
+    ]
+    stop_sequence: str | None
+    usage: MessageUsage
+
+
+class TokensAnswer(msgspec.Struct, kw_only=True):
+    """The answer of ``POST /v1/messages/count_tokens``."""
+
+    input_tokens: int

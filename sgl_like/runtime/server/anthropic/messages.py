@@ -11,7 +11,9 @@ from sgl_like.runtime.protocol import FinishReason, Usage
 from sgl_like.runtime.server.anthropic.answer import Event, MessageBuilder, stop_reason
 from sgl_like.runtime.server.anthropic.bodies import (
     CountTokensRequest,
+    MessageAnswer,
     MessagesRequest,
+    TokensAnswer,
 )
 from sgl_like.runtime.server.anthropic.conversation import (
     is_prefilled,
@@ -130,6 +132,7 @@ ROUTES = (
         messages,
         "Answer a conversation (Anthropic)",
         body=MessagesRequest,
+        response=MessageAnswer,
         error_body=anthropic_body,
         streams=True,
     ),
@@ -139,6 +142,7 @@ ROUTES = (
         count_tokens,
         "Count a conversation's tokens (Anthropic)",
         body=CountTokensRequest,
+        response=TokensAnswer,
         error_body=anthropic_body,
     ),
 )

@@ -138,3 +138,56 @@ class EmbeddingsRequest(msgspec.Struct, kw_only=True):
     prompt: str = ""
     options: dict[str, Any] | None = None
     keep_alive: Any = None
+
+
+class Line(msgspec.Struct, kw_only=True):
+    """What every line of a stream, and every whole answer, has; counts and times (in ns) only the last or whole one."""
+
+    model: str
+    created_at: str
+    done: bool
+    done_reason: str | None = None
+    total_duration: int | None = None
+    load_duration: int | None = None
+    prompt_eval_count: int | None = None
+    prompt_eval_duration: int | None = None
+    eval_count: int | None = None
+    eval_duration: int | None = None
+    logprobs: list[dict[str, Any]] | None = None
+
+
+class CalledMessage(msgspec.Struct, kw_only=True):
+    """What the model says."""
+
+    role: Literal["assistant"]
+    content: str
+    tool_calls: list[ToolCall] | None = None
+
+
+class ChatAnswer(Line, kw_only=True):
+    """The answer of ``POST /api/chat``."""
+
+    message: CalledMessage
+
+
+class GenerateAnswer(Line, kw_only=True):
+    """The answer of ``POST /api/generate``; `context` are the ids of prompt and answer."""
+
+    response: str
+    context: list[int] | None = None
+
+
+class EmbedAnswer(msgspec.Struct, kw_only=True):
+    """The answer of ``POST /api/embed``; times are in ns."""
+
+    model: str
+    embeddings: list[list[float]]
+    total_duration: int
+    load_duration: int
+    prompt_eval_count: int
+
+
+class EmbeddingsAnswer(msgspec.Struct, kw_only=True):
+    """The answer of ``POST /api/embeddings``."""
+
+    embedding: list[float]

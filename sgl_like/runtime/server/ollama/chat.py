@@ -12,8 +12,9 @@ from sgl_like.runtime.server.chat.tool_use import Choice, make_tool_use
 from sgl_like.runtime.server.http.errors import bad_request
 from sgl_like.runtime.server.http.routes import Call, Route
 from sgl_like.runtime.server.ollama.answers import Shape, answer, loaded
-from sgl_like.runtime.server.ollama.bodies import ChatRequest, Message, Options, Tool
+from sgl_like.runtime.server.ollama.bodies import ChatAnswer, ChatRequest, Message, Options, Tool
 from sgl_like.runtime.server.ollama.errors import ollama_body
+from sgl_like.runtime.server.ollama.lines import MEDIA
 from sgl_like.runtime.server.ollama.options import (
     NAMES,
     check_model,
@@ -95,7 +96,9 @@ ROUTES = (
         chat,
         "Answer a conversation (Ollama)",
         body=ChatRequest,
+        response=ChatAnswer,
         error_body=ollama_body,
         streams=True,
+        media=MEDIA,
     ),
 )

@@ -7,7 +7,12 @@ from aiohttp import web
 from sgl_like.runtime.server.embedding import embed
 from sgl_like.runtime.server.http.bodies import json_response
 from sgl_like.runtime.server.http.routes import Call, Route
-from sgl_like.runtime.server.ollama.bodies import EmbeddingsRequest, EmbedRequest
+from sgl_like.runtime.server.ollama.bodies import (
+    EmbedAnswer,
+    EmbeddingsAnswer,
+    EmbeddingsRequest,
+    EmbedRequest,
+)
 from sgl_like.runtime.server.ollama.errors import ollama_body
 from sgl_like.runtime.server.ollama.lines import Clock
 from sgl_like.runtime.server.ollama.options import check_model
@@ -43,13 +48,22 @@ async def embed_prompt(call: Call) -> web.StreamResponse:
 
 
 ROUTES = (
-    Route("POST", "/api/embed", embed_texts, "Embed texts", body=EmbedRequest, error_body=ollama_body),
+    Route(
+        "POST",
+        "/api/embed",
+        embed_texts,
+        "Embed texts (Ollama)",
+        body=EmbedRequest,
+        response=EmbedAnswer,
+        error_body=ollama_body,
+    ),
     Route(
         "POST",
         "/api/embeddings",
         embed_prompt,
-        "Embed a prompt",
+        "Embed a prompt (Ollama)",
         body=EmbeddingsRequest,
+        response=EmbeddingsAnswer,
         error_body=ollama_body,
     ),
 )

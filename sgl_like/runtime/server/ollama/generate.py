@@ -10,8 +10,9 @@ from sgl_like.runtime.server.constraints import constraint_params
 from sgl_like.runtime.server.http.errors import bad_request
 from sgl_like.runtime.server.http.routes import Call, Route
 from sgl_like.runtime.server.ollama.answers import Shape, answer, loaded
-from sgl_like.runtime.server.ollama.bodies import GenerateRequest, Options
+from sgl_like.runtime.server.ollama.bodies import GenerateAnswer, GenerateRequest, Options
 from sgl_like.runtime.server.ollama.errors import ollama_body
+from sgl_like.runtime.server.ollama.lines import MEDIA
 from sgl_like.runtime.server.ollama.options import (
     NAMES,
     check_model,
@@ -83,7 +84,9 @@ ROUTES = (
         generate,
         "Answer a prompt (Ollama)",
         body=GenerateRequest,
+        response=GenerateAnswer,
         error_body=ollama_body,
         streams=True,
+        media=MEDIA,
     ),
 )

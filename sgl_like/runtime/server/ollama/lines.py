@@ -7,7 +7,9 @@ from typing import Any
 
 from sgl_like.runtime.protocol import FinishReason, Usage
 
-HEADERS = {"Content-Type": "application/x-ndjson"}
+MEDIA = ("application/json", "application/x-ndjson")
+"""Types of answers, whole and streamed."""
+HEADERS = {"Content-Type": MEDIA[1]}
 
 
 class Clock:

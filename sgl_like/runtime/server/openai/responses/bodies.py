@@ -145,3 +145,75 @@ class ReasoningItem(msgspec.Struct, kw_only=True):
 
 
 Item = MessageItem | FunctionCallItem | FunctionCallOutputItem | ReasoningItem
+
+
+class ResponseUsage(msgspec.Struct, kw_only=True):
+    """Tokens of a response."""
+
+    input_tokens: int
+    input_tokens_details: dict[str, int]
+    output_tokens: int
+    output_tokens_details: dict[str, int]
+    total_tokens: int
+
+
+class ResponseAnswer(msgspec.Struct, kw_only=True):
+    """A response: what was asked for, and what came of it.
+
+    `status` is ``"incomplete"`` when `max_output_tokens` were not enough, and ``"cancelled"`` when it was cancelled or
+    the server stopped; `output` has what there was until then.
+    """
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    status: Literal["in_progress", "completed", "incomplete", "cancelled", "failed"]
+    background: bool
+    completed_at: int | None
+    error: dict[str, Any] | None
+    incomplete_details: dict[str, Any] | None
+    instructions: str | None
+    max_output_tokens: int | None
+    max_tool_calls: int | None
+    model: str
+    output: list[dict[str, Any]]
+    parallel_tool_calls: bool
+    previous_response_id: str | None
+    reasoning: dict[str, Any]
+    service_tier: str
+    store: bool
+    temperature: float
+    text: dict[str, Any]
+    tool_choice: str | dict[str, Any]
+    tools: list[dict[str, Any]]
+    top_logprobs: int
+    top_p: float
+    truncation: str
+    usage: ResponseUsage | None
+    user: str | None
+    metadata: dict[str, str]
+
+
+class DeletedAnswer(msgspec.Struct, kw_only=True):
+    """A response that is no longer stored."""
+
+    id: str
+    object: Literal["response"]
+    deleted: bool
+
+
+class ItemsAnswer(msgspec.Struct, kw_only=True):
+    """Items of a conversation."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class InputTokensAnswer(msgspec.Struct, kw_only=True):
+    """The size of a response's input."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int

@@ -25,8 +25,10 @@ from sgl_like.runtime.server.http.streaming import send_stream, typed_event
 from sgl_like.runtime.server.openai.logprobs import TokenTexts
 from sgl_like.runtime.server.openai.models import check_model
 from sgl_like.runtime.server.openai.responses.bodies import (
+    InputTokensAnswer,
     JsonObjectFormat,
     JsonSchemaFormat,
+    ResponseAnswer,
     ResponsesRequest,
     TextFormat,
 )
@@ -234,13 +236,22 @@ def _object(call: Call, body: ResponsesRequest) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("POST", "/v1/responses", create_response, "Make a response", body=ResponsesRequest, streams=True),
+    Route(
+        "POST",
+        "/v1/responses",
+        create_response,
+        "Make a response",
+        body=ResponsesRequest,
+        response=ResponseAnswer,
+        streams=True,
+    ),
     Route(
         "POST",
         "/v1/responses/input_tokens",
         count_input,
         "Count the tokens of a response's input",
         body=ResponsesRequest,
+        response=InputTokensAnswer,
     ),
     *KEPT,
 )

@@ -7,6 +7,7 @@ from aiohttp import web
 from sgl_like.runtime.server.http.bodies import json_response
 from sgl_like.runtime.server.http.errors import ApiError, bad_request
 from sgl_like.runtime.server.http.routes import Call, Route
+from sgl_like.runtime.server.openai.responses.bodies import DeletedAnswer, ItemsAnswer, ResponseAnswer
 from sgl_like.runtime.server.openai.responses.store import Stored
 
 MOST_ITEMS = 100
@@ -81,9 +82,10 @@ def _missing(id: str) -> ApiError:
     return ApiError(404, f"Response with id {id!r} not found.", code="response_not_found")
 
 
+_PATH = "/v1/responses/{id}"
 ROUTES = (
-    Route("GET", "/v1/responses/{id}", get_response, "Get a stored response"),
-    Route("DELETE", "/v1/responses/{id}", delete_response, "Delete a stored response"),
-    Route("POST", "/v1/responses/{id}/cancel", cancel_response, "Cancel a running response"),
-    Route("GET", "/v1/responses/{id}/input_items", list_input_items, "List a response's input"),
+    Route("GET", _PATH, get_response, "Get a stored response", response=ResponseAnswer),
+    Route("DELETE", _PATH, delete_response, "Delete a stored response", response=DeletedAnswer),
+    Route("POST", f"{_PATH}/cancel", cancel_response, "Cancel a running response", response=ResponseAnswer),
+    Route("GET", f"{_PATH}/input_items", list_input_items, "List a response's input", response=ItemsAnswer),
 )
