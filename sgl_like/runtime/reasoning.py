@@ -52,6 +52,10 @@ REASONING_MODELS: Mapping[str, Tags | None] = {
 """Families by SGLang's ``model_type``, and what is around their reasoning."""
 
 
+MOST_BLANKS = 256
+"""That are held back until it is known whether they are at a border; more of them are text."""
+
+
 class Part(NamedTuple):
     """Some text of the output, without its markup."""
 
@@ -136,7 +140,11 @@ class TagSplitter(Splitter):
         if found is not None:
             self._tags, self._inside, self._strip = found, True, True
             self._held = text[len(found.begin) :]
-        elif not final and any(tags.begin.startswith(text) for tags in self._families):
+        elif (
+            not final
+            and len(self._held) <= MOST_BLANKS
+            and any(tags.begin.startswith(text) for tags in self._families)
+        ):
             return False
         self._begun = True
         return True
@@ -151,7 +159,9 @@ class TagSplitter(Splitter):
             self._inside, self._strip = False, True
         else:
             keep = _overlap(self._held, end)
-            text = self._taken(len(self._held[: len(self._held) - keep].rstrip()))
+            size = len(self._held) - keep
+            bare = len(self._held[:size].rstrip())
+            text = self._taken(bare if size - bare <= MOST_BLANKS else size)
         yield Part(text, is_reasoning=True)
 
     def _taken(self, size: int) -> str:

@@ -11,7 +11,8 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from copy import copy
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from sgl_like.errors import SamplingParamsError
@@ -162,7 +163,10 @@ class SamplingParams:
         if seed is not None and index > 0:
             digest = hashlib.blake2b(f"{seed} {index}".encode(), digest_size=8).digest()
             seed = int.from_bytes(digest, "little") >> 1
-        return replace(self, n=1, seed=seed)
+        other = copy(self)  # `replace` would check everything again
+        object.__setattr__(other, "n", 1)
+        object.__setattr__(other, "seed", seed)
+        return other
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SamplingParams:

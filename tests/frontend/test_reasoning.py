@@ -224,3 +224,16 @@ def test_pieces_with_meta_data(backend: FakeBackend) -> None:
     assert whole[0] == "answer 3" and whole[1]["finish_reason"]["type"] == "stop"
     with pytest.raises(ValueError, match="needs the name"):
         state.text_async_iter(None, return_meta_data=True)
+
+
+@pytest.mark.parametrize("prompt_end", ["", "<think>"])
+def test_long_blanks_are_not_held_back(prompt_end: str) -> None:
+    splitter = make_splitter(None, prompt_end)
+    said = splitter.feed("x" if prompt_end else "")
+    for _ in range(1000):
+        said += splitter.feed("\n" * 10)
+        assert len(splitter._held) <= 300
+    said += splitter.feed("y", final=True)
+    text = "".join(part.text for part in said)
+    assert text.endswith("y")
+    assert len(text) > 9_000
