@@ -47,6 +47,7 @@ class ServerConfig:
         api_key_file: more keys, one a line: ``KEY name=WORD max_requests=N requests_per_minute=N tokens_per_minute=N``,
             where all but the key can be left out.
         admin_key: opens the admin routes; ``None``: without API keys everybody on this machine may, with them nobody.
+        admin_key_file: a file with that key, so that it is neither among the arguments nor in the environment.
         key_max_requests: sequences of a key that may run or wait at a time, if the file does not say.
         key_requests_per_minute: of a key, if the file does not say.
         key_tokens_per_minute: of a key, prompts and outputs, if the file does not say.
@@ -79,6 +80,7 @@ class ServerConfig:
     api_keys: tuple[str, ...] = ()
     api_key_file: str | Path | None = None
     admin_key: str | None = None
+    admin_key_file: str | Path | None = None
     key_max_requests: int | None = None
     key_requests_per_minute: int | None = None
     key_tokens_per_minute: int | None = None

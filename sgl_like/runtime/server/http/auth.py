@@ -66,6 +66,26 @@ def read_keys(config: ServerConfig) -> list[Key]:
     return keys
 
 
+def read_admin_key(config: ServerConfig) -> str | None:
+    """The admin key, from the options or its file; blanks and line breaks around it do not count.
+
+    Raises:
+        ConfigError: the file cannot be read or is empty, or there are both.
+    """
+    if config.admin_key_file is None:
+        return config.admin_key
+    where = f"admin_key_file={str(config.admin_key_file)!r}"
+    if config.admin_key is not None:
+        raise ConfigError(f"there is an admin_key and {where}; one of them is enough")
+    try:
+        key = Path(config.admin_key_file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where} cannot be read: {error}") from None
+    if not key:
+        raise ConfigError(f"{where} is empty")
+    return key
+
+
 def _read_file(path: Path, default: Quota) -> list[Key]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -115,10 +135,11 @@ class Auth:
         self._tenants = [
             (_digest(key.secret), Tenant(key.name, _namespace(key.secret), quota=key.quota)) for key in keys
         ]
-        self._has_admin = config.admin_key is not None
-        if config.admin_key is not None:
-            admin = Tenant("admin", _namespace(config.admin_key), admin=True)
-            self._tenants.append((_digest(config.admin_key), admin))
+        admin_key = read_admin_key(config)
+        self._has_admin = admin_key is not None
+        if admin_key is not None:
+            admin = Tenant("admin", _namespace(admin_key), admin=True)
+            self._tenants.append((_digest(admin_key), admin))
         self._origins = frozenset(config.cors_origins)
         self._checks_host = not self.keyed and _is_loopback(config.host)
 

@@ -167,6 +167,33 @@ def test_a_file_has_keys_with_names_and_quotas(tmp_path: Path) -> None:
     assert (two.secret, two.name, *two.quota) == ("sk-b", "line4", None, 7, None)
 
 
+def test_the_admin_key_may_lie_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "admin"
+    file.write_text("sk-admin\n")
+    with running(ServerConfig(api_keys=("sk-one",), admin_key_file=file)) as server:
+        assert call(server, "/debug/invariants", key="sk-one").status == 403
+        assert call(server, "/debug/invariants", key="sk-admin").status == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        (None, None, "cannot be read"),
+        (" \n", None, "is empty"),
+        ("sk-secret", "sk-secret", "one of them is enough"),
+    ],
+)
+def test_an_admin_key_that_cannot_be_used_is_not_repeated(
+    tmp_path: Path, text: str | None, key: str | None, said: str
+) -> None:
+    file = tmp_path / "admin"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigError, match=said) as caught:
+        Auth(ServerConfig(admin_key=key, admin_key_file=file), [])
+    assert "sk-secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "line", ["sk-secret max=3", "sk-secret max_requests=-1", "sk-secret name=", "sk-secret name=admin"]
 )
