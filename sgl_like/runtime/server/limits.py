@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
+
+from sgl_like.errors import ConfigError
+
+MAY_BE_ZERO = frozenset(
+    {
+        "stop",
+        "stop_regex",
+        "top_logprobs",
+        "logit_bias",
+        "bad_words",
+        "queue_requests",
+        "queue_tokens",
+        "stored_bytes",
+    }
+)
+"""Limits that may forbid something altogether."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,3 +91,16 @@ class Limits:
     stream_bytes: int = 1024 * 1024
     stream_seconds: float = 20.0
     stored_bytes: int = 16 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        """Everything is above 0, but for what may be turned off with it."""
+        for field in fields(self):
+            value, least = getattr(self, field.name), 0 if field.name in MAY_BE_ZERO else 1
+            if value is not None and field.type == "float" and not 0 < value < math.inf:
+                raise ConfigError(f"limit {field.name} must be a number of seconds above 0, not {value!r}")
+            if (
+                value is not None
+                and field.type != "float"
+                and not (isinstance(value, int) and value >= least)
+            ):
+                raise ConfigError(f"limit {field.name} must be an integer of at least {least}, not {value!r}")
