@@ -10,7 +10,14 @@ from sgl_like.runtime.server.limits import Limits
 
 @pytest.mark.parametrize(
     "name, value",
-    [("n", 0), ("n", 1.5), ("body_bytes", -1), ("run_seconds", 0.0), ("body_seconds", float("nan")), ("stop", -1)],
+    [
+        ("n", 0),
+        ("n", 1.5),
+        ("body_bytes", -1),
+        ("run_seconds", 0.0),
+        ("body_seconds", float("nan")),
+        ("stop", -1),
+    ],
 )
 def test_limits_that_make_no_sense(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"limit {name} "):
