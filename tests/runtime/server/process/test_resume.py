@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import sgl_like as sgl
-from tests.support.processes import Served, served
+from tests.support.processes import Served, served, until
 
 SCHEMA = {
     "type": "object",
@@ -94,6 +94,31 @@ def test_a_batch_does_not_notice_either(server: Served) -> None:
         kills.append(engine)
         assert [state.text() for state in program.run_batch(rows, **given)] == expected
     assert server.engine_pid != engine
+
+
+@pytest.mark.slow
+def test_two_hundred_streams_under_five_kills() -> None:
+    rows = [{"at": at} for at in range(200)]
+
+    @sgl.function
+    def program(s: Any, at: int) -> None:
+        options = list(CASES.values())[at % 3]
+        s += f"Row {at}: " + sgl.gen("x", **{**options, "max_tokens": 200, "seed": at, "json_schema": None})
+
+    with (
+        served("--dtype", "float32", "--max-running-requests", "64") as server,
+        sgl.RuntimeEndpoint(server.url, max_retries=20, max_connections=300) as backend,
+    ):
+        expected = [state.text() for state in program.run_batch(rows, backend=backend, temperature=0)]
+        states = [program.run(**row, backend=backend, temperature=0, stream=True) for row in rows]
+        kills = set[int]()
+        for at in range(0, 200, 40):
+            next(states[at].text_iter())
+            kills.add(until(lambda: server.is_ready() and server.engine_pid, "an engine"))
+            os.kill(server.engine_pid, signal.SIGKILL)
+            until(lambda: not server.is_ready(), "the news")
+        assert ["".join(state.text_iter()) for state in states] == expected
+        assert len(kills) == 5
 
 
 def calls(server: Served) -> int:
