@@ -170,6 +170,7 @@ def test_options_and_counts(server: Running, path: str) -> None:
     info = get(server, path)
     assert info["dtype"] == "float32" and info["version"] == package_version()
     assert info["kv_slots"] == info["max_total_num_tokens"]
+    assert info["internal_states"][0]["last_gen_throughput"] >= 0
     assert not any("key" in name for name in info)
 
 

@@ -74,9 +74,13 @@ async def loads(call: Call) -> web.StreamResponse:
 async def server_info(call: Call) -> web.StreamResponse:
     """Options and state of the server and its engine."""
     server = call.server
-    await server.reader.read()
-    stats = {name: value for name, value in server.reader.stats.items() if name not in _PRIVATE}
+    snapshot = await server.reader.snapshot()
+    stats = {name: value for name, value in snapshot.stats.items() if name not in _PRIVATE}
     info = server.info
+    inside = {  # what SGLang's own tools look for
+        "last_gen_throughput": round(snapshot.throughput, 2),
+        "world_size": 1,
+    }
     return json_response(
         {
             "version": package_version(),
@@ -87,6 +91,7 @@ async def server_info(call: Call) -> web.StreamResponse:
             "max_running_requests": info.max_running_requests,
             "vocab_size": info.vocab_size,
             **stats,
+            "internal_states": [inside],
         }
     )
 
