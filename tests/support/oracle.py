@@ -64,7 +64,9 @@ def _counts(server: Running) -> tuple[int, int, int]:
         return len(asyncio.all_tasks())
 
     threads = [
-        thread for thread in threading.enumerate() if not thread.name.startswith(("asyncio_", "Thread"))
+        thread
+        for thread in threading.enumerate()
+        if not thread.name.startswith(("asyncio_", "uvloop_", "Thread"))
     ]
     return len(os.listdir("/proc/self/fd")), len(threads), _ask(server, tasks())
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
+import uvloop
 from aiohttp import web
 
 import sgl_like
@@ -52,7 +53,7 @@ def running(
 ) -> Iterator[Running]:
     """A server until the end of the block."""
     server = Server(config or ServerConfig(), engine or LocalEngine(shared_engine()))
-    loop = asyncio.new_event_loop()
+    loop = uvloop.new_event_loop()  # as `sgl-like serve` has it
     runner = GuardedRunner(build_app(server, routes), Guard(server.config.limits))
 
     async def start() -> str:

@@ -74,6 +74,10 @@ class Admission:
             return max((1 + QUEUES) * info.max_running_requests, self._limits.sequences)
         return info.max_running_requests + queued
 
+    def is_full(self, info: EngineInfo) -> bool:
+        """Whether no more sequence would be taken."""
+        return self.sequences >= self.room(info)
+
     def check(self, name: str, info: EngineInfo, sequences: int = 1, tokens: int = 0) -> None:
         """Whether a key may have so many more.
 

@@ -157,7 +157,9 @@ async def _refuse(call: Call, route: Route, error: Exception) -> web.StreamRespo
 
 async def _no_route(call: Call, known: Sequence[web.AbstractResource]) -> web.StreamResponse:
     allowed: set[str] = set()
-    for resource in known:
+    for resource in sorted(known, key=lambda each: not isinstance(each, web.PlainResource)):
+        if allowed and not isinstance(resource, web.PlainResource):
+            break  # a path that is there by its name is not one of those that a pattern stands for
         _, methods = await resource.resolve(call.http)
         allowed |= methods
     if not allowed:

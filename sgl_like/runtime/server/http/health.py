@@ -14,8 +14,13 @@ async def live(call: Call) -> web.StreamResponse:
 
 
 async def ready(call: Call) -> web.StreamResponse:
-    """200 if requests would be taken; 503 while the model loads, the engine does not answer, or the server drains."""
-    state = "draining" if call.server.draining else call.server.engine.state
+    """200 if requests would be taken; 503 while the model loads, the engine does not answer, the queue is full, or the
+    server drains.
+    """
+    server = call.server
+    state: str = "draining" if server.draining else server.engine.state
+    if state == "ready" and server.admission.is_full(server.info):
+        state = "overloaded"
     return json_response({"status": state}, 200 if state == "ready" else 503)
 
 

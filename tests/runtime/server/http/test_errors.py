@@ -107,3 +107,10 @@ def test_pages_of_others_may_not(server: Running) -> None:
     asked = other | {"Access-Control-Request-Method": "POST"}
     preflight = call(server, "/ok/x", method="OPTIONS", headers=asked)
     assert preflight.status == 403 and "Access-Control-Allow-Origin" not in preflight.headers
+
+
+def test_a_path_that_is_there_by_its_name_has_its_own_methods_only() -> None:
+    routes = (Route("GET", "/things/{id}", ok, "Works"), Route("POST", "/things/count", ok, "Works"))
+    with running(engine=HeldEngine(), routes=routes) as server:
+        assert call(server, "/things/count", method="PUT").headers["Allow"] == "POST"
+        assert call(server, "/things/3", method="PUT").headers["Allow"] == "GET, HEAD"

@@ -195,3 +195,20 @@ def test_an_answer_that_nobody_reads_is_given_up() -> None:
         sock.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert sock.recv(10)
         wait_until(lambda: on_loop(server, server.runner.guard.connections.__int__) == 0)
+
+
+def test_a_server_whose_queue_is_full_is_not_ready(engine: HeldEngine) -> None:
+    with running(ServerConfig(limits=Limits(queue_requests=0)), engine) as server, connect(server) as sock:
+        assert call(server, "/readyz").status == 200
+        body = b'{"prompt": [1], "n": 8}'
+        sock.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+        )
+        sock.sendall(body)
+        wait_until(lambda: len(engine.held) == 8)
+        answer = call(server, "/readyz")
+        assert (answer.status, answer.json["status"]) == (503, "overloaded")
+        assert call(server, "/livez").status == 200
+        refused = call(server, "/v1/completions", {"prompt": [1]})
+        assert (refused.status, refused.json["error"]["code"]) == (503, "queue_full")
+        assert int(refused.headers["Retry-After"]) >= 1
