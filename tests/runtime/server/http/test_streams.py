@@ -5,6 +5,7 @@ import json
 import logging
 import socket
 from collections.abc import Iterator
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -197,7 +198,8 @@ def test_an_answer_that_nobody_reads_is_given_up() -> None:
         wait_until(lambda: on_loop(server, server.runner.guard.connections.__int__) == 0)
 
 
-def test_a_server_whose_queue_is_full_is_not_ready(engine: HeldEngine) -> None:
+def test_a_server_whose_queue_is_full_is_not_ready() -> None:
+    engine = HeldEngine(str(files("sgl_like") / "assets" / "tiny"))
     with running(ServerConfig(limits=Limits(queue_requests=0)), engine) as server, connect(server) as sock:
         assert call(server, "/readyz").status == 200
         body = b'{"prompt": [1], "n": 8}'
