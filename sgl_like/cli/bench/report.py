@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from sgl_like.cli.bench.load import Level
-from sgl_like.cli.bench.summary import Measure, Spread, Summary
+from sgl_like.cli.bench.summary import Spread, Summary
 from sgl_like.errors import DataError
 
 WIDTH = 150
 """Columns of a table that no terminal limits."""
 
 
-def print_results(console: Console, summaries: Sequence[Summary], slo: Mapping[Measure, float]) -> None:
+def print_results(console: Console, summaries: Sequence[Summary]) -> None:
     """A line for each level; times in milliseconds."""
     if not console.is_terminal:
         console.width = WIDTH
@@ -29,7 +29,8 @@ def print_results(console: Console, summaries: Sequence[Summary], slo: Mapping[M
     table.add_column("load")
     for name in ("done", "aborted", "errors", "req/s", "tok/s"):
         table.add_column(name, justify="right")
-    if slo:
+    objectives = any(summary.goodput is not None for summary in summaries)
+    if objectives:
         table.add_column("good req/s", justify="right")
     for name in ("first token", "between tokens", "end to end", "cached"):
         table.add_column(name, justify="right")
@@ -42,8 +43,8 @@ def print_results(console: Console, summaries: Sequence[Summary], slo: Mapping[M
             f"{summary.requests_per_s:,.1f}",
             f"{summary.output_tokens_per_s:,.0f}",
         ]
-        if summary.goodput is not None and summary.slo_share is not None:
-            cells.append(f"{summary.goodput:,.1f} ({summary.slo_share:.0%})")
+        if objectives:
+            cells.append(f"{summary.goodput or 0:,.1f} ({summary.slo_share or 0:.0%})")
         cached = "-" if summary.cached_share is None else f"{summary.cached_share:.0%}"
         table.add_row(*cells, *(_times(each) for each in (summary.ttft, summary.itl, summary.e2e)), cached)
     console.print(table)

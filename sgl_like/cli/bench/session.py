@@ -87,7 +87,7 @@ def run(plan: Plan, console: Console) -> list[Summary]:
             abort_share=plan.abort_share,
         )
         summaries = uvloop.run(_measure(plan, target, console))
-    print_results(Console(), summaries, plan.slo)
+    print_results(Console(), summaries)
     about = {
         "url": url,
         "endpoint": plan.endpoint,
