@@ -184,7 +184,7 @@ async def overload(url: str, given: argparse.Namespace) -> list[Summary]:
         f"{busy.rejects.p50 * 1e3:.1f} / {busy.rejects.p90 * 1e3:.1f} / {busy.rejects.p99 * 1e3:.1f} ms"
     )
     print(
-        f"right afterwards, one at a time: first token {after.ttft.p50 * 1e3:.0f} ms, {after.ttft.max * 1e3:.0f} at most"
+        f"right afterwards, alone: first token {after.ttft.p50 * 1e3:.0f} ms, {after.ttft.max * 1e3:.0f} at most"
     )
     return [peak, busy, after]
 
