@@ -51,6 +51,8 @@ class SamplingParams:
             still end it, and so does a constraint that has nothing left to add.
         bad_words: strings that the output never has in it, however they are cut into tokens; only a constraint that
             allows nothing else, or text that it forces, can bring one.
+        allowed_token_ids: only these tokens are sampled, so none of the model's end-of-sequence tokens if it is not one
+            of them; only a constraint that allows nothing else, or text that it forces, can bring another. Empty: all.
         stop: strings that end the output; they are not part of it unless `no_stop_trim`.
         stop_regex: regexes (Python syntax, ``re.search``) that end the output as soon as they match; the match is not
             part of it unless `no_stop_trim`.
@@ -85,6 +87,7 @@ class SamplingParams:
     logit_bias: tuple[tuple[int, float], ...] = ()
     min_new_tokens: int = 0
     bad_words: tuple[str, ...] = ()
+    allowed_token_ids: tuple[int, ...] = ()
     stop: tuple[str, ...] = ()
     stop_regex: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
@@ -108,6 +111,8 @@ class SamplingParams:
         object.__setattr__(self, "bad_words", bad_words)
         object.__setattr__(self, "logit_bias", _biases("logit_bias", self.logit_bias))
         object.__setattr__(self, "stop_token_ids", _token_ids("stop_token_ids", self.stop_token_ids))
+        allowed = _token_ids("allowed_token_ids", self.allowed_token_ids)
+        object.__setattr__(self, "allowed_token_ids", allowed)
         object.__setattr__(self, "json_schema", _json_text("json_schema", self.json_schema))
         object.__setattr__(self, "structural_tag", _json_text("structural_tag", self.structural_tag))
         _integer("max_new_tokens", self.max_new_tokens, low=0)

@@ -96,6 +96,7 @@ class Intake:
         if params.n > 1:
             raise RequestError(f"n={params.n}: one request is one output; Engine.generate makes n of them")
         self._check_ids("stop_token_ids", params.stop_token_ids)
+        self._check_ids("allowed_token_ids", params.allowed_token_ids)
         self._check_ids("logit_bias", [token for token, _ in params.logit_bias])
         matcher = self.matcher(params)
         max_tokens = self._check_length(len(tokens), params.max_new_tokens)

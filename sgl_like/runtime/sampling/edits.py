@@ -8,6 +8,7 @@ In this order, before temperature and filters (p prompt, o output so far, forced
     logit_bias b             x + b
     min_new_tokens           end-of-sequence and stop tokens are banned while o is shorter
     bad_words                tokens that would complete one are banned
+    allowed_token_ids        all others are banned
 
 All but bans are sums and factors of finite numbers, so they never lift a token that a constraint's mask has banned.
 Bans go into the mask of a constrained request, but never take its last token: the constraint wins.
@@ -95,6 +96,8 @@ class RowEdits:
         self._ends = np.array(sorted(ends), dtype=np.int64)
         self._length = 0
         self._bad_words = bad_words
+        allowed = params.allowed_token_ids
+        self._outside = np.setdiff1d(np.arange(vocab_size), allowed) if allowed else NO_IDS
         self._bias_ids = np.array([token for token, _ in params.logit_bias], dtype=np.int64)
         self._biases = np.array([bias for _, bias in params.logit_bias], dtype=np.float32)
 
@@ -126,12 +129,14 @@ class RowEdits:
     def banned(self) -> Ids:
         """Tokens that must not come next; never the whole vocabulary."""
         ends = self._ends if self._length < self._params.min_new_tokens else NO_IDS
-        if self._bad_words is None:
+        if self._bad_words is None and not len(self._outside):
             return ends
-        ids = np.concatenate((ends, self._bad_words.banned()))
-        if len(ids) >= self._vocab_size and len(np.unique(ids)) >= self._vocab_size:
-            return ends
-        return ids
+        words = NO_IDS if self._bad_words is None else self._bad_words.banned()
+        for ids in ((self._outside, ends, words), (self._outside, ends), (self._outside,)):
+            banned = np.concatenate(ids)
+            if len(banned) < self._vocab_size or len(np.unique(banned)) < self._vocab_size:
+                break
+        return banned
 
 
 def has_edits(params: SamplingParams) -> bool:
@@ -143,6 +148,7 @@ def has_edits(params: SamplingParams) -> bool:
         or params.logit_bias
         or params.min_new_tokens
         or params.bad_words
+        or params.allowed_token_ids
     )
 
 

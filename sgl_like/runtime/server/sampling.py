@@ -256,5 +256,6 @@ _CHECKS = {
     "bad_words": _check_bad_words,
     "logit_bias": _check_logit_bias,
     "stop_token_ids": _check_token_ids,
+    "allowed_token_ids": _check_token_ids,
 }
 """Limits that are the server's own, by parameter; ranges of numbers are `SamplingParams`' matter."""

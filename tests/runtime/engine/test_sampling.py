@@ -145,6 +145,17 @@ def test_bad_words_never_occur(folder: Path) -> None:
         assert data not in text and b"e" not in text
 
 
+def test_only_allowed_tokens_are_sampled(folder: Path) -> None:
+    for options in ({"temperature": 0}, {"temperature": 1.5, "seed": 3}):
+        result = run(folder, [5, 6], max_new_tokens=30, allowed_token_ids=[7, 9, 11], **options)
+        assert set(result.token_ids) <= {7, 9, 11}
+        assert len(result.token_ids) == 30
+    held = run(folder, [1], regex="[ab]{5}", allowed_token_ids=[ord("a"), ord("c")], jump_forward=False)
+    assert held.text == "aaaaa"
+    with pytest.raises(RequestError, match="allowed_token_ids: 99999 is outside"):
+        run(folder, [1], allowed_token_ids=[99999])
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_stop_regex(folder: Path, keep: bool) -> None:
     values = {"max_new_tokens": 60, "temperature": 1.5, "seed": 5, "regex": "[a-f0-9 ]{55}"}

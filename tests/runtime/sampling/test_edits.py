@@ -88,6 +88,16 @@ def test_bans_never_take_everything() -> None:
     assert logits.tolist() == [[-np.inf, 0, -np.inf]]
 
 
+def test_only_allowed_tokens_are_not_banned() -> None:
+    params = SamplingParams(allowed_token_ids=(1, 3), min_new_tokens=1)
+    edits = RowEdits(params, np.array([1]), [3], None, 5)
+    assert set(edits.banned().tolist()) == {0, 2, 3, 4}
+    edits.observe(1)
+    assert set(edits.banned().tolist()) == {0, 2, 4}
+    both_end = RowEdits(params, np.array([1]), [1, 3], None, 5)
+    assert set(both_end.banned().tolist()) == {0, 2, 4}
+
+
 @given(st.sets(st.integers(0, 69), min_size=1), st.lists(st.integers(0, 69)))
 def test_bans_in_a_mask(allowed: set[int], banned: list[int]) -> None:
     bits = np.zeros(96, dtype=np.uint8)

@@ -145,10 +145,8 @@ def check_fields(body: SamplingFields) -> None:
     """
     if body.use_beam_search:
         raise bad_request("beam search is not supported; use n for several outputs", param="use_beam_search")
-    if body.allowed_token_ids is not None:
-        raise bad_request(
-            "allowed_token_ids is not supported; use regex or choice", param="allowed_token_ids"
-        )
+    if body.allowed_token_ids == []:
+        raise bad_request("allowed_token_ids must not be empty", param="allowed_token_ids")
     if body.stream_options is not None and not body.stream:
         raise bad_request("stream_options needs stream=true", param="stream_options")
     if body.prompt_logprobs is not None and body.stream:
@@ -199,6 +197,7 @@ def params_of(
         "min_new_tokens": body.min_tokens if body.min_tokens is not None else body.min_new_tokens,
         "skip_special_tokens": body.skip_special_tokens,
         "bad_words": body.bad_words,
+        "allowed_token_ids": body.allowed_token_ids,
         "max_new_tokens": max_tokens,
     }
     return make_params(values | held, call.server.config.limits, call.server.info.vocab_size, names)
