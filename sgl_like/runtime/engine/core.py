@@ -29,7 +29,7 @@ from sgl_like.runtime.engine.statistics import EngineStats
 from sgl_like.runtime.protocol import FinishReason
 from sgl_like.runtime.sampling.distribution import Distribution, model_distributions
 from sgl_like.runtime.sampling.edits import Edit, apply_edits, ban, ban_in_mask
-from sgl_like.runtime.sampling.sampler import sample
+from sgl_like.runtime.sampling.sampler import RowSampler, sample
 
 log = logging.getLogger(__name__)
 
@@ -342,9 +342,11 @@ def _leave_room(request: Request, token: int, logits: Tensor) -> int | None:
     if ending is None or matcher is None:
         return token
 
-    again = request.sampler.again()
+    again: RowSampler | None = None
 
     def redraw(banned: int) -> int | None:
+        nonlocal again
+        again = again or request.sampler.again()
         logits[banned] = -torch.inf
         return sample(logits[None], [again])[0] if logits.max() > -torch.inf else None
 
