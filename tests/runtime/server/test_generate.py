@@ -15,6 +15,7 @@ import pytest
 
 from sgl_like.runtime.server.config import ServerConfig
 from sgl_like.runtime.server.native.bodies import GenerateBody, SamplingFields
+from tests.support.local_stub import stub
 from tests.support.servers import Running, running, shared_engine
 
 PROMPT = "Once upon a time"
@@ -255,6 +256,20 @@ def test_resumed_outputs_go_on(server: Running, params: dict[str, Any]) -> None:
     assert [each["output_ids"] for each in both] == [
         whole["output_ids"][len(streamed[at]["output_ids"]) :] for at in range(2)
     ]
+
+
+def test_the_engine_without_a_model_goes_on_too() -> None:
+    asked = {"text": PROMPT, "sampling_params": {"max_new_tokens": 9}, "return_logprob": True}
+    with stub(step=0.0005) as engine, running(engine=engine) as server:
+        whole = generate(server, **asked)
+        for cut in range(1, 10):
+            known = whole["output_ids"][:cut]
+            rest = generate(server, **asked, resume_ids=known)
+            streamed = events(server, **asked, resume_ids=known)[-1]
+            assert known + rest["output_ids"] == known + streamed["output_ids"] == whole["output_ids"]
+            assert whole["text"].endswith(rest["text"]) and rest["text"] == streamed["text"]
+            for name in ("prompt_tokens", "completion_tokens"):
+                assert rest["meta_info"][name] == whole["meta_info"][name]
 
 
 def test_salts_keep_prefixes_apart(server: Running) -> None:

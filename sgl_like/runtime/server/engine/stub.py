@@ -49,7 +49,7 @@ class _Request:
 
     def __init__(self, source: GenerateRequest, sink: OutputSink, wanted: int) -> None:
         self.source, self.sink, self.wanted = source, sink, wanted
-        self.made = 0
+        self.made = source.produced
         self.deadline = math.inf if source.deadline is None else time.monotonic() + source.deadline
 
 
@@ -95,7 +95,7 @@ class StubEngine:
 
     def submit(self, request: GenerateRequest, on_output: OutputSink) -> None:
         """See `HostedEngine`."""
-        length, params = len(request.input_ids), request.params
+        length, params = request.prompt_length, request.params
         if length == 0:
             raise RequestError("the prompt is empty: at least one token is needed")
         if length >= self._config.context_length:
@@ -108,6 +108,10 @@ class StubEngine:
         if request.choices or params.n > 1:
             raise RequestError("the stub engine only generates")
         wanted = min(params.max_new_tokens, self._config.context_length - length)
+        if request.produced > wanted:
+            raise RequestError(
+                f"the output is known to have {request.produced} tokens; at most {wanted} are allowed"
+            )
         with self._changed:
             if self._closed:
                 raise EngineClosedError("the engine has been shut down")
@@ -151,7 +155,7 @@ class StubEngine:
 
     def _stats(self) -> dict[str, Any]:
         running = self._running.values()
-        used = sum(len(request.source.input_ids) + request.made for request in running)
+        used = sum(request.source.prompt_length + request.made for request in running)
         return {
             "model_path": str(self._folder),
             **dict.fromkeys(_NEVER, 0),
@@ -188,7 +192,7 @@ class StubEngine:
             request = waiting.popleft()
             if not self._ended(request):
                 running[request.source.rid] = request
-                self._counts["prompt_tokens"] += len(request.source.input_ids)
+                self._counts["prompt_tokens"] += request.source.prompt_length
         now = time.monotonic()
         for request in [r for r in self._in_flight.values() if r.deadline < now]:
             self._fail(request, DeadlineExceeded("the request was not done by its deadline"))
@@ -198,13 +202,13 @@ class StubEngine:
 
     def _advance(self, request: _Request) -> None:
         source, at = request.source, request.made
-        if request.wanted == 0:
+        if at == request.wanted:
             self._send(request, (), "", FinishReason("length"))
             return
         request.made = made = at + 1
         self._counts["sampled_tokens"] += 1
         if made == request.wanted:
-            first = at if source.stream else 0
+            first = at if source.stream else source.produced
             self._send(request, *self._tokens(first, made), FinishReason("length"))
         elif source.stream:
             self._send(request, *self._tokens(at, made), None)
@@ -225,11 +229,11 @@ class StubEngine:
         scored: tuple[PlaceLogprobs, ...] = ()
         if source.logprobs is not None:
             scored = tuple(PlaceLogprobs((-1.0, token, None)) for token in ids)
-        usage = Usage(prompt_tokens=len(source.input_ids), completion_tokens=request.made)
+        usage = Usage(prompt_tokens=source.prompt_length, completion_tokens=request.made)
         request.sink(Output(source.rid, text, ids, finish, error, usage, output_logprobs=scored))
 
     def _fail(self, request: _Request, error: SglError, kind: FinishType = "error") -> None:
-        first = request.made if request.source.stream else 0
+        first = request.made if request.source.stream else request.source.produced
         self._send(request, *self._tokens(first, request.made), FinishReason(kind, message=str(error)), error)
 
     def _tokens(self, first: int, end: int) -> tuple[tuple[int, ...], str]:
