@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,36 @@ def test_table_numbers_and_picture(url: str, tmp_path: Path) -> None:
         assert level["ttft"]["p50"] <= level["ttft"]["p90"] <= level["ttft"]["p99"]
     assert "4 at a time" in shown
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_server_of_its_own(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    code, shown = run(
+        *(
+            "--serve",
+            "--serve-args",
+            "--engine-kind stub --stub-step 0",
+            "--concurrency",
+            "20",
+            "--requests",
+            "40",
+        ),
+        *("--abort-share", "0.5", "-o", str(out)),
+    )
+    assert code == 0, shown
+    found = json.loads(out.read_text())
+    (level,) = found["levels"]
+    assert (level["completed"] + level["aborted"], level["errors"]) == (40, {})
+    assert level["aborted"] > 0
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(found["url"] + "/livez")
+
+
+def test_a_server_of_its_own_that_does_not_start() -> None:
+    code, shown = run("--serve", "--serve-args", "--model /nowhere")
+    assert code == 1
+    assert "the server did not start" in shown.replace("\n", " ")
+    assert "/nowhere" in shown
 
 
 def test_a_server_that_is_not_there() -> None:
