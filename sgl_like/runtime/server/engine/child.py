@@ -10,6 +10,7 @@ If the front goes, so does this process, at once: by the end of the socket, and 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import ctypes
 import logging
@@ -47,6 +48,7 @@ from sgl_like.runtime.server.engine.wire import (
     engine_decoder,
     plain_error,
 )
+from sgl_like.runtime.server.observe.logs import start_logging
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +97,7 @@ class Child:
             case Ask():
                 self._begin(self._answer(message))
             case Start():
+                atexit.register(start_logging(message.log_level, message.log_format))
                 self._begin(self._start(message))
             case Stop():
                 self._begin(self._stop())

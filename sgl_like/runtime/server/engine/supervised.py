@@ -173,4 +173,4 @@ def _start_message(config: ServerConfig) -> Start:
     model = None if config.model is None else str(config.model)
     options = {name: str(v) if hasattr(v, "__fspath__") else v for name, v in config.engine.items()}
     stub = config.stub if config.engine_kind == "stub" else None
-    return Start(model, options, stub, config.limits.compile_seconds)
+    return Start(model, options, stub, config.limits.compile_seconds, config.log_level, config.log_format)

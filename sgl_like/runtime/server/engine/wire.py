@@ -54,12 +54,16 @@ class Start(msgspec.Struct, tag="start", frozen=True):
         options: fields of `EngineConfig`.
         stub: what it is to pretend if it is the stub engine.
         compile_seconds: that a constraint may take when it is seen for the first time.
+        log_level: see `ServerConfig`, as for the next one.
+        log_format: its lines look like the front's.
     """
 
     model: str | None = None
     options: dict[str, Any] = {}
     stub: StubConfig | None = None
     compile_seconds: float = 5.0
+    log_level: str = "info"
+    log_format: Literal["text", "json"] = "text"
 
 
 class Stop(msgspec.Struct, tag="stop", frozen=True):

@@ -79,6 +79,9 @@ REFUSALS = (
 )
 """The reasons that `http/admission.py` has; they are there from the beginning, so that their rates are right."""
 
+CAUSES = ("disconnected", "slow_reader", "deadline", "drain", "engine", "other")
+"""Why sequences are cut short."""
+
 
 def families(snapshot: Snapshot) -> dict[str, Family]:
     """All metrics by name."""
@@ -111,7 +114,7 @@ def _requests(snapshot: Snapshot) -> Iterator[Family]:
     )  # fmt: skip
     yield Family(
         "requests_aborted", "counter", "Sequences that were cut short, by why.",
-        _words(t.aborted), ("cause",),
+        _words({**dict.fromkeys(CAUSES, 0), **t.aborted}), ("cause",),
     )  # fmt: skip
     yield Family(
         "calls_refused", "counter", "Calls that were not let in because there was no room, by what was full.",
