@@ -171,3 +171,13 @@ def test_a_continuation_begins_without_a_blank(tmp_path: Path, style: str) -> No
     assert matcher.forced_tokens() == [vocab["name"]]
     assert matcher.accept_token(vocab["name"]) and matcher.accept_token(vocab["x"])
     assert matcher.forced_tokens() == [vocab["name"]]
+
+
+def test_long_texts_are_tokenised_as_short_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = Tokenizer(EMBEDDED_MODEL)
+    texts = ["", "play", "서울 🎵<|end|>\n\n x" * 30, " ".join(map(str, range(900)))]
+    whole = [(tokenizer.encode(text), tokenizer.encode_plain(text)) for text in texts]
+    monkeypatch.setattr("sgl_like.runtime.tokenizer.tokenizer.LONG", 0)
+    assert [(tokenizer.encode(text), tokenizer.encode_plain(text)) for text in texts] == whole
+    with pytest.raises(RequestError, match="lone surrogate"):
+        tokenizer.encode_plain("a\ud800")
