@@ -82,7 +82,7 @@ def _missing(id: str) -> ApiError:
     return ApiError(404, f"Response with id {id!r} not found.", code="response_not_found")
 
 
-_PATH = "/v1/responses/{id}"
+_PATH = "/v1/responses/{id:resp_[^/]+}"  # so that other names may stand in its place
 ROUTES = (
     Route("GET", _PATH, get_response, "Get a stored response", response=ResponseAnswer),
     Route("DELETE", _PATH, delete_response, "Delete a stored response", response=DeletedAnswer),
