@@ -10,6 +10,34 @@ from sgl_like.runtime.server.engine.local import LocalEngine
 from tests.support.servers import shared_engine
 
 
+class HoldingEngine(LocalEngine):
+    """The shared engine; after the first output of a request all others wait until `release`."""
+
+    def __init__(self) -> None:
+        super().__init__(shared_engine())
+        self._held: list[tuple[OutputSink, Output]] = []
+        self._released = False
+
+    def submit(self, request: GenerateRequest, receive: OutputSink) -> None:
+        """See `EngineClient`."""
+        seen: list[Output] = []
+
+        def pass_on(output: Output) -> None:
+            if seen and not self._released:
+                self._held.append((receive, output))
+            else:
+                receive(output)
+            seen.append(output)
+
+        super().submit(replace(request, stream=True), pass_on)
+
+    def release(self) -> None:
+        """On the server's event loop."""
+        self._released = True
+        for receive, output in self._held:
+            receive(output)
+
+
 class BreakingEngine(LocalEngine):
     """The shared engine; every request ends after its first `outputs` outputs.
 

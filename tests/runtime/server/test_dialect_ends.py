@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import msgspec
 import pytest
 
 from sgl_like.runtime.server.config import ServerConfig
+from sgl_like.runtime.server.http import streaming
 from sgl_like.runtime.server.http.app import ROUTES
 from sgl_like.runtime.server.ollama.bodies import ChatAnswer
-from tests.support.breaking_engine import BreakingEngine
+from tests.support.breaking_engine import BreakingEngine, HoldingEngine
 from tests.support.dialects import json_lines, sse_events
 from tests.support.http_clients import address, call
 from tests.support.servers import running
@@ -22,6 +24,7 @@ from tests.support.servers import running
 TEXT = "play some jazz music please"
 MESSAGES = [{"role": "user", "content": TEXT}]
 SAMPLING = {"temperature": 0, "max_tokens": 200}
+JSON = {"Content-Type": "application/json"}
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/messages": {"model": "tiny", "messages": MESSAGES, **SAMPLING},
     "/v1/responses": {"model": "tiny", "input": TEXT, "temperature": 0, "max_output_tokens": 200},
@@ -58,6 +61,36 @@ def test_the_server_stops_while_it_is_streamed() -> None:
         assert line["done"] is True and line["done_reason"] == "abort"
 
 
+def test_silence_is_filled_in_the_dialects_own_way(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(streaming, "PING_SECONDS", 0.01)
+    pings = {"/v1/messages": b'event: ping\ndata: {"type":"ping"}\n\n', "/v1/responses": b": ping\n\n"}
+    engine = HoldingEngine()
+    found: dict[str, bytes] = {}
+    with running(engine=engine) as server, ExitStack() as stack:
+        streams = {}
+        for path, body in BODIES.items():
+            connection = stack.enter_context(
+                closing(http.client.HTTPConnection(*address(server), timeout=60))
+            )
+            connection.request("POST", path, json.dumps(body | {"stream": True}), JSON)
+            streams[path] = connection.getresponse()
+            found[path] = b""
+        for path, ping in pings.items():  # the lines of the others had as much time for theirs
+            while found[path].count(ping) < 4:
+                found[path] += streams[path].read1()
+        server.loop.call_soon_threadsafe(engine.release)
+        for path, stream in streams.items():
+            found[path] += stream.read()
+    for path in ("/api/chat", "/api/generate"):
+        assert [json.loads(line)["done"] for line in found[path].splitlines()][-1] is True
+    for path, last in (("/v1/messages", b"message_stop"), ("/v1/responses", b"response.completed")):
+        assert last in found[path]
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]  # no ping after the end
+
+
 @pytest.mark.parametrize("path", BODIES)
 def test_the_engine_dies_before_anything_is_there(path: str) -> None:
     with running(engine=BreakingEngine(0, "error")) as server:
@@ -91,7 +124,7 @@ def test_what_nobody_reads_is_aborted(path: str, stream: bool) -> None:
     with running(engine=engine) as server:
         body = BODIES[path] | {"stream": stream, "format": None}
         with closing(http.client.HTTPConnection(*address(server), timeout=60)) as connection:
-            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            connection.request("POST", path, json.dumps(body), JSON)
             if stream:
                 assert connection.getresponse().read(10)
         until = time.monotonic() + 60

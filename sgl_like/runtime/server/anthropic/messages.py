@@ -25,11 +25,12 @@ from sgl_like.runtime.server.chat.plan import plan_chat
 from sgl_like.runtime.server.chat.single import Ask, Turn, prepare, steps
 from sgl_like.runtime.server.constraints import Constraint
 from sgl_like.runtime.server.http.bodies import json_response
-from sgl_like.runtime.server.http.errors import bad_request
+from sgl_like.runtime.server.http.errors import ApiError, bad_request
 from sgl_like.runtime.server.http.routes import Call, Route
 from sgl_like.runtime.server.http.streaming import send_stream, typed_event
 from sgl_like.runtime.server.openai.models import check_model
 
+_PING = typed_event({"type": "ping"})
 _NAMES = {"max_new_tokens": "max_tokens", "stop": "stop_sequences"}
 
 
@@ -40,9 +41,7 @@ async def messages(call: Call) -> web.StreamResponse:
     turn = await prepare(call, _ask(body))
     builder = MessageBuilder(call.id, body.model)
     if body.stream:
-        return await send_stream(
-            call, _sent(call, turn, builder), lambda error: typed_event(anthropic_body(error))
-        )
+        return await send_stream(call, _sent(call, turn, builder), _failure, ping=_PING)
     async with aclosing(_events(call, turn, builder)) as events:
         async for _ in events:
             pass
@@ -79,6 +78,10 @@ def _ask(body: MessagesRequest) -> Ask:
         else [Constraint("output_config.format.schema", "json_schema", form.schema)],
         resume=is_prefilled(body),
     )
+
+
+def _failure(error: ApiError) -> bytes:
+    return typed_event(anthropic_body(error))
 
 
 async def _sent(call: Call, turn: Turn, builder: MessageBuilder) -> AsyncGenerator[bytes, None]:

@@ -31,6 +31,7 @@ class EventStream:
         http: the request that it answers.
         headers: of the answer, besides those of every stream.
         ping_seconds: of silence, after which there is a ping.
+        ping: what is sent then; nothing: streams in another form may have no room for it.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class EventStream:
         http: web.Request,
         headers: dict[str, str] | None = None,
         ping_seconds: float = PING_SECONDS,
+        ping: bytes = PING,
     ) -> None:
         self._http = http
         self._response = web.StreamResponse(headers=_HEADERS | (headers or {}))
         self._loop = asyncio.get_running_loop()
         self._ping_seconds = ping_seconds
+        self._ping_data = ping
         self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._ping: asyncio.Task[None] | None = None
@@ -52,7 +55,8 @@ class EventStream:
         self._http[STREAM] = self
         await self._response.prepare(self._http)
         self._last = self._loop.time()
-        self._timer = self._loop.call_later(self._ping_seconds, self._look)
+        if self._ping_data:
+            self._timer = self._loop.call_later(self._ping_seconds, self._look)
 
     async def send(self, value: Any, event: str | None = None) -> None:
         """Send an event whose data is `value` as JSON.
@@ -95,8 +99,10 @@ class EventStream:
         self._timer = self._loop.call_later(self._ping_seconds - silent, self._look)
 
     async def _send_ping(self) -> None:
+        if self._timer is None:  # the stream has ended since
+            return
         try:
-            await self.write(PING)
+            await self.write(self._ping_data)
         except ConnectionResetError:
             self.stop()
 

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from sgl_like.runtime.server.http.errors import ApiError, api_error
 from sgl_like.runtime.server.http.routes import Call
-from sgl_like.runtime.server.http.sse import EventStream
+from sgl_like.runtime.server.http.sse import PING, PING_SECONDS, EventStream
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ async def send_stream(
     pieces: AsyncGenerator[bytes, None],
     failure: Callable[[ApiError], bytes],
     headers: dict[str, str] | None = None,
+    ping: bytes = PING,
 ) -> web.StreamResponse:
     """Send what a generator makes.
 
@@ -35,13 +36,14 @@ async def send_stream(
         pieces: each is sent at once; an empty first one only sends the headers. Closed when the client goes away.
         failure: an error as the last piece.
         headers: besides those of an event stream, or instead of them.
+        ping: what tells after some silence that the stream lives; empty: nothing does.
 
     Raises:
         ConnectionResetError: the client is gone.
     """
     async with aclosing(pieces):
         first = await anext(pieces)
-        stream = EventStream(call.http, headers)
+        stream = EventStream(call.http, headers, PING_SECONDS, ping)
         await stream.open()
         try:
             if first:

@@ -81,7 +81,7 @@ async def answer(
     """
     lines = _lines(call, body, request, reader, shape, context)
     if body.stream is not False:
-        return await send_stream(call, _sent(lines), _failure, HEADERS)
+        return await send_stream(call, _sent(lines), _failure, HEADERS, ping=b"")
     async with aclosing(lines):
         return json_response(shape.whole([line async for line in lines if line is not None]))
 
