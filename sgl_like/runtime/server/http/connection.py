@@ -38,7 +38,7 @@ from sgl_like.runtime.server.limits import Limits
 
 log = logging.getLogger(__name__)
 
-HALF_OPEN = 256
+HALF_OPEN = 1024
 HALF_OPEN_SECONDS = 1.0
 LINGERING_SECONDS = 2.0
 SPARE_FILES = 64

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import threading
 from contextlib import ExitStack, suppress
@@ -11,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from sgl_like.runtime.server.config import ServerConfig
+from sgl_like.runtime.server.http import connection as module
 from sgl_like.runtime.server.http.connection import Guard
 from sgl_like.runtime.server.http.errors import ApiError
 from sgl_like.runtime.server.http.routes import Call, Route
@@ -222,10 +224,13 @@ def test_compressed_bodies_are_refused_unread(server: Running, encoding: bytes) 
     assert (status_of(answer), error_of(answer)["code"]) == (415, "unsupported_encoding")
 
 
-def test_who_opens_many_connections_loses_the_oldest(server: Running) -> None:
-    with running(ServerConfig(limits=Limits(header_seconds=600))) as patient, ExitStack() as stack:
-        socks = [stack.enter_context(connect(patient)) for _ in range(300)]
-        for sock in socks[:44]:
+def test_who_opens_many_connections_loses_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HALF_OPEN_SECONDS", 0.0)
+    limits = Limits(header_seconds=600, keep_alive_seconds=600)
+    with running(ServerConfig(limits=limits)) as patient, ExitStack() as stack:
+        patient.runner.guard.half_open = 20
+        socks = [stack.enter_context(connect(patient)) for _ in range(30)]
+        for sock in socks[:10]:
             assert read_all(sock) == b""
         assert call(patient, "/livez").status == 200
         socks[-1].sendall(GOOD)
@@ -245,6 +250,32 @@ def ask(sock: socket.socket) -> bool:
     """Whether a connection answers, and stays open."""
     sock.sendall(GOOD.replace(b"Connection: close\r\n", b""))
     return sock.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+PIECES = (
+    b"\r\n", b"\r", b"\n", b"\x00", b"\xff", b":", b" ", b"\t", b"?", b"#", b"//", b"%00", b"%ff", b"HTTP/1.0",
+    b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n", b"Expect: 100-continue\r\n", b"Host: [\r\n",
+    b"X-Request-Id: \xe9\r\n", b"Authorization: Bearer \xff\r\n", b"Origin: http://[\r\n", b"Content-Type: ;;=\r\n",
+    b"Upgrade: h2c\r\n", b"Upgrade: websocket\r\nConnection: Upgrade\r\n", b"Cookie: =\r\n", b"Range: bytes=x\r\n",
+)  # fmt: skip
+
+
+def test_whatever_becomes_of_a_request_the_server_does_not_fail(hasty: Running) -> None:
+    rng = random.Random(5)
+    whole = [
+        GOOD,
+        post(BODY, length(BODY)),
+        post(chunks(BODY), CHUNKED),
+        b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+    ]
+    for _ in range(150):
+        data = bytearray(rng.choice(whole))
+        for _ in range(rng.randint(1, 4)):
+            place = rng.choice([rng.randrange(len(data)), data.index(b"\n") + 1 if b"\n" in data else 0])
+            data[place : place + rng.choice([0, 0, 1, 8])] = rng.choice(PIECES)
+        answer = exchange(hasty, bytes(data))
+        assert answer == b"" or status_of(answer) < 500, bytes(data)
+    assert status_of(exchange(hasty, GOOD)) == 200
 
 
 class _Sender:
