@@ -1,4 +1,4 @@
-"""A histogram that costs 0.2 µs a value: everything happens on the event loop, so it needs no lock.
+"""A histogram without locks: everything happens on the event loop.
 
 Values are counted where they fall; sums over the buckets are made when somebody asks.
 """
