@@ -213,8 +213,12 @@ class GuardedHandler(RequestHandler):
 
     def _await_headers(self) -> None:
         self._header_bytes = 0
-        self._deadline = self._loop.call_later(self._guard.limits.header_seconds, self.give_up)
+        self._deadline = self._loop.call_later(self._guard.limits.header_seconds, self._headers_late)
         self._guard.headers_begin(self._address, self)
+
+    def _headers_late(self) -> None:
+        """Look at the socket once more: if the loop was held up, the headers may be there, unread."""
+        self._deadline = self._loop.call_later(0.01, self.give_up)
 
     def _have_headers(self) -> None:
         if self._deadline is not None:
