@@ -173,11 +173,15 @@ def test_t3_overload_is_refused_and_what_is_taken_is_done(seconds: int) -> None:
             assert call(server, "/v1/completions", body).status == 200
 
 
-@pytest.mark.parametrize(("headers", "bodies"), [(300, 50), pytest.param(2000, 500, marks=slow)])
+HASTY = Limits(header_seconds=1.0, body_seconds=1.5)
+
+
+@pytest.mark.parametrize(
+    ("headers", "bodies", "limits"), [(300, 50, HASTY), pytest.param(2000, 500, Limits(), marks=slow)]
+)
 def test_t12_slow_clients_are_closed_and_others_are_served(
-    fake: LocalStub, headers: int, bodies: int
+    fake: LocalStub, headers: int, bodies: int, limits: Limits
 ) -> None:
-    limits = Limits(header_seconds=1.0, body_seconds=1.5)
     with running(ServerConfig(limits=limits), fake) as server, nothing_lost(server), ExitStack() as stack:
         half = [stack.enter_context(connect(server)) for _ in range(headers)]
         for sock in half:
