@@ -1,4 +1,5 @@
-"""Constraints that are small to write and large to compile or to follow (serving.md AT 6): what a server is to survive."""
+# ruff: noqa: E501
+"""Constraints that are small to write and large to compile or to follow (serving.md AT 6)."""
 
 from __future__ import annotations
 

@@ -16,9 +16,8 @@ from sgl_like.errors import ConstraintError, PromptTooLongError, RequestError
 from sgl_like.runtime.constrain.base import Matcher
 from sgl_like.runtime.constrain.compiler import GrammarCompiler
 from sgl_like.runtime.constrain.occurrences import OccurrenceSearch, Pattern
-from sgl_like.runtime.constrain.vocabulary import Vocabulary
 from sgl_like.runtime.engine.choices import split_choices
-from sgl_like.runtime.engine.constraints import matcher_of
+from sgl_like.runtime.engine.constraints import matcher_of, vocabulary_of
 from sgl_like.runtime.engine.ending import Ending, Needs, check_budget, needs
 from sgl_like.runtime.engine.output import OutputProcessor
 from sgl_like.runtime.engine.pooling import Pooling
@@ -143,10 +142,7 @@ class Intake:
         """Compiles constraints for this vocabulary; made when first used."""
         with self._lock:
             if self._compiler is None:
-                known = list(self._tokenizer.token_bytes)[: self._vocab_size]
-                padded = known + [None] * (self._vocab_size - len(known))
-                eos = [t for t in self._tokenizer.eos_token_ids if t < self._vocab_size]
-                vocabulary = Vocabulary(padded, eos, tokenize=self._tokenizer.encode_continuation)
+                vocabulary = vocabulary_of(self._tokenizer, self._vocab_size)
                 self._compiler = GrammarCompiler(vocabulary, took=self._compile_seconds.add)
             return self._compiler
 

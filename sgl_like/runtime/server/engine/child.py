@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -28,9 +27,11 @@ import msgspec
 import uvloop
 
 from sgl_like.errors import RequestAborted, RequestError, SglError
-from sgl_like.runtime.protocol import FinishReason, FinishType, GenerateRequest, Output
+from sgl_like.runtime.protocol import FinishReason, FinishType, GenerateRequest, Output, OutputSink
 from sgl_like.runtime.server.engine.framing import Frames
+from sgl_like.runtime.server.engine.gate import ConstraintGate
 from sgl_like.runtime.server.engine.hosted import HostedEngine
+from sgl_like.runtime.server.engine.lifetime import die_with_parent
 from sgl_like.runtime.server.engine.wire import (
     MAX_FRAME,
     Abort,
@@ -52,9 +53,10 @@ from sgl_like.runtime.server.observe.logs import start_logging
 
 log = logging.getLogger(__name__)
 
+SWITCH_SECONDS = 0.0005
+"""After which a thread that runs Python lets another one have a go: steps are not to wait for a compiling thread."""
 COMPILERS = 2
 """Threads that compile constraints."""
-_PR_SET_PDEATHSIG = 1
 
 
 class Child:
@@ -68,6 +70,7 @@ class Child:
         self._loop = loop
         self._frames: Frames | None = None
         self._engine: HostedEngine | None = None
+        self._gate: ConstraintGate | None = None
         self._outputs: deque[Output] = deque()
         self._woken = False
         self._preparing: dict[str, _Preparing] = {}
@@ -118,7 +121,11 @@ class Child:
             self._fail(plain_error(error))
         else:
             self._engine.activity.turned = self._turned
-            self._send(Ready(self._engine.info()))
+            info = self._engine.info()
+            if start.stub is None and start.compile_seconds > 0:
+                self._gate = ConstraintGate(info, start.compile_seconds)
+                await self._gate.start()
+            self._send(Ready(info))
 
     def _fail(self, error: SglError) -> None:
         self._send(Failed(error))
@@ -161,6 +168,12 @@ class Child:
                 self._engine.abort(request.rid)
         finally:
             del self._preparing[request.rid]
+
+    def _submit_prepared(self, request: GenerateRequest, on_output: OutputSink) -> None:
+        """On a thread of the pool: what the step loop would wait for is found here."""
+        assert self._engine is not None
+        self._engine.prepare(request.params)
+        self._engine.submit(request, on_output)
 
     def _abort(self, rid: str) -> None:
         assert self._engine is not None
@@ -278,16 +291,12 @@ def _load(start: Start) -> HostedEngine:
     return engine
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def main() -> None:
     """The process."""
     die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):  # the front decides: it may have to drain first
         signal.signal(number, signal.SIG_IGN)
+    sys.setswitchinterval(SWITCH_SECONDS)
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     async def run() -> None:

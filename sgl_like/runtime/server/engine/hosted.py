@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from sgl_like.runtime.engine.activity import Activity
 from sgl_like.runtime.protocol import GenerateRequest, OutputSink
+from sgl_like.runtime.sampling_params import SamplingParams
 from sgl_like.runtime.server.engine.wire import EngineInfo, Question
 
 
@@ -24,6 +25,14 @@ class HostedEngine(Protocol):
 
     def warm_up(self) -> None:
         """Run whatever is slow the first time."""
+        ...
+
+    def prepare(self, params: SamplingParams) -> None:
+        """Compile the constraint of some parameters, and find the mask of its first token; may take long.
+
+        Raises:
+            ConstraintError: it cannot be compiled.
+        """
         ...
 
     def submit(self, request: GenerateRequest, on_output: OutputSink) -> None:

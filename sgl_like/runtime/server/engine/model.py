@@ -8,6 +8,7 @@ from typing import Any
 from sgl_like.runtime.engine.activity import Activity
 from sgl_like.runtime.engine.engine import Engine
 from sgl_like.runtime.protocol import GenerateRequest, OutputSink
+from sgl_like.runtime.sampling_params import SamplingParams
 from sgl_like.runtime.server.engine.local import answer, info_of
 from sgl_like.runtime.server.engine.wire import EngineInfo, Question
 
@@ -53,6 +54,11 @@ class ModelEngine:
                 input_ids=[0], sampling_params={"max_new_tokens": tokens, "json_schema": _WARM_SCHEMA}
             )
         self._engine.flush_cache()
+
+    def prepare(self, params: SamplingParams) -> None:
+        """See `HostedEngine`."""
+        if params.is_constrained:
+            self._engine.prepare(params).result()
 
     def submit(self, request: GenerateRequest, on_output: OutputSink) -> None:
         """See `HostedEngine`."""

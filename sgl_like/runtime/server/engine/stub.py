@@ -28,6 +28,7 @@ from sgl_like.errors import (
 from sgl_like.runtime.engine.activity import Activity
 from sgl_like.runtime.logprobs import PlaceLogprobs
 from sgl_like.runtime.protocol import FinishReason, FinishType, GenerateRequest, Output, OutputSink, Usage
+from sgl_like.runtime.sampling_params import SamplingParams
 from sgl_like.runtime.server.config import StubConfig
 from sgl_like.runtime.server.engine.wire import EngineInfo, Question
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
@@ -92,6 +93,9 @@ class StubEngine:
 
     def warm_up(self) -> None:
         """There is nothing to warm up."""
+
+    def prepare(self, params: SamplingParams) -> None:
+        """There are no constraints here."""
 
     def submit(self, request: GenerateRequest, on_output: OutputSink) -> None:
         """See `HostedEngine`."""

@@ -143,13 +143,15 @@ def error_of(name: str, message: str) -> SglError:
     return error
 
 
-def _encode_error(value: Any) -> Any:
+def encode_error(value: Any) -> Any:
+    """The hook of msgspec for what it cannot write."""
     if isinstance(value, SglError):
         return (type(value).__name__, str(value))
     raise NotImplementedError(f"{type(value).__name__} does not cross between processes")
 
 
-def _decode_error(kind: type, value: Any) -> Any:
+def decode_error(kind: type, value: Any) -> Any:
+    """The hook of msgspec for what it cannot read."""
     if kind is SglError:
         name, message = value
         return error_of(name, message)
@@ -161,6 +163,6 @@ def plain_error(error: BaseException) -> SglError:
     return error if isinstance(error, SglError) else EngineError("the engine failed")
 
 
-encoder = msgspec.msgpack.Encoder(enc_hook=_encode_error)
-engine_decoder = msgspec.msgpack.Decoder(ToEngine, dec_hook=_decode_error)
-front_decoder = msgspec.msgpack.Decoder(ToFront, dec_hook=_decode_error)
+encoder = msgspec.msgpack.Encoder(enc_hook=encode_error)
+engine_decoder = msgspec.msgpack.Decoder(ToEngine, dec_hook=decode_error)
+front_decoder = msgspec.msgpack.Decoder(ToFront, dec_hook=decode_error)
