@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -44,6 +45,8 @@ class EngineConfig:
         speculation_tokens: most of them for one request.
         chat_template: instead of the model's own: a registered name (`sgl_like.register_chat_template`), the path of a
             Jinja file, or Jinja text.
+        constraint_step_seconds: that a constraint may take to find what may come next; one that takes longer ends with
+            an error, as all other outputs wait meanwhile. (A server's engine has 0.5.)
         threads: torch's threads in the engine; ``None`` means one for a small model, where a second gains
             a tenth on an idle machine and loses more on a busy one, else torch's choice.
 
@@ -68,6 +71,7 @@ class EngineConfig:
     speculation: str = "ngram"
     speculation_tokens: int = 5
     chat_template: str | Path | None = None
+    constraint_step_seconds: float = 5.0
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -90,6 +94,10 @@ class EngineConfig:
         ):
             raise ConfigError(
                 f"namespace_quota must be a number above 0 and at most 1, or None, not {quota!r}"
+            )
+        if not 0 < self.constraint_step_seconds < math.inf:
+            raise ConfigError(
+                f"constraint_step_seconds must be more than 0, not {self.constraint_step_seconds!r}"
             )
         _one_of("speculation", self.speculation, ("off", "ngram"))
         _one_of("page_size", self.page_size, (1, 16, 64))

@@ -70,6 +70,7 @@ class Automaton:
         self.pool = pool
         self.limits = pool.limits
         self.lock = threading.RLock()
+        self._working = 0
         self._numbers: dict[Node, State] = {}
         self._states: list[State] = []
         self._edges = 0
@@ -113,7 +114,7 @@ class Automaton:
 
     def read(self, state: State, data: bytes) -> State | None:
         """The state after the bytes `data`, or None if they are not allowed. Raises ConstraintTooComplex."""
-        with self.lock:
+        with self.work():
             try:
                 return self._read(state, data)
             except Full:
@@ -127,7 +128,10 @@ class Automaton:
         """The bytes that every continuation starts with."""
         if state.forced is None:
             with self.work():
-                state.forced = derive.forced(self.pool, state.node, self.limits.max_forced)[0]
+                try:
+                    state.forced = derive.forced(self.pool, state.node, self.limits.max_forced)[0]
+                except ConstraintTooComplex:
+                    state.forced = b""
         return state.forced
 
     def completion(self, state: State) -> bytes:
@@ -148,13 +152,20 @@ class Automaton:
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        """Hold the lock, with a fresh budget for new expressions."""
+        """Hold the lock, with a fresh budget for new expressions, and for the time of the outermost."""
         with self.lock:
             self.pool.start_work()
+            if self._working == 0:
+                self.pool.start_clock(self.limits.max_step_seconds)
+            self._working += 1
             try:
                 yield
             except RecursionError:
                 raise ConstraintTooComplex("the constraint is nested too deeply") from None
+            finally:
+                self._working -= 1
+                if self._working == 0:
+                    self.pool.stop_clock()
 
     def reset(self) -> None:
         """Forget everything but expressions that others hold. A new table, so that running walks stay valid."""
@@ -218,6 +229,12 @@ class Automaton:
             if number == 0:
                 return None
         return self._states[number]
+
+    def too_slow(self) -> ConstraintTooComplex:
+        """The error for one mask that takes too long."""
+        return ConstraintTooComplex(
+            f"one step of the constraint takes more than {self.limits.max_step_seconds:g} s"
+        )
 
     def too_many_states(self) -> ConstraintTooComplex:
         """The error for one step or mask that needs more states than there may be."""

@@ -27,7 +27,9 @@ class Limits:
         max_width: alternatives that one expression may have open at once: what an ambiguous grammar runs into. How
             deep an output nests is not limited: a level takes the memory of a few expression nodes.
         max_search: states visited to prove a conjunction non-empty, or to find a shortest completion.
-        max_seconds: of one compilation, or of finding one mask or one step of a JSON schema's matcher.
+        max_seconds: of one compilation.
+        max_step_seconds: of finding one mask, or of one step of a matcher. What is forced is left to be found token by
+            token if finding it takes longer (never an error).
         max_depth: nesting depth of a JSON schema.
         max_mask_bytes: bytes of token masks kept per grammar (the least recently used go first; never an error).
         max_forced: bytes that `forced_bytes` returns at most (never an error).
@@ -44,6 +46,7 @@ class Limits:
     max_width: int = 20_000
     max_search: int = 50_000
     max_seconds: float = 5.0
+    max_step_seconds: float = 5.0
     max_depth: int = 64
     max_mask_bytes: int = 16 << 20
     max_forced: int = 1_024

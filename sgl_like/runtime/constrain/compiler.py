@@ -231,7 +231,7 @@ class GrammarCompiler:
     ) -> CompiledGrammar:
         def build() -> CompiledGrammar:
             pool = Pool(self.limits)
-            pool.start_clock()
+            pool.start_clock(self.limits.max_seconds)
             begin = convert(pool)
             pool.stop_clock()
             if begin is EMPTY:

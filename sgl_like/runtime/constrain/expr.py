@@ -68,6 +68,7 @@ class Pool:
         self._made = 2
         self._stop = 0
         self._deadline = inf
+        self._seconds = inf
         self.start_work()
 
     def __len__(self) -> int:
@@ -77,9 +78,10 @@ class Pool:
         """Begin a new unit of work with a fresh budget."""
         self._stop = self._made + self.limits.max_work
 
-    def start_clock(self) -> None:
-        """From now on there are `max_seconds` for making nodes."""
-        self._deadline = monotonic() + self.limits.max_seconds
+    def start_clock(self, seconds: float) -> None:
+        """From now on there are so many seconds for making nodes."""
+        self._seconds = seconds
+        self._deadline = monotonic() + seconds
 
     def stop_clock(self) -> None:
         """There is no deadline any more."""
@@ -116,8 +118,8 @@ class Pool:
             raise ConstraintTooComplex(
                 f"the constraint needs more than {self.limits.max_work} expression nodes"
             )
-        if not self._made & 1023 and monotonic() > self._deadline:
-            raise ConstraintTooComplex(f"the constraint takes more than {self.limits.max_seconds} s")
+        if not self._made & 63 and monotonic() > self._deadline:
+            raise ConstraintTooComplex(f"the constraint takes more than {self._seconds:g} s")
         self._nodes[key] = node
         return node
 

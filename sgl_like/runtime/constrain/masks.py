@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import nullcontext
+from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,11 +97,12 @@ class MaskCache:
     def _compute(self, state: State) -> tuple[State, NDArray[np.int32]]:
         """Other threads may work, and empty the automaton, meanwhile; the last attempt keeps them out."""
         automaton = self._automaton
+        deadline = monotonic() + automaton.limits.max_step_seconds
         for attempt in range(_ATTEMPTS):
             is_last = attempt == _ATTEMPTS - 1
             with automaton.lock if is_last else nullcontext():
                 try:
-                    return self._attempt(state)
+                    return self._attempt(state, deadline)
                 except _Emptied:
                     pass
                 except Full:
@@ -109,7 +111,7 @@ class MaskCache:
                     automaton.reset()
         raise AssertionError("the automaton was emptied in spite of the lock")
 
-    def _attempt(self, state: State) -> tuple[State, NDArray[np.int32]]:
+    def _attempt(self, state: State, deadline: float) -> tuple[State, NDArray[np.int32]]:
         automaton = self._automaton
         with automaton.work():
             core = automaton.intern(fragments.clip(automaton.pool, state.node, self._vocabulary.trie.longest))
@@ -123,7 +125,7 @@ class MaskCache:
             if core.node.nullable
             else np.zeros_like(self._vocabulary.eos_mask)
         )
-        self._add(core.node, self._whole, out, generation)
+        self._add(core.node, self._whole, out, generation, deadline)
         if not out.any():
             raise ConstraintError("no token of the vocabulary can continue the output; it lacks some bytes")
         mask = out.view(np.int32)
@@ -133,7 +135,9 @@ class MaskCache:
                 self._keep(core)
         return core, mask
 
-    def _add(self, node: Node, place: Fragment, out: NDArray[np.uint32], generation: int) -> None:
+    def _add(
+        self, node: Node, place: Fragment, out: NDArray[np.uint32], generation: int, deadline: float
+    ) -> None:
         """Add the tokens that `node` can go through, or end within, after `place`."""
         automaton = self._automaton
         with automaton.work():
@@ -146,19 +150,19 @@ class MaskCache:
             ]
         for first, tail in cuts:
             if tail is EPSILON:
-                self._walk(first.number, place, out, self._none, generation)
+                self._walk(first.number, place, out, self._none, generation, deadline)
                 continue
-            fragment = place.inner.get(first) or self._find_fragment(first, place, generation)
+            fragment = place.inner.get(first) or self._find_fragment(first, place, generation, deadline)
             if fragment.mask is not None:
                 out |= fragment.mask
             if len(fragment.begins):
-                self._add(tail, fragment, out, generation)
+                self._add(tail, fragment, out, generation, deadline)
 
-    def _find_fragment(self, state: State, place: Fragment, generation: int) -> Fragment:
+    def _find_fragment(self, state: State, place: Fragment, generation: int, deadline: float) -> Fragment:
         trie = self._vocabulary.trie
         out = np.zeros(self._vocabulary.words, np.uint32)
         exits = np.zeros(len(trie.byte), np.int32)
-        found = exits[: self._walk(state.number, place, out, exits, generation)]
+        found = exits[: self._walk(state.number, place, out, exits, generation, deadline)]
         fragment = Fragment(out if out.any() else None, found + 1, trie.end[found])
         with self._automaton.lock:
             if self._automaton.generation == generation:
@@ -177,6 +181,7 @@ class MaskCache:
         out: NDArray[np.uint32],
         exits: NDArray[np.int32],
         generation: int,
+        deadline: float,
     ) -> int:
         """Add the tokens that state `start` can read after `place` to `out`; returns how many `exits` were found."""
         automaton, trie = self._automaton, self._vocabulary.trie
@@ -197,6 +202,8 @@ class MaskCache:
             if missing < 0:
                 return int(progress[2])
             byte = int(trie.byte[progress[1]])
+            if monotonic() > deadline:
+                raise automaton.too_slow()
 
     def _start_generation(self) -> None:
         """Forget what belonged to the automaton before it was emptied."""

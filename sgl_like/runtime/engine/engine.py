@@ -23,6 +23,7 @@ from sgl_like.errors import RequestError, SglError
 from sgl_like.runtime.cache.host_tier import model_fingerprint
 from sgl_like.runtime.cache.kv_pool import KVPool
 from sgl_like.runtime.config import EngineConfig
+from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.engine.assembly import aside, make_core
 from sgl_like.runtime.engine.core import EngineCore, abort_all, add_all
 from sgl_like.runtime.engine.info import held_bytes, read_stats
@@ -68,7 +69,8 @@ class Engine:
         assert self.config.kv_cache_memory is not None and self.config.context_length is not None
         slots = self.config.kv_cache_memory // slot_bytes
         slots -= slots % config.page_size
-        self._intake = Intake(self.tokenizer, shape.vocab_size, self.config.context_length, slots)
+        limits = Limits(max_step_seconds=config.constraint_step_seconds)
+        self._intake = Intake(self.tokenizer, shape.vocab_size, self.config.context_length, slots, limits)
         self._weights_bytes, self._kv_bytes = held_bytes(model), slots * slot_bytes
         self.fingerprint = model_fingerprint(
             folder, model.dtype, config.quantization, config.load_format, config.context_length

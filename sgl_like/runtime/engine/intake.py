@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgl_like.errors import ConstraintError, PromptTooLongError, RequestError
-from sgl_like.runtime.constrain.base import Matcher
+from sgl_like.runtime.constrain.base import Limits, Matcher
 from sgl_like.runtime.constrain.compiler import GrammarCompiler
 from sgl_like.runtime.constrain.occurrences import OccurrenceSearch, Pattern
 from sgl_like.runtime.engine.choices import split_choices
@@ -44,9 +44,18 @@ class Intake:
         vocab_size: number of the model's logits.
         context_length: longest sequence of the model.
         kv_slots: longest sequence that fits the KV pool alone.
+        limits: of constraints.
     """
 
-    def __init__(self, tokenizer: Tokenizer, vocab_size: int, context_length: int, kv_slots: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        vocab_size: int,
+        context_length: int,
+        kv_slots: int,
+        limits: Limits | None = None,
+    ) -> None:
+        self._limits = limits
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._context_length = context_length
@@ -143,7 +152,7 @@ class Intake:
         with self._lock:
             if self._compiler is None:
                 vocabulary = vocabulary_of(self._tokenizer, self._vocab_size)
-                self._compiler = GrammarCompiler(vocabulary, took=self._compile_seconds.add)
+                self._compiler = GrammarCompiler(vocabulary, self._limits, took=self._compile_seconds.add)
             return self._compiler
 
     def _ending(self, matcher: Matcher, params: SamplingParams, room: int) -> Ending | None:

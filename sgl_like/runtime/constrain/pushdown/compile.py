@@ -88,7 +88,7 @@ class JsonCompiler:
         self._library: Library | None = None
         self._scratch = Scratch(vocabulary)
         self._free: dict[Style, Env] = {}
-        self._machine = Machine(vocabulary, self.limits, self.lock, self._scratch)
+        self._machine = Machine(vocabulary, self.limits, self.lock, self._scratch, self.pool)
         self._judge = SearchJudge()
         self.completions = Completions(self._machine, self.limits, self._judge)
         self.grammars: weakref.WeakKeyDictionary[CompiledFrames, PushdownGrammar] = (
@@ -106,7 +106,7 @@ class JsonCompiler:
             envs = list(self._envs)
             for env in envs:
                 env.forget()
-            self._machine = Machine(self.vocabulary, self.limits, self.lock, self._scratch)
+            self._machine = Machine(self.vocabulary, self.limits, self.lock, self._scratch, self.pool)
             self.completions = Completions(self._machine, self.limits, self._judge)
             try:
                 for env in envs:
@@ -132,7 +132,7 @@ class JsonCompiler:
             ConstraintTooComplex: a limit was reached.
         """
         with self.lock:
-            self.pool.start_clock()
+            self.pool.start_clock(self.limits.max_seconds)
             try:
                 value, documents = self.value([schema], style, lenient)
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import monotonic
 
 import numpy as np
 
@@ -36,7 +37,8 @@ def forced_bytes(machine: Machine, stack: Stack, limit: int) -> bytes:
 def _forced(machine: Machine, stack: Stack, limit: int) -> bytes:
     path = bytearray()
     here: Stack | None = stack
-    while here is not None and len(path) < limit and not machine.accepting(here):
+    end = monotonic() + machine.step_seconds
+    while here is not None and len(path) < limit and monotonic() < end and not machine.accepting(here):
         frame = here.state.frame
         data = frame.forced() if isinstance(frame, Texts) else b""
         if not data:

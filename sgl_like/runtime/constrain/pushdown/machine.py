@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgl_like.runtime.constrain.base import Limits
+from sgl_like.runtime.constrain.expr import Pool
 from sgl_like.runtime.constrain.pushdown import bits, native_walk, walk
 from sgl_like.runtime.constrain.pushdown.arrays import Gate
 from sgl_like.runtime.constrain.pushdown.expressions import Counted
@@ -54,9 +55,10 @@ class Machine:
 
     Args:
         vocabulary: whose tokens are read.
-        limits: `max_seconds` bounds one mask, or one step.
+        limits: `max_step_seconds` bounds one mask, or one step.
         lock: held while frames are asked anything, if they have something in common with those of other machines.
         scratch: to share with other machines of the same lock.
+        pool: in which frames make expressions, under the same lock; it is watched, too.
     """
 
     def __init__(
@@ -65,10 +67,13 @@ class Machine:
         limits: Limits,
         lock: threading.RLock | None = None,
         scratch: Scratch | None = None,
+        pool: Pool | None = None,
     ) -> None:
         self.vocabulary = vocabulary
-        self.tables = Tables(limits.max_seconds)
+        self.tables = Tables(limits.max_step_seconds)
         self.lock = lock or threading.RLock()
+        self._pool = pool
+        self.step_seconds = limits.max_step_seconds
         self._masks = Masks(self, scratch or Scratch(vocabulary))
         self._stacks: dict[tuple[int, int, tuple[Open, ...] | None], Stack] = {}
 
@@ -103,6 +108,16 @@ class Machine:
             stack = self._stacks[key] = Stack(known, below, items)
         return stack
 
+    def _start_clock(self) -> None:
+        """From now on what is asked of frames takes so long at most. The caller holds the lock."""
+        self.tables.start_clock()
+        if self._pool is not None:
+            self._pool.start_clock(self.step_seconds)
+
+    def _stop_clock(self) -> None:
+        if self._pool is not None:
+            self._pool.stop_clock()
+
     # -- reading -----------------------------------------------------------------------------------------------
 
     def accepting(self, stack: Stack) -> bool:
@@ -136,11 +151,14 @@ class Machine:
     def read(self, stack: Stack, data: bytes) -> Stack | None:
         """The stack after some bytes, or None. Raises ConstraintTooComplex if it takes too long."""
         with self.lock:
-            self.tables.start_clock()
-            if stack.items is not None:
-                return self._read_items(stack, data)
-            status, _, state, below = self._read(stack.state.number, stack.below, data)
-            return self._stack(state, below, None) if status == walk.ALIVE else None
+            self._start_clock()
+            try:
+                if stack.items is not None:
+                    return self._read_items(stack, data)
+                status, _, state, below = self._read(stack.state.number, stack.below, data)
+                return self._stack(state, below, None) if status == walk.ALIVE else None
+            finally:
+                self._stop_clock()
 
     def _read_items(self, stack: Stack, data: bytes) -> Stack | None:
         state, below, items = stack.state.number, stack.below, stack.items
@@ -270,8 +288,11 @@ class Machine:
         if stack.base is None or stack.more is None:
             with self.lock:
                 if stack.base is None or stack.more is None:  # nor found by another thread meanwhile
-                    self.tables.start_clock()
-                    stack.base, stack.more = self._masks.find(stack)
+                    self._start_clock()
+                    try:
+                        stack.base, stack.more = self._masks.find(stack)
+                    finally:
+                        self._stop_clock()
         return stack.base, stack.more
 
     def fill(self, stack: Stack, out: NDArray[np.int32]) -> None:

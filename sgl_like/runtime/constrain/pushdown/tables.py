@@ -228,7 +228,7 @@ class Tables:
     def provide(self, status: int) -> None:
         """What a loop said it needs. `progress` stays as it is, but for the number of nodes."""
         if monotonic() > self._deadline:
-            raise ConstraintTooComplex(f"one step of the constraint takes more than {self._max_seconds} s")
+            raise ConstraintTooComplex(f"one step of the constraint takes more than {self._max_seconds:g} s")
         self._give(status)
 
     def _give(self, status: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import faulthandler
 import logging
 import os
 import signal
@@ -159,7 +160,13 @@ class Child:
     async def _prepare_and_submit(self, request: GenerateRequest, preparing: _Preparing) -> None:
         assert self._engine is not None
         try:
-            await self._loop.run_in_executor(self._compilers, self._engine.submit, request, preparing.deliver)
+            if self._gate is not None and (request.params.is_constrained or request.params.stop_regex):
+                await self._gate.check(request.params)
+            if preparing.aborted:
+                return
+            await self._loop.run_in_executor(
+                self._compilers, self._submit_prepared, request, preparing.deliver
+            )
         except Exception as error:
             preparing.deliver(_error_output(request.rid, _known(error)))
             self._turned()
@@ -296,6 +303,7 @@ def main() -> None:
     die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):  # the front decides: it may have to drain first
         signal.signal(number, signal.SIG_IGN)
+    faulthandler.register(signal.SIGUSR1)  # kill -USR1 PID: where all its threads are
     sys.setswitchinterval(SWITCH_SECONDS)
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 

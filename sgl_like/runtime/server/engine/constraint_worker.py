@@ -217,9 +217,10 @@ class Worker:
                 limit = f"{self._begin.seconds:g} s"
                 late = ConstraintTooComplex(f"the constraint takes more than {limit} to compile")
                 self._stop(helper, _BUSY if starved else late, final=not starved)
+        busy = [helper for helper in busy if helper.check is not None]
         if self._waiting and len(busy) >= MOST and all(helper.slow for helper in busy):
             longest = max(busy, key=lambda helper: helper.seconds)
-            if longest.check is not None and longest.cpu_seconds > CROWDED_SECONDS:
+            if longest.cpu_seconds > CROWDED_SECONDS:
                 self._stop(longest, _BUSY, final=False)
 
     def _stop(self, helper: Helper, error: SglError, final: bool) -> None:
@@ -228,6 +229,7 @@ class Worker:
         self._end(helper)
 
     def _end(self, helper: Helper) -> None:
+        helper.check = None
         self._selector.unregister(helper.sock)
         del self._helpers[helper.sock]
         helper.end()

@@ -14,6 +14,8 @@ from sgl_like.runtime.server.engine.wire import EngineInfo, Question
 
 _WARM_SCHEMA = '{"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "integer"}}}'
 _WARM_TOKENS = 16
+STEP_SECONDS = 0.5
+"""Twice what `vetting.py` allows: on a thread that has to share the processor."""
 
 
 class ModelEngine:
@@ -29,7 +31,7 @@ class ModelEngine:
     """
 
     def __init__(self, model: str | None, options: Mapping[str, Any]) -> None:
-        self._engine = Engine(model, **options)
+        self._engine = Engine(model, **{"constraint_step_seconds": STEP_SECONDS, **options})
 
     @property
     def activity(self) -> Activity:
