@@ -46,7 +46,7 @@ class EngineConfig:
         chat_template: instead of the model's own: a registered name (`sgl_like.register_chat_template`), the path of a
             Jinja file, or Jinja text.
         constraint_step_seconds: that a constraint may take to find what may come next; one that takes longer ends with
-            an error, as all other outputs wait meanwhile. (A server's engine has 0.5.)
+            an error, as all other outputs wait meanwhile. (A server's engine has 0.25.)
         threads: torch's threads in the engine; ``None`` means one for a small model, where a second gains
             a tenth on an idle machine and loses more on a busy one, else torch's choice.
 

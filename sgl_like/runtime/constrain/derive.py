@@ -45,6 +45,7 @@ def edges(pool: Pool, node: Node) -> Edges:
     """The derivatives of `node`: (256-bit set of bytes, what follows), disjoint, none of them the empty language."""
     found = pool.edges.get(node)
     if found is None:
+        pool.check_clock()
         found = pool.edges[node] = _EDGES[type(node)](pool, node)
     return found
 

@@ -69,6 +69,7 @@ class Pool:
         self._stop = 0
         self._deadline = inf
         self._seconds = inf
+        self._ticks = 0
         self.start_work()
 
     def __len__(self) -> int:
@@ -82,6 +83,12 @@ class Pool:
         """From now on there are so many seconds for making nodes."""
         self._seconds = seconds
         self._deadline = monotonic() + seconds
+
+    def check_clock(self) -> None:
+        """Now and then look at the time. Raises ConstraintTooComplex: it is over."""
+        self._ticks += 1
+        if not self._ticks & 15 and monotonic() > self._deadline:
+            raise ConstraintTooComplex(f"the constraint takes more than {self._seconds:g} s")
 
     def stop_clock(self) -> None:
         """There is no deadline any more."""
@@ -118,8 +125,8 @@ class Pool:
             raise ConstraintTooComplex(
                 f"the constraint needs more than {self.limits.max_work} expression nodes"
             )
-        if not self._made & 63 and monotonic() > self._deadline:
-            raise ConstraintTooComplex(f"the constraint takes more than {self._seconds:g} s")
+        if not self._made & 7:
+            self.check_clock()
         self._nodes[key] = node
         return node
 

@@ -31,6 +31,19 @@ def clip(pool: Pool, node: Node, length: int) -> Node:
     ``x`` is one of `Pool.characters`, of which all else is known to consist, and whatever a token leaves to be read of
     the rest is known to fit.
     """
+    return _clip(pool, node, length, {})
+
+
+def _clip(pool: Pool, node: Node, length: int, known: dict[Node, Node]) -> Node:
+    """`clip`, which meets the parts of an ambiguous grammar's expression again and again."""
+    found = known.get(node)
+    if found is None:
+        pool.check_clock()
+        found = known[node] = _clip_new(pool, node, length, known)
+    return found
+
+
+def _clip_new(pool: Pool, node: Node, length: int, known: dict[Node, Node]) -> Node:
     if isinstance(node, Both):
         return _clip_both(pool, node, length)
     if isinstance(node, Repeat):
@@ -41,17 +54,17 @@ def clip(pool: Pool, node: Node, length: int) -> Node:
             return node
         return pool.repeat(node.item, min(node.low, most), None)
     if isinstance(node, Alt):
-        items = [clip(pool, item, length) for item in node.items]
+        items = [_clip(pool, item, length, known) for item in node.items]
         return pool.alt(items)
     heads: list[Node] = []
     tail, used, changed = node, 0, False
     while isinstance(tail, Concat) and used <= length:
-        heads.append(clip(pool, tail.head, length))
+        heads.append(_clip(pool, tail.head, length, known))
         changed |= heads[-1] is not tail.head
         used += tail.head.min_len
         tail = tail.tail
     if isinstance(tail, Repeat | Alt | Both) and used <= length:
-        last = clip(pool, tail, length)
+        last = _clip(pool, tail, length, known)
         changed |= last is not tail
         tail = last
     return pool.sequence(*heads, tail) if changed else node

@@ -260,14 +260,16 @@ class EngineCore:
         tokens = sample(logits, [request.sampler for request in requests])
         for i, (request, sampled) in enumerate(zip(requests, tokens, strict=True)):
             try:
-                token = _leave_room(request, sampled, logits[i])
+                with request.patience:
+                    token = _leave_room(request, sampled, logits[i])
                 if token is None:
                     request.finish = FinishReason("stop")
                     continue
                 self.stats.sampled_tokens += 1
                 if request.scores is not None:
                     request.scores.add(token, given[request.rid])
-                self._output.accept(request, token)
+                with request.patience:
+                    self._output.accept(request, token)
             except SglError as error:
                 self._end_with(request, error)
 
@@ -282,7 +284,8 @@ class EngineCore:
             matcher = requests[i].matcher
             assert matcher is not None
             try:
-                base, more = matcher.mask_parts()
+                with requests[i].patience:
+                    base, more = matcher.mask_parts()
                 if not len(more) and not base.any():
                     raise ConstraintError(
                         "no token of the model's vocabulary can continue the constrained output"

@@ -20,6 +20,7 @@ from sgl_like.runtime.engine.choices import split_choices
 from sgl_like.runtime.engine.constraints import matcher_of, vocabulary_of
 from sgl_like.runtime.engine.ending import Ending, Needs, check_budget, needs
 from sgl_like.runtime.engine.output import OutputProcessor
+from sgl_like.runtime.engine.patience import UNBOUNDED, Patience
 from sgl_like.runtime.engine.pooling import Pooling
 from sgl_like.runtime.engine.request import IntBuffer, Request
 from sgl_like.runtime.engine.resume import resume
@@ -55,7 +56,7 @@ class Intake:
         kv_slots: int,
         limits: Limits | None = None,
     ) -> None:
-        self._limits = limits
+        self._limits = limits or Limits()
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._context_length = context_length
@@ -119,6 +120,7 @@ class Intake:
             matcher=matcher,
             tokens=IntBuffer(tokens),
             edits=self._edits(params, tokens, matcher is not None),
+            patience=UNBOUNDED if matcher is None else Patience(self._limits.max_step_seconds),
             ending=None if matcher is None else self._ending(matcher, params, max_tokens - len(tokens)),
             scores=self._scores(source),
             pooling=Pooling(len(tokens)) if source.embed else None,

@@ -20,6 +20,7 @@ from sgl_like.runtime.cache.radix_cache import Node
 from sgl_like.runtime.constrain.base import Matcher
 from sgl_like.runtime.engine.drafts import DraftLength
 from sgl_like.runtime.engine.ending import Ending
+from sgl_like.runtime.engine.patience import UNBOUNDED, Patience
 from sgl_like.runtime.engine.pooling import Pooling
 from sgl_like.runtime.engine.scores import Scores
 from sgl_like.runtime.protocol import FinishReason, GenerateRequest, OutputSink, Timing, Usage
@@ -70,6 +71,7 @@ class Request:
     tokens: IntBuffer
     edits: RowEdits | None = None
     ending: Ending | None = None  # if it has a matcher
+    patience: Patience = UNBOUNDED  # with its matcher
     ranked: int | None = None  # leading tokens that decide on its rank, if not all
     order: int = 0  # arrival, given by the scheduler
     deadline: float | None = None  # time.monotonic() at which it has to have ended

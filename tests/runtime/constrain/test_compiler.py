@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from sgl_like.errors import ConstraintError, ConstraintTooComplex
+from sgl_like.runtime.constrain import fragments
 from sgl_like.runtime.constrain.base import Limits
 from sgl_like.runtime.constrain.compiler import GrammarCompiler
+from sgl_like.runtime.constrain.expr import Pool
 from tests.support.constrain_vocab import make_vocabulary
 
 VOCABULARY = make_vocabulary()
@@ -70,3 +72,13 @@ def test_compiling_in_the_background() -> None:
     assert future.result(10).matcher().accept_bytes(b" null")
     with pytest.raises(ConstraintError):
         compiler.in_background(compiler.compile_regex, "(").result(10)
+
+
+def test_parts_that_an_expression_has_many_times_are_clipped_once() -> None:
+    """Of an ambiguous grammar; without remembering them, a mask would take longer than anybody waits."""
+    pool = Pool(Limits())
+    node = pool.strings([b"a"])
+    for name in (b"b", b"c", b"d") * 20:
+        node = pool.alt([pool.sequence(node, node), pool.sequence(pool.strings([name]), node)])
+    pool.start_clock(60.0)
+    assert fragments.clip(pool, node, 1000) is node

@@ -30,6 +30,7 @@ import uvloop
 from sgl_like.errors import RequestAborted, RequestError, SglError
 from sgl_like.runtime.protocol import FinishReason, FinishType, GenerateRequest, Output, OutputSink
 from sgl_like.runtime.server.engine.framing import Frames
+from sgl_like.runtime.server.engine.garbage import collect_when_idle
 from sgl_like.runtime.server.engine.gate import ConstraintGate
 from sgl_like.runtime.server.engine.hosted import HostedEngine
 from sgl_like.runtime.server.engine.lifetime import die_with_parent
@@ -126,6 +127,8 @@ class Child:
             if start.stub is None and start.compile_seconds > 0:
                 self._gate = ConstraintGate(info, start.compile_seconds)
                 await self._gate.start()
+            activity = self._engine.activity
+            self._begin(collect_when_idle(lambda: activity.busy_seconds > 0))
             self._send(Ready(info))
 
     def _fail(self, error: SglError) -> None:
@@ -162,7 +165,7 @@ class Child:
         try:
             if self._gate is not None and (request.params.is_constrained or request.params.stop_regex):
                 await self._gate.check(request.params)
-            if preparing.aborted:
+            if preparing.is_aborted():
                 return
             await self._loop.run_in_executor(
                 self._compilers, self._submit_prepared, request, preparing.deliver
@@ -171,7 +174,7 @@ class Child:
             preparing.deliver(_error_output(request.rid, _known(error)))
             self._turned()
         else:
-            if preparing.aborted:
+            if preparing.is_aborted():
                 self._engine.abort(request.rid)
         finally:
             del self._preparing[request.rid]
@@ -256,7 +259,7 @@ class _Preparing:
     """
 
     def __init__(self, outputs: deque[Output]) -> None:
-        self.aborted = False
+        self._aborted = False
         self._outputs = outputs
         self._ended = False
         self._lock = threading.Lock()
@@ -268,9 +271,13 @@ class _Preparing:
                 self._ended = output.is_terminal
                 self._outputs.append(output)
 
+    def is_aborted(self) -> bool:
+        """Whether `abort` was called."""
+        return self._aborted
+
     def abort(self, rid: str) -> None:
         """End the request."""
-        self.aborted = True
+        self._aborted = True
         self.deliver(_error_output(rid, RequestAborted("the request was cancelled"), "abort"))
 
 

@@ -14,8 +14,8 @@ from sgl_like.runtime.server.engine.wire import EngineInfo, Question
 
 _WARM_SCHEMA = '{"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "integer"}}}'
 _WARM_TOKENS = 16
-STEP_SECONDS = 0.5
-"""Twice what `vetting.py` allows: on a thread that has to share the processor."""
+STEP_SECONDS = 0.25
+"""More than `vetting.py` allows: this thread has to share the processor."""
 
 
 class ModelEngine:
