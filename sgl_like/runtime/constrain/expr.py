@@ -67,8 +67,7 @@ class Pool:
         self._kept: OrderedDict[Hashable, Node] = OrderedDict()
         self._made = 2
         self._stop = 0
-        self._deadline = inf
-        self._seconds = inf
+        self._deadline = self._seconds = inf
         self._ticks = 0
         self.start_work()
 
