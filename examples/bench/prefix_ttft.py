@@ -1,6 +1,6 @@
 """Time to the first token of a long prompt, new and with its prefix cached, through the server.
 
-    python examples/bench/prefix_ttft.py [--prompt 2000] [--own 50] [--pairs 5] [-- SERVE OPTIONS]
+    python examples/bench/prefix_ttft.py [--prompt 2000] [--own 50] [--pairs 5] [--serve OPTIONS]
 
 The model has the shape of Qwen2.5-0.5B (24 layers of 896, a vocabulary of 131,072) and random weights, which are as
 fast as others; bfloat16. A pair: a prompt that nobody has seen, then another one that shares all but its last `--own`
@@ -95,11 +95,11 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=2000)
     parser.add_argument("--own", type=int, default=50)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("serve", nargs="*")
+    parser.add_argument("--serve", default="", help="options of the server")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder))
-        options = f"--model {folder} --load-format dummy --dtype bfloat16 {' '.join(given.serve)}"
+        options = f"--model {folder} --load-format dummy --dtype bfloat16 {given.serve}"
         with launched(options) as url:
             records = measure(url, given.prompt, given.own, given.pairs)
     assert all(record.outcome == "ok" for record in records), records

@@ -1,6 +1,6 @@
 """What HTTP adds to a step: the embedded model's rows decoding side by side, through the server and in this process.
 
-    python examples/bench/server_overhead.py [--rows 32] [--tokens 128] [--input 32] [--pairs 5] [-- SERVE OPTIONS]
+    python examples/bench/server_overhead.py [--rows 32] [--tokens 128] [--input 32] [--pairs 5] [--serve OPTIONS]
 
 Both engines have the same options and get the same prompts. A pair is a run in process and one through the server
 (a stream for each row, a chunk a token, read by the load generator of ``sgl-like bench``, on the same cores), in turns;
@@ -93,10 +93,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--input", type=int, default=32)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("serve", nargs="*")
+    parser.add_argument("--serve", default="", help="options of the server")
     given = parser.parse_args()
     dataset = RandomTokens(given.input, given.tokens)
-    options = "--speculation off --log-level warning " + " ".join(given.serve)
+    options = "--speculation off --log-level warning " + given.serve
     pairs: list[Sequence[float]] = []
     with launched(options) as url, Engine(speculation="off") as engine:
         in_process(engine, dataset, given.rows, 0)

@@ -1,6 +1,6 @@
 """Load that is meant to break the server, and what is left of it afterwards (serving.md 3.2: T1, T2, T3, T20).
 
-    python examples/bench/server_storm.py streams|storm|overload|soak [--minutes 3] [--seed 0] [-- SERVE OPTIONS]
+    python examples/bench/server_storm.py streams|storm|overload|soak [--minutes 3] [--seed 0] [--serve OPTIONS]
 
 streams   the stub engine: 10,000 streams, 1,000 at a time, 30 % left at a random point
 storm     the embedded model: 10,000 requests, 30 % left, half of them streams, 20 % constrained, 10 % with n=4
@@ -198,13 +198,13 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("serve", nargs="*")
+    parser.add_argument("--serve", default="", help="options of the server")
     given = parser.parse_args()
     options = ["--max-queue", str(BUSY_QUEUE)] if given.load == "overload" else []
     if given.load == "streams":
         options = ["--engine-kind", "stub"]
     print(f"{given.load}, seed {given.seed}")
-    with launched(" ".join([*options, *given.serve])) as url:
+    with launched(" ".join([*options, given.serve])) as url:
         answer = canary(url)
         before = idle(url)
         summaries = uvloop.run(LOADS[given.load](url, given))
