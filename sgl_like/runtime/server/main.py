@@ -10,6 +10,7 @@ a second one ──> exit at once
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -35,6 +36,8 @@ BACKLOG = 4096
 ACCEPTS = 16
 """Connections that are accepted in a turn of the event loop. libuv takes one for each socket that listens, which under
 load is one every few milliseconds: new connections then wait for seconds while old ones are served at once."""
+GARBAGE = (2_000, 10, 5)
+"""Thresholds of the garbage collector. Larger ones leave more behind: with 5,000, 10, 10 the front has 50 MB more."""
 _SHUTDOWN_SECONDS = 2.0
 _LAST_SECONDS = 3.0
 _POLL = 0.02
@@ -73,6 +76,7 @@ async def _serve(config: ServerConfig, listening: socket.socket) -> None:
     try:
         if await _until_ready(engine, stop):
             await asyncio.to_thread(lambda: server.tokenizer)  # so that no request waits for it
+            _settle_garbage()
             seconds = perf_counter() - begun
             url = _url(config.host, listening.getsockname()[1])
             print(f"sgl-like: {config.model_name} is ready at {url} ({seconds:.1f} s)", flush=True)
@@ -85,6 +89,15 @@ async def _serve(config: ServerConfig, listening: socket.socket) -> None:
     finally:
         await runner.cleanup()
         await engine.close()
+
+
+def _settle_garbage() -> None:
+    """What is there now stays, so the garbage collector need not look at it again; and it looks less often, as a
+    thousand streams are a few hundred thousand objects (server_storm.py streams, 2 cores: 1,380 to 1,820 requests/s).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
 
 
 async def _until_ready(engine: SupervisedEngine, stop: asyncio.Event) -> bool:
