@@ -2,6 +2,7 @@
 
 A full collection looks at every object and stops all threads meanwhile; what constraints keep are hundreds of thousands
 of objects, 0.5 s on the machine where this was found. Young ones are collected as ever, which takes a millisecond.
+What is free after a full one goes back to the operating system.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable
+
+from sgl_like.kernels.trim import trim
 
 YOUNG = (10_000, 20, 1_000_000)
 """Allocations until the young are looked at, how often until the middle-aged are, and the old: never by itself."""
@@ -33,4 +36,5 @@ async def collect_when_idle(is_busy: Callable[[], bool]) -> None:
         waited += 1
         if waited >= LONGEST or not is_busy():
             gc.collect()
+            trim()
             waited = 0
