@@ -134,3 +134,14 @@ REFUSED = {
     "return_hidden_states": "hidden states are not given out; /v1/embeddings has their mean",
 }
 """Fields of SGLang's that must not be ignored, and why they are refused."""
+
+
+class EncodeBody(msgspec.Struct, kw_only=True):
+    """The body of ``/encode``: one text or list of token ids, or several. `sampling_params` has no effect."""
+
+    text: str | list[str] | None = None
+    input_ids: list[int | list[int]] | None = None
+    rid: str | list[str] | None = None
+    dimensions: int | None = None
+    sampling_params: Any = None
+    image_data: Any = None

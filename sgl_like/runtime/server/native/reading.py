@@ -16,7 +16,7 @@ from sgl_like.runtime.sampling_params import SamplingParams
 from sgl_like.runtime.server.constraints import Constraint, constraint_params
 from sgl_like.runtime.server.http.errors import bad_request
 from sgl_like.runtime.server.http.routes import Call
-from sgl_like.runtime.server.native.bodies import REFUSED, GenerateBody, SamplingFields
+from sgl_like.runtime.server.native.bodies import REFUSED, EncodeBody, GenerateBody, SamplingFields
 from sgl_like.runtime.server.sampling import (
     Room,
     check_count,
@@ -60,7 +60,7 @@ async def read_requests(call: Call, body: GenerateBody) -> Sequences:
     for name, reason in REFUSED.items():
         if getattr(body, name):
             raise bad_request(f"{name} is not supported: {reason}", param=name)
-    field, prompts, many = _prompts(body)
+    field, prompts, many = prompts_of(body)
     limits = call.server.config.limits
     rows = _column("sampling_params", body.sampling_params, len(prompts), many)
     params = [_params(call, each or SamplingFields()) for each in rows]
@@ -139,7 +139,7 @@ def rid_prefix(tenant: str, name: str) -> str:
     return f"{tenant}:{name}:"
 
 
-def _prompts(body: GenerateBody) -> tuple[str, list[Any], bool]:
+def prompts_of(body: GenerateBody | EncodeBody) -> tuple[str, list[Any], bool]:
     """The field, its prompts, and whether it is a list of them."""
     if (body.text is None) == (body.input_ids is None):
         raise bad_request("give either text or input_ids, exactly one of them", param="text")
