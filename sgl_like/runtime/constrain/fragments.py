@@ -35,39 +35,47 @@ def clip(pool: Pool, node: Node, length: int) -> Node:
 
 
 def _clip(pool: Pool, node: Node, length: int, known: dict[Node, Node]) -> Node:
-    """`clip`, which meets the parts of an ambiguous grammar's expression again and again."""
+    """`clip`, which meets the parts of an ambiguous grammar's expression again and again.
+
+    One frame for each level: the numbers up to 1e308 nest some 600 deep, and Python allows 1,000.
+    """
     found = known.get(node)
-    if found is None:
-        pool.check_clock()
-        found = known[node] = _clip_new(pool, node, length, known)
+    if found is not None:
+        return found
+    pool.check_clock()
+    if isinstance(node, Both):
+        found = _clip_both(pool, node, length)
+    elif isinstance(node, Repeat):
+        found = _clip_repeat(pool, node, length)
+    elif isinstance(node, Alt):
+        items: list[Node] = []
+        for item in node.items:
+            items.append(_clip(pool, item, length, known))  # a comprehension would be a frame
+        found = pool.alt(items)
+    else:
+        heads: list[Node] = []
+        tail, used, changed = node, 0, False
+        while isinstance(tail, Concat) and used <= length:
+            heads.append(_clip(pool, tail.head, length, known))
+            changed |= heads[-1] is not tail.head
+            used += tail.head.min_len
+            tail = tail.tail
+        if isinstance(tail, Repeat | Alt | Both) and used <= length:
+            last = _clip(pool, tail, length, known)
+            changed |= last is not tail
+            tail = last
+        found = pool.sequence(*heads, tail) if changed else node
+    known[node] = found
     return found
 
 
-def _clip_new(pool: Pool, node: Node, length: int, known: dict[Node, Node]) -> Node:
-    if isinstance(node, Both):
-        return _clip_both(pool, node, length)
-    if isinstance(node, Repeat):
-        if node.item.nullable:
-            return node
-        most = -(-length // node.item.min_len)  # of them begin in a token
-        if node.high is not None and node.high < most:
-            return node
-        return pool.repeat(node.item, min(node.low, most), None)
-    if isinstance(node, Alt):
-        items = [_clip(pool, item, length, known) for item in node.items]
-        return pool.alt(items)
-    heads: list[Node] = []
-    tail, used, changed = node, 0, False
-    while isinstance(tail, Concat) and used <= length:
-        heads.append(_clip(pool, tail.head, length, known))
-        changed |= heads[-1] is not tail.head
-        used += tail.head.min_len
-        tail = tail.tail
-    if isinstance(tail, Repeat | Alt | Both) and used <= length:
-        last = _clip(pool, tail, length, known)
-        changed |= last is not tail
-        tail = last
-    return pool.sequence(*heads, tail) if changed else node
+def _clip_repeat(pool: Pool, node: Repeat, length: int) -> Node:
+    if node.item.nullable:
+        return node
+    most = -(-length // node.item.min_len)  # of them begin in a token
+    if node.high is not None and node.high < most:
+        return node
+    return pool.repeat(node.item, min(node.low, most), None)
 
 
 def alternatives(pool: Pool, node: Node, most: int) -> list[Node]:

@@ -86,7 +86,8 @@ class EngineCore:
                 self._watch_deadline(deadline, request.rid)
         try:
             if not request.source.produced:
-                self._output.start(request)
+                with request.patience:
+                    self._output.start(request)
         except SglError as error:
             self._end_with(request, error)
             return

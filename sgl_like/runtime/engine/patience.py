@@ -6,9 +6,13 @@ every step takes a tenth of a second would slow down all others for as long as i
 
 from __future__ import annotations
 
+import logging
 from time import thread_time
+from types import TracebackType
 
-from sgl_like.errors import ConstraintTooComplex
+from sgl_like.errors import ConstraintTooComplex, EngineError, SglError
+
+log = logging.getLogger(__name__)
 
 LONG = 0.01
 """Seconds of the processor; steps that take less do not count."""
@@ -32,8 +36,20 @@ class Patience:
     def __enter__(self) -> None:
         self._begun = thread_time()
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        """Raises ConstraintTooComplex: the budget is used up."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """What goes wrong with one request's constraint is no matter of others.
+
+        Raises:
+            ConstraintTooComplex: the budget is used up, or the constraint nests deeper than Python does.
+            EngineError: something that nobody foresaw.
+        """
+        if isinstance(error, RecursionError):
+            raise ConstraintTooComplex("the constraint is too complex: it nests too deeply") from None
+        if isinstance(error, Exception) and not isinstance(error, SglError):
+            log.error("a constraint failed", exc_info=error)
+            raise EngineError("the engine failed with this request's constraint") from error
         took = thread_time() - self._begun
         if took > LONG:
             self._left -= took

@@ -79,7 +79,8 @@ def run(server: Served, constraints: list[dict[str, Any]], good: int) -> tuple[l
 
 
 @pytest.mark.parametrize(
-    ("schemas", "regexes", "good"), [(100, 25, 8), pytest.param(500, 200, 50, marks=pytest.mark.slow)]
+    ("schemas", "regexes", "good"),
+    [(100, 25, 8), pytest.param(500, 200, 50, marks=(pytest.mark.slow, pytest.mark.load))],
 )
 def test_5_wrong_constraints_disturb_nobody(server: Served, schemas: int, regexes: int, good: int) -> None:
     rng = random.Random(schemas)

@@ -24,7 +24,7 @@ from tests.support.local_stub import LocalStub, stub
 from tests.support.oracle import nothing_lost
 from tests.support.servers import Running, running, wait_until
 
-slow = pytest.mark.slow
+slow = (pytest.mark.slow, pytest.mark.load)
 
 
 @pytest.fixture
@@ -272,7 +272,8 @@ def test_t23_a_prompt_alone_and_among_many_gets_the_same(server: Running) -> Non
     assert found == [alone, alone]
 
 
-@slow
+@pytest.mark.slow
+@pytest.mark.load
 def test_18_memory_does_not_grow_with_requests(server: Running) -> None:
     """50,000 requests: less than 1 KiB each, after a warm-up."""
 

@@ -70,6 +70,7 @@ def test_a_killed_engine_is_told_of_and_replaced(server: Served, repeat: int) ->
 
 
 @pytest.mark.slow
+@pytest.mark.load
 def test_two_hundred_streams_twenty_times() -> None:
     with served("--dtype", "float32", "--max-running-requests", "256") as server:
         before = canary(server)

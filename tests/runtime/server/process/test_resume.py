@@ -97,6 +97,7 @@ def test_a_batch_does_not_notice_either(server: Served) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.load
 def test_two_hundred_streams_under_five_kills() -> None:
     rows = [{"at": at} for at in range(200)]
 
@@ -141,6 +142,7 @@ def another(port: int) -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.load
 def test_a_server_that_is_restarted_is_waited_for() -> None:
     pieces, text = None, ""
     with served("--dtype", "float32", "--grace", "0.1") as first:
