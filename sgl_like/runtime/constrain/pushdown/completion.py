@@ -17,6 +17,7 @@ budget is shortest. Beyond it, the search is repeated greedily, to a depth that 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import monotonic
 
 from sgl_like.errors import ConstraintError, ConstraintTooComplex
 from sgl_like.runtime.constrain.base import Limits
@@ -44,7 +45,7 @@ class Completions:
 
     Args:
         machine: whose stacks are completed; its lock is held meanwhile.
-        limits: `max_search` bounds the nodes of a search.
+        limits: `max_search` bounds the nodes of a search, `max_seconds` all that are made for one completion.
         judge: of the constraints; it rests while a search runs.
     """
 
@@ -76,12 +77,13 @@ class Completions:
             self._finder = Finder(None)
         try:
             budget = min(_EXACT + _PER_FRAME * len(frames), self._limits.max_search)
-            return _whole(self._finder, frames, texts, budget)
+            return _whole(self._finder, frames, texts, budget, self._limits.max_seconds / 2)
         except Spent:
             pass
+        until = monotonic() + self._limits.max_seconds / 2
         for depth in _DEPTHS:
             try:
-                return _whole(Finder(depth), frames, texts, self._limits.max_search)
+                return _whole(Finder(depth), frames, texts, self._limits.max_search, until - monotonic())
             except Spent:
                 raise ConstraintTooComplex("cannot find a completion within the limits") from None
             except ConstraintError:
@@ -90,8 +92,10 @@ class Completions:
         raise AssertionError
 
 
-def _whole(finder: Finder, frames: tuple[Frame, ...], texts: Mapping[int, bytes], budget: int) -> bytes:
-    finder.left = budget
+def _whole(
+    finder: Finder, frames: tuple[Frame, ...], texts: Mapping[int, bytes], budget: int, seconds: float
+) -> bytes:
+    finder.left, finder.until = budget, monotonic() + seconds
     if frames[-1].accepting:
         return b""
     found = Search(finder, frames, texts=texts).get(0, NEVER - 1)

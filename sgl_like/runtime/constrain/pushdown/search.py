@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
+from time import monotonic
 
 from sgl_like.runtime.constrain.pushdown.arrays import Array, Gate, InItem, Unique, without
 from sgl_like.runtime.constrain.pushdown.expressions import Counted, Scalar
@@ -51,6 +53,7 @@ class Finder:
     def __init__(self, depth: int | None) -> None:
         self.depth = depth
         self.left = 0
+        self.until = inf  # of `monotonic`
         self._ways: dict[tuple[Frame, int | None], Ways] = {}
         self.needs = Needs()
 
@@ -61,7 +64,7 @@ class Finder:
 
     def spend(self) -> None:
         """Count a node."""
-        if self.left <= 0:
+        if self.left <= 0 or (self.left % 16 == 0 and monotonic() > self.until):
             raise Spent
         self.left -= 1
 

@@ -217,3 +217,10 @@ def test_going_over_the_limit() -> None:
     stack = begin({**MANY, "minProperties": 61}, COMPACT)
     with pytest.raises(ConstraintTooComplex, match="within the limits"):
         shortest_completion(MACHINE, stack, Limits(max_search=20))
+
+
+def test_going_over_the_time() -> None:
+    """Items that must all differ: each takes longer to find than the one before."""
+    stack = begin({"type": "array", "minItems": 10**9, "uniqueItems": True}, COMPACT)
+    with pytest.raises(ConstraintTooComplex, match="within the limits"):
+        shortest_completion(MACHINE, stack, Limits(max_seconds=0.2))
