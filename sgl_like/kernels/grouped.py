@@ -31,5 +31,7 @@ def lora_reference(y: Tensor, x: Tensor, a: Tensor, b: Tensor, scales: Tensor, g
     out = y.float().clone()
     for i, group in enumerate(groups.tolist()):
         if group >= 0:
-            out[i] += scales[group].float() * (b[group].float() @ (a[group].float() @ x[i].float()).to(x.dtype).float())
+            out[i] += scales[group].float() * (
+                b[group].float() @ (a[group].float() @ x[i].float()).to(x.dtype).float()
+            )
     return out.to(y.dtype)

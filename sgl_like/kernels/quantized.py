@@ -64,11 +64,16 @@ def pack_int4(values: Tensor, scales: Tensor, zeros: Tensor, group: int) -> Int4
     assert isinstance(words, Tensor)
     signed = torch.where(words >= 2**31, words - 2**32, words)
     return Int4Weight(
-        signed.reshape(-1, rows).to(torch.int32).contiguous(), scales.contiguous(), zeros.to(torch.uint8).contiguous(), group
+        signed.reshape(-1, rows).to(torch.int32).contiguous(),
+        scales.contiguous(),
+        zeros.to(torch.uint8).contiguous(),
+        group,
     )
 
 
-def from_gptq(qweight: Tensor, qzeros: Tensor, scales: Tensor, group: int, zero_offset: int = 1) -> Int4Weight:
+def from_gptq(
+    qweight: Tensor, qzeros: Tensor, scales: Tensor, group: int, zero_offset: int = 1
+) -> Int4Weight:
     """From a GPTQ file without activation order: words along the columns, zero points stored less `zero_offset`.
 
     Args:

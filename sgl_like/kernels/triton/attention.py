@@ -17,8 +17,8 @@ from sgl_like.kernels.triton.base import INTERPRETED, block_of, dot, tanh
 
 @triton.jit
 def _tile(
-    q, k_cache, v_cache, out, partial, sums, tiles, kv_slots, scale, softcap, window, v_scale, q_stride, heads, kv_heads,
-    size, GROUP: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_CAP: tl.constexpr, FP8: tl.constexpr,
+    q, k_cache, v_cache, out, partial, sums, tiles, order, kv_slots, scale, softcap, window, v_scale, q_stride, heads,
+    kv_heads, size, GROUP: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_CAP: tl.constexpr, FP8: tl.constexpr,
     FIELDS: tl.constexpr, INTERPRET: tl.constexpr, M: tl.constexpr, N: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
     tile = tiles + tl.program_id(0) * FIELDS
@@ -31,8 +31,10 @@ def _tile(
     token, head = m // GROUP, kv_head * GROUP + m % GROUP
     d = tl.arange(0, D)
     used = (token < count)[:, None] & (d < size)[None, :]
-    rows = (first + token).to(tl.int64)
-    queries = tl.load(q + rows[:, None] * q_stride + (head * size)[:, None] + d[None, :], mask=used, other=0.0)
+    rows = tl.load(order + first + token, mask=token < count, other=0).to(tl.int64)
+    queries = tl.load(
+        q + rows[:, None] * q_stride + (head * size)[:, None] + d[None, :], mask=used, other=0.0
+    )
     if FP8:
         queries = queries.to(tl.bfloat16)
 
@@ -138,15 +140,24 @@ def paged_attention(
     for tiles, queries in ((plan.small, FEW_QUERIES), (plan.large, MANY_QUERIES)):
         if len(tiles):
             _tile[(len(tiles), kv_heads)](
-                q, k_cache, v_cache, out, partial, sums, tiles, plan.kv_slots, scale * kv_scales[0], softcap or 1.0,
-                window or 0, kv_scales[1], q.stride(0), heads, kv_heads, size, GROUP=heads // kv_heads,
+                q, k_cache, v_cache, out, partial, sums, tiles, plan.order, plan.kv_slots, scale * kv_scales[0],
+                softcap or 1.0, window or 0, kv_scales[1], q.stride(0), heads, kv_heads, size, GROUP=heads // kv_heads,
                 HAS_WINDOW=window is not None, HAS_CAP=softcap is not None,
                 FP8=k_cache.dtype == torch.float8_e4m3fn, FIELDS=FIELDS, INTERPRET=INTERPRETED,
                 M=max(queries, block_of(heads // kv_heads)), **_shape_class(queries, size),
             )  # fmt: skip
     if len(plan.tokens):
         _merge[(len(plan.tokens), heads)](
-            partial, sums, out, plan.tokens, plan.starts, plan.parts, heads, size, D=block_of(size), num_warps=1
+            partial,
+            sums,
+            out,
+            plan.tokens,
+            plan.starts,
+            plan.parts,
+            heads,
+            size,
+            D=block_of(size),
+            num_warps=1,
         )
     return out
 

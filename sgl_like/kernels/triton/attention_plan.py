@@ -1,23 +1,26 @@
 """Which programs compute which part of attention: made once for a step, the same for all layers.
 
-A tile is some query tokens that lie side by side, and some keys that all of them may look at:
+A tile is some query tokens, and some keys of a row that all of them may look at:
 
-    (first token, tokens, first place in kv_slots, first key, end of keys, place of the first token, first partial row)
+    (first place in order, tokens, first place in kv_slots, first key, end of keys, place of the first token, partial row)
 
-Keys are counted from the beginning of the row; a token at place p sees the keys up to p. A tile's result is final if its
-tokens have no other tile (its partial row is -1 then), else it goes into rows of partial results, which `merges` puts
-together: those of token t are ``parts[starts[t] : starts[t + 1]]``.
+Its tokens are ``order[first : first + tokens]``. Keys are counted from the beginning of the row; the i-th token sees them
+up to the place of the first token + i. A tile's result is final if its tokens have no other tile (its partial row is -1
+then), else it goes into rows of partial results, which are merged: those of ``tokens[n]`` are
+``parts[starts[n] : starts[n + 1]]``.
 
-    extend     a row's new tokens in tiles of `TOKENS` queries, all keys at once, or in pieces of `SPLIT` where they are few
-    decode     one token, keys in pieces of `SPLIT` (flash decoding)
+    extend     a row's new tokens in tiles of `MANY_QUERIES` queries, all keys at once
+    decode     few queries, keys in pieces of `SPLIT` (flash decoding)
     cascade    rows whose sequences begin with the same slots: these keys once for all of them, then each one's own
 
-How the keys of a token are cut depends on the row alone (and on what it shares), never on what else is in the batch.
+How the keys of a token are cut depends on its row alone, and on what it shares.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -45,6 +48,7 @@ class AttentionPlan:
     Args:
         small: int32 ``[tiles, 7]`` with at most `FEW_QUERIES` queries each.
         large: those with more.
+        order: int32: all tokens one after the other, then those of the groups that share keys.
         tokens: int32, the tokens whose partial results have to be merged.
         starts: int32 ``[len(tokens) + 1]``.
         parts: int32: rows of partial results.
@@ -54,6 +58,7 @@ class AttentionPlan:
 
     small: torch.Tensor
     large: torch.Tensor
+    order: torch.Tensor
     tokens: torch.Tensor
     starts: torch.Tensor
     parts: torch.Tensor
@@ -61,25 +66,39 @@ class AttentionPlan:
     partial_rows: int
 
 
-@dataclass
-class _Builder:
-    group: int
-    tiles: list[tuple[int, ...]] = field(default_factory=list)
-    parts: dict[int, list[int]] = field(default_factory=dict)
-    partial_rows: int = 0
+class SharedKeys(NamedTuple):
+    """Rows with one new token each, whose sequences begin with the same slots, so many."""
 
-    def add(self, first: int, count: int, begin: int, low: int, high: int, place: int, final: bool) -> None:
-        where = -1
-        if not final:
-            where = self.partial_rows
-            self.partial_rows += count
-            for i in range(count):
-                self.parts.setdefault(first + i, []).append(where + i)
-        self.tiles.append((first, count, begin, low, high, place, where))
+    rows: Ints
+    keys: int
+
+
+def shared_keys(rows: AttentionRows) -> list[SharedKeys]:
+    """Groups of rows for which a cascade is worth while.
+
+    A slot holds the key of one place of one sequence (or of several that begin alike). So two rows that have the same
+    slot somewhere have the same ones before it.
+    """
+    lengths = np.diff(rows.kv_start)
+    decoding = np.flatnonzero((np.diff(rows.q_start) == 1) & (lengths > LEAST_SHARED))
+    if len(decoding) < 2:
+        return []
+    begins = rows.kv_start[decoding]
+    _, group_of = np.unique(rows.kv_slots[begins + LEAST_SHARED - 1], return_inverse=True)
+    found = []
+    for group in np.flatnonzero(np.bincount(group_of) >= 2):
+        members = decoding[group_of == group]
+        low, high = LEAST_SHARED, int(lengths[members].min()) - 1  # the last key is each one's own
+        while low < high:
+            middle = (low + high + 1) // 2
+            slots = rows.kv_slots[rows.kv_start[members] + middle - 1]
+            low, high = (middle, high) if (slots == slots[0]).all() else (low, middle - 1)
+        found.append(SharedKeys(members, low))
+    return found
 
 
 def plan(
-    rows: AttentionRows, group: int, device: torch.device | str, shared: list[tuple[int, int, int]] | None = None
+    rows: AttentionRows, group: int, device: torch.device | str, shared: Sequence[SharedKeys] = ()
 ) -> AttentionPlan:
     """The tiles of a step.
 
@@ -87,67 +106,88 @@ def plan(
         rows: of the step.
         group: query heads that share a key.
         device: where the plan goes.
-        shared: ``(first row, end row, keys)``: rows next to each other, one new token each, whose sequences begin with the
-            same slots, so many.
+        shared: see `shared_keys`.
     """
-    builder = _Builder(group)
+    builder = _Builder(group, int(rows.q_start[-1]))
     q_start, kv_start = rows.q_start.tolist(), rows.kv_start.tolist()
     skipped = [0] * (len(q_start) - 1)
-    for first_row, end_row, keys in shared or ():
-        if end_row - first_row < 2 or keys < LEAST_SHARED:
-            continue
-        _add_shared(builder, q_start[first_row], q_start[end_row], kv_start[first_row], keys)
-        skipped[first_row:end_row] = [keys] * (end_row - first_row)
+    for members, keys in shared:
+        builder.share(rows.q_start[members].tolist(), kv_start[members[0]], keys)
+        for r in members:
+            skipped[r] = keys
     for r in range(len(q_start) - 1):
         first, count = q_start[r], q_start[r + 1] - q_start[r]
-        length = kv_start[r + 1] - kv_start[r]
         if count:
-            _add_row(builder, first, count, kv_start[r], skipped[r], length)
-    return _finish(builder, rows, device)
+            builder.add_row(first, count, kv_start[r], skipped[r], kv_start[r + 1] - kv_start[r])
+    return builder.finish(rows, device)
 
 
-def _add_shared(builder: _Builder, first: int, end: int, begin: int, keys: int) -> None:
-    """Keys that several tokens share, and all of them see."""
-    most = max(1, MANY_QUERIES // builder.group)
-    for at in range(first, end, most):
-        count = min(most, end - at)
-        for low in range(0, keys, SPLIT):
-            high = min(low + SPLIT, keys)
-            builder.add(at, count, begin, low, high, high, final=False)
+class _Builder:
+    """Collects tiles.
 
+    Args:
+        group: query heads that share a key.
+        tokens: of the step.
+    """
 
-def _add_row(builder: _Builder, first: int, count: int, begin: int, skipped: int, length: int) -> None:
-    place = length - count  # of the first new token
-    few = count * builder.group <= FEW_QUERIES
-    most = max(1, (FEW_QUERIES if few else MANY_QUERIES) // builder.group)
-    for at in range(0, count, most):
-        tokens = min(most, count - at)
-        end = place + at + tokens
-        step = SPLIT if few else end - skipped
-        pieces = [(low, min(low + step, end)) for low in range(skipped, end, step)]
-        final = len(pieces) == 1 and not skipped
-        for low, high in pieces:
-            builder.add(first + at, tokens, begin, low, high, place + at, final)
+    def __init__(self, group: int, tokens: int) -> None:
+        self._group = group
+        self._order = list(range(tokens))
+        self._tiles: list[tuple[int, ...]] = []
+        self._parts: dict[int, list[int]] = {}
+        self._partial_rows = 0
 
+    def share(self, tokens: Sequence[int], begin: int, keys: int) -> None:
+        """Keys that several tokens share, and all of them see."""
+        first = len(self._order)
+        self._order += tokens
+        most = max(1, MANY_QUERIES // self._group)
+        for at in range(0, len(tokens), most):
+            count = min(most, len(tokens) - at)
+            for low in range(0, keys, SPLIT):
+                self._add(first + at, count, (begin, low, min(low + SPLIT, keys), keys), final=False)
 
-def _finish(builder: _Builder, rows: AttentionRows, device: torch.device | str) -> AttentionPlan:
-    tiles = np.array(builder.tiles, dtype=np.int32).reshape(-1, FIELDS)
-    few = tiles[:, 1] * builder.group <= FEW_QUERIES
-    tokens = sorted(builder.parts)
-    lists = [builder.parts[token] for token in tokens]
-    starts = np.zeros(len(tokens) + 1, dtype=np.int32)
-    starts[1:] = np.cumsum([len(each) for each in lists])
-    parts = np.array([part for each in lists for part in each], dtype=np.int32)
+    def add_row(self, first: int, count: int, begin: int, skipped: int, length: int) -> None:
+        """The new tokens of a row, with its keys from `skipped` on."""
+        place = length - count  # of the first new token
+        few = count * self._group <= FEW_QUERIES
+        most = max(1, (FEW_QUERIES if few else MANY_QUERIES) // self._group)
+        for at in range(0, count, most):
+            tokens = min(most, count - at)
+            end = place + at + tokens
+            step = SPLIT if few else end - skipped
+            pieces = [(low, min(low + step, end)) for low in range(skipped, end, step)]
+            final = len(pieces) == 1 and not skipped
+            for low, high in pieces:
+                self._add(first + at, tokens, (begin, low, high, place + at), final)
 
-    def on_device(values: Ints) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+    def finish(self, rows: AttentionRows, device: torch.device | str) -> AttentionPlan:
+        """The plan, on the device."""
+        tiles = np.array(self._tiles, dtype=np.int32).reshape(-1, FIELDS)
+        few = tiles[:, 1] * self._group <= FEW_QUERIES
+        tokens = sorted(self._parts)
+        lists = [self._parts[token] for token in tokens]
+        starts = np.concatenate(([0], np.cumsum([len(each) for each in lists])))
 
-    return AttentionPlan(
-        small=on_device(tiles[few]),
-        large=on_device(tiles[~few]),
-        tokens=on_device(np.array(tokens, dtype=np.int32)),
-        starts=on_device(starts),
-        parts=on_device(parts),
-        kv_slots=on_device(rows.kv_slots.astype(np.int32, copy=False)),
-        partial_rows=builder.partial_rows,
-    )
+        def on_device(values: Any) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int32)).to(device)
+
+        return AttentionPlan(
+            small=on_device(tiles[few]),
+            large=on_device(tiles[~few]),
+            order=on_device(self._order),
+            tokens=on_device(tokens),
+            starts=on_device(starts),
+            parts=on_device([part for each in lists for part in each]),
+            kv_slots=on_device(rows.kv_slots),
+            partial_rows=self._partial_rows,
+        )
+
+    def _add(self, first: int, count: int, keys: tuple[int, int, int, int], final: bool) -> None:
+        where = -1
+        if not final:
+            where = self._partial_rows
+            self._partial_rows += count
+            for i, token in enumerate(self._order[first : first + count]):
+                self._parts.setdefault(token, []).append(where + i)
+        self._tiles.append((first, count, *keys, where))

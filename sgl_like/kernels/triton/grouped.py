@@ -48,9 +48,7 @@ def make_tiles(groups: Tensor, matrices: int, size: int) -> Tiles:
     known = group.clamp(max=matrices - 1)
     tiles_before = torch.where(known > 0, last_tile[known - 1], 0)
     first = starts[known] + (number - tiles_before) * size
-    return Tiles(
-        order, first.int(), ends[known].int(), torch.where(group < matrices, group, -1).int(), size
-    )
+    return Tiles(order, first.int(), ends[known].int(), torch.where(group < matrices, group, -1).int(), size)
 
 
 @triton.jit
@@ -69,7 +67,9 @@ def _grouped(
         for at in range(0, columns, K):
             k = at + tl.arange(0, K)
             a = tl.load(
-                x + (place // repeat)[:, None] * columns + k[None, :], mask=inside[:, None] & (k < columns)[None, :], other=0.0
+                x + (place // repeat)[:, None] * columns + k[None, :],
+                mask=inside[:, None] & (k < columns)[None, :],
+                other=0.0,
             )
             b = tl.load(
                 w + (group * rows + n)[None, :] * columns + k[:, None],

@@ -32,7 +32,9 @@ def _round_rows(x, values, scales, size, FP8: tl.constexpr, INTERPRET: tl.conste
         nearest = tl.floor(scaled + 0.5)
         half = (nearest - scaled) == 0.5  # to even, as torch rounds
         odd = (nearest - 2 * tl.floor(nearest / 2)) == 1
-        tl.store(values + row * size + at, tl.where(half & odd, nearest - 1, nearest).to(tl.int8), mask=inside)
+        tl.store(
+            values + row * size + at, tl.where(half & odd, nearest - 1, nearest).to(tl.int8), mask=inside
+        )
     tl.store(scales + row, scale)
 
 
@@ -48,8 +50,16 @@ def _rounded(
     acc = tl.zeros([M, N], tl.float32) if FP8 else tl.zeros([M, N], tl.int32)
     for at in range(part * each, tl.minimum(columns, (part + 1) * each), K):
         k = at + tl.arange(0, K)
-        a = tl.load(x + m[:, None].to(tl.int64) * columns + k[None, :], mask=(m < tokens)[:, None] & (k < columns)[None, :], other=0.0)
-        b = tl.load(w + n[None, :].to(tl.int64) * columns + k[:, None], mask=(n < rows)[None, :] & (k < columns)[:, None], other=0.0)
+        a = tl.load(
+            x + m[:, None].to(tl.int64) * columns + k[None, :],
+            mask=(m < tokens)[:, None] & (k < columns)[None, :],
+            other=0.0,
+        )
+        b = tl.load(
+            w + n[None, :].to(tl.int64) * columns + k[:, None],
+            mask=(n < rows)[None, :] & (k < columns)[:, None],
+            other=0.0,
+        )
         if FP8:
             acc += dot(a, b, INTERPRET)
         else:
@@ -60,7 +70,11 @@ def _rounded(
     if HAS_BIAS:
         if part == 0:
             scaled += tl.load(bias + n, mask=n < rows, other=0.0).to(tl.float32)[None, :]
-    place = (part.to(tl.int64) * tokens + m[:, None]) * rows + n[None, :] if SPLIT else m[:, None].to(tl.int64) * rows + n[None, :]
+    place = (
+        (part.to(tl.int64) * tokens + m[:, None]) * rows + n[None, :]
+        if SPLIT
+        else m[:, None].to(tl.int64) * rows + n[None, :]
+    )
     tl.store(out + place, scaled.to(out.dtype.element_ty), mask=inside)
 
 
@@ -76,19 +90,29 @@ def _int4(
     r = tl.arange(0, 16)
     acc = tl.zeros([M, N], tl.float32)
     for at in range(part * each, tl.minimum(columns, (part + 1) * each), 128):
-        packed = tl.load(words + (at // 8 + r)[:, None].to(tl.int64) * rows + n[None, :], mask=(n < rows)[None, :], other=0)
+        packed = tl.load(
+            words + (at // 8 + r)[:, None].to(tl.int64) * rows + n[None, :], mask=(n < rows)[None, :], other=0
+        )
         for i in tl.static_range(8):
             k = at + 16 * i
             place = (k // group).to(tl.int64) * rows + n
             scale = tl.load(scales + place, mask=n < rows, other=0.0).to(tl.float32)
             zero = tl.load(zeros + place, mask=n < rows, other=0).to(tl.float32)
             weight = (((packed >> 4 * i) & 15).to(tl.float32) - zero[None, :]) * scale[None, :]
-            a = tl.load(x + m[:, None].to(tl.int64) * columns + (k + r)[None, :], mask=(m < tokens)[:, None], other=0.0)
+            a = tl.load(
+                x + m[:, None].to(tl.int64) * columns + (k + r)[None, :],
+                mask=(m < tokens)[:, None],
+                other=0.0,
+            )
             acc += dot(a, weight.to(a.dtype), INTERPRET)
     if HAS_BIAS:
         if part == 0:
             acc += tl.load(bias + n, mask=n < rows, other=0.0).to(tl.float32)[None, :]
-    place_out = (part.to(tl.int64) * tokens + m[:, None]) * rows + n[None, :] if SPLIT else m[:, None].to(tl.int64) * rows + n[None, :]
+    place_out = (
+        (part.to(tl.int64) * tokens + m[:, None]) * rows + n[None, :]
+        if SPLIT
+        else m[:, None].to(tl.int64) * rows + n[None, :]
+    )
     tl.store(out + place_out, acc.to(out.dtype.element_ty), mask=(m < tokens)[:, None] & (n < rows)[None, :])
 
 

@@ -17,9 +17,9 @@ def _rms_norm(x, added, weight, out, eps, size, stride, HAS_ADDED: tl.constexpr,
     inside = at < size
     whole = tl.load(x + row * stride + at, mask=inside, other=0.0)
     if HAS_ADDED:
-        whole = (whole.to(tl.float32) + tl.load(added + row * size + at, mask=inside, other=0.0).to(tl.float32)).to(
-            x.dtype.element_ty
-        )
+        whole = (
+            whole.to(tl.float32) + tl.load(added + row * size + at, mask=inside, other=0.0).to(tl.float32)
+        ).to(x.dtype.element_ty)
         tl.store(x + row * stride + at, whole, mask=inside)
     wide = whole.to(tl.float32)
     scale = tl.rsqrt(tl.sum(wide * wide, axis=0) / size + eps)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sgl_like.kernels.triton.base import INTERPRETED, block_of, to_fp8
 
+
 @triton.jit
 def _stored(x, scale, dtype: tl.constexpr, FP8: tl.constexpr, INTERPRET: tl.constexpr):
     if FP8:

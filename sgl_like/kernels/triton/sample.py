@@ -75,7 +75,9 @@ def _sample(
             likeliest = start + tl.argmax(x, axis=0, tie_break_left=True)
             total = total * tl.exp((top - best) * inverse)
             top = best
-        total += tl.sum(tl.where(x > float("-inf"), tl.exp((x - tl.maximum(top, -3e38)) * inverse), 0.0), axis=0)
+        total += tl.sum(
+            tl.where(x > float("-inf"), tl.exp((x - tl.maximum(top, -3e38)) * inverse), 0.0), axis=0
+        )
     token = likeliest
     if heat > 0.0:
         least = float("-inf")
@@ -84,7 +86,19 @@ def _sample(
         if k > 0:
             if k < vocab:
                 least = _least(
-                    logits, masks, vocab, top, inverse, floor, top, k.to(tl.float32), True, HAS_MASK, PIVOTS, PASSES, BLOCK
+                    logits,
+                    masks,
+                    vocab,
+                    top,
+                    inverse,
+                    floor,
+                    top,
+                    k.to(tl.float32),
+                    True,
+                    HAS_MASK,
+                    PIVOTS,
+                    PASSES,
+                    BLOCK,
                 )
                 total = 0.0
                 for start in range(0, vocab, BLOCK):
@@ -96,7 +110,19 @@ def _sample(
             least = tl.maximum(
                 least,
                 _least(
-                    logits, masks, vocab, top, inverse, floor, top, p * total, False, HAS_MASK, PIVOTS, PASSES, BLOCK
+                    logits,
+                    masks,
+                    vocab,
+                    top,
+                    inverse,
+                    floor,
+                    top,
+                    p * total,
+                    False,
+                    HAS_MASK,
+                    PIVOTS,
+                    PASSES,
+                    BLOCK,
                 ),
             )
         m = tl.load(min_p + r)
@@ -105,7 +131,9 @@ def _sample(
         total = 0.0
         for start in range(0, vocab, BLOCK):
             x = _row(logits, masks, start + tl.arange(0, BLOCK), vocab, HAS_MASK)
-            total += tl.sum(tl.where((x >= least) & (x > float("-inf")), tl.exp((x - top) * inverse), 0.0), axis=0)
+            total += tl.sum(
+                tl.where((x >= least) & (x > float("-inf")), tl.exp((x - top) * inverse), 0.0), axis=0
+            )
         wanted = tl.load(uniform + r) * total
         before = 0.0
         done = 0
@@ -119,7 +147,9 @@ def _sample(
                 if tl.max(passed.to(tl.int32), axis=0) > 0:
                     token = tl.min(tl.where(passed, at, vocab), axis=0)
                     done = 1
-                elif tl.max(weights, axis=0) > 0.0:  # rounding may leave the sum just below: then it is the last one
+                elif (
+                    tl.max(weights, axis=0) > 0.0
+                ):  # rounding may leave the sum just below: then it is the last one
                     token = tl.max(tl.where(weights > 0.0, at, 0), axis=0)
                 before += tl.sum(weights, axis=0)
     tl.store(out + r, token.to(tl.int64))

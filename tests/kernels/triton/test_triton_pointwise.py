@@ -55,7 +55,10 @@ def test_gates(shape, dtype, device) -> None:  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize("fp8", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("tokens, heads, kv_heads, size, turned", [(1, 1, 1, 2, 2), (5, 4, 2, 18, 12), (3, 7, 1, 64, 64), (2, 2, 2, 8, 0)])
+@pytest.mark.parametrize(
+    "tokens, heads, kv_heads, size, turned",
+    [(1, 1, 1, 2, 2), (5, 4, 2, 18, 12), (3, 7, 1, 64, 64), (2, 2, 2, 8, 0)],
+)
 def test_store_heads(tokens, heads, kv_heads, size, turned, dtype, fp8, device) -> None:  # type: ignore[no-untyped-def]
     from sgl_like.kernels.triton.rotary import store_heads
 

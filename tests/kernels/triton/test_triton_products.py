@@ -26,7 +26,9 @@ def test_rounded_products(tokens, rows, columns, kind, dtype, device) -> None:  
     w, scale = quantized.round_rows(torch.randn(rows, columns), kind)
     for bias in (None, torch.randn(rows)):
         product = run.int8_linear if kind == torch.int8 else run.fp8_linear
-        found = product(x.to(device), w.to(device), scale.to(device), None if bias is None else bias.to(device))
+        found = product(
+            x.to(device), w.to(device), scale.to(device), None if bias is None else bias.to(device)
+        )
         close(found, quantized.rounded_reference(x, w, scale, bias), dtype)
 
 
@@ -62,7 +64,9 @@ def gptq_words(values: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("form", ["awq", "gptq"])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("tokens, rows, columns, group", [(1, 8, 128, 128), (5, 40, 256, 64), (17, 72, 384, 32), (0, 8, 128, 16)])
+@pytest.mark.parametrize(
+    "tokens, rows, columns, group", [(1, 8, 128, 128), (5, 40, 256, 64), (17, 72, 384, 32), (0, 8, 128, 16)]
+)
 def test_int4_products(tokens, rows, columns, group, dtype, form, device) -> None:  # type: ignore[no-untyped-def]
     from sgl_like.kernels.triton.quantized import int4_linear
 
@@ -83,7 +87,9 @@ def test_int4_products(tokens, rows, columns, group, dtype, form, device) -> Non
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("tokens, repeat, matrices", [(1, 1, 1), (7, 2, 4), (300, 1, 5), (40, 8, 64), (0, 2, 3)])
+@pytest.mark.parametrize(
+    "tokens, repeat, matrices", [(1, 1, 1), (7, 2, 4), (300, 1, 5), (40, 8, 64), (0, 2, 3)]
+)
 def test_grouped_products(tokens, repeat, matrices, dtype, device) -> None:  # type: ignore[no-untyped-def]
     from sgl_like.kernels.triton.grouped import grouped_linear
 

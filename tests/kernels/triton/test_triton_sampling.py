@@ -53,7 +53,9 @@ def test_draws_are_what_the_filters_keep(vocab: int, masked: bool, device: str) 
             assert found[r] == row.argmax()
             continue
         weights = ((row - row.max()) / rows.temperature[r].double()).exp()
-        kept = kept_tokens(weights, int(rows.top_k[r]), float(rows.top_p[r]), float(rows.min_p[r]) * (1 - 1e-5))
+        kept = kept_tokens(
+            weights, int(rows.top_k[r]), float(rows.top_p[r]), float(rows.min_p[r]) * (1 - 1e-5)
+        )
         assert kept[found[r]]
 
 
