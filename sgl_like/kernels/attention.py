@@ -20,14 +20,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sgl_like.kernels.dispatch import by_triton
 from sgl_like.kernels.paged_attention import MOST_QUERIES, attend
 from sgl_like.kernels.threads import Call, address, float_bits, run_call
+
+if TYPE_CHECKING:
+    from sgl_like.kernels.triton.attention_plan import AttentionPlan
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,40 @@ class AttentionRows:
     kv_start: NDArray[np.int32]
     kv_slots: NDArray[np.int32]
 
+    @cached_property
+    def longest(self) -> int:
+        """Cached slots of the row that has most of them."""
+        return int(np.diff(self.kv_start).max(initial=0))
+
     def plan(self, group: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Slots and tasks of the CPU version, for so many query heads that share a key; the same for all layers."""
         if group not in self._plans:
             most = max(1, MOST_QUERIES // group)
             self._plans[group] = np.ascontiguousarray(self.kv_slots), _tasks(self, most)
         return self._plans[group]
+
+    def on_device(
+        self,
+        q: Tensor,
+        k_cache: Tensor,
+        v_cache: Tensor,
+        scale: float,
+        window: int | None,
+        softcap: float | None,
+    ) -> Tensor:
+        """Triton's version, with a plan that is made once for all layers; those with a window have another one."""
+        from sgl_like.kernels.triton.attention import paged_attention as run
+        from sgl_like.kernels.triton.attention_plan import plan, shared_keys
+
+        key = q.shape[1] // k_cache.shape[1], window is None
+        if key not in self._device_plans:
+            shared = shared_keys(self) if window is None else ()
+            self._device_plans[key] = plan(self, key[0], q.device, shared)
+        return run(q, k_cache, v_cache, self._device_plans[key], scale, window, softcap)
+
+    @cached_property
+    def _device_plans(self) -> dict[tuple[int, bool], AttentionPlan]:
+        return {}
 
     @cached_property
     def _plans(self) -> dict[int, tuple[NDArray[np.int32], NDArray[np.int32]]]:
@@ -86,7 +119,9 @@ def paged_attention(
     window: int | None = None,
     softcap: float | None = None,
 ) -> Tensor:
-    """CPU version; see the module's contract. A token's result does not depend on the rest of the batch."""
+    """See the module's contract. On CPUs a token's result does not depend on the rest of the batch."""
+    if by_triton(q):
+        return rows.on_device(q, k_cache, v_cache, scale, window, softcap)
     if q.stride()[1:] != (q.shape[2], 1):
         q = q.contiguous()
     out = torch.empty(q.shape, dtype=q.dtype)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sgl_like.kernels.dispatch import by_triton
+
 
 def reference(gate_up: Tensor, tanh: bool) -> Tensor:
     """Plain definition, computed in float32."""
@@ -23,6 +25,10 @@ def reference(gate_up: Tensor, tanh: bool) -> Tensor:
 
 
 def gelu_mul(gate_up: Tensor, tanh: bool) -> Tensor:
-    """CPU: torch's GELU, multiplied in place."""
+    """On CPUs torch's GELU, multiplied in place."""
+    if by_triton(gate_up):
+        from sgl_like.kernels.triton.gates import gelu_mul as run
+
+        return run(gate_up, tanh)
     gate, up = gate_up.chunk(2, dim=-1)
     return functional.gelu(gate, approximate="tanh" if tanh else "none").mul_(up)

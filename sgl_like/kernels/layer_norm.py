@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sgl_like.kernels.dispatch import by_triton
+
 
 def reference(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Plain definition, computed in float32."""
@@ -20,5 +22,9 @@ def reference(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """CPU: torch's fused operator."""
+    """On CPUs torch's fused operator."""
+    if by_triton(x):
+        from sgl_like.kernels.triton.layer_norm import layer_norm as run
+
+        return run(x, weight, bias, eps)
     return functional.layer_norm(x, (x.shape[-1],), weight, bias, eps)

@@ -22,9 +22,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from sgl_like.kernels import packed_linear
+from sgl_like.kernels.dispatch import by_triton
 from sgl_like.kernels.packed_linear import BLOCK, GROUP
 from sgl_like.kernels.threads import Call, TaskKernel, run_call
 
+CPU = torch.device("cpu")
 ROUNDED_INSIDE = 4
 """Rows up to which each thread rounds x itself: less work than another call."""
 
@@ -313,15 +315,23 @@ def _unblocked(blocks: Tensor, rows: Tensor) -> Tensor:
     return blocks[rows // BLOCK, :, rows % BLOCK // 16, rows % 16].reshape(len(rows), -1)
 
 
-def make_linear(weight: Weight, bias: Tensor | None = None, quantization: str | None = None) -> Linear:
-    """The fastest layer for these weights on this machine.
+def make_linear(
+    weight: Weight,
+    bias: Tensor | None = None,
+    quantization: str | None = None,
+    device: torch.device = CPU,
+) -> Linear:
+    """The fastest layer for these weights on a device.
 
     Args:
         weight: ``[rows, columns]``, float32 or bfloat16.
         bias: ``[rows]``, or ``None``.
-        quantization: ``None``, ``"int8"`` or ``"int4"``. Where columns cannot be grouped, int4 becomes int8 and int8
-            the weights as they are.
+        quantization: ``None``, ``"int8"``, ``"int4"`` or, on GPUs, ``"fp8"``. Where columns cannot be grouped, int4
+            becomes int8 and int8 the weights as they are.
+        device: where the layer runs; weights are moved there.
     """
+    if by_triton(device):
+        return _device_linear(weight[:].to(device), None if bias is None else bias.to(device), quantization)
     columns = weight.shape[1]
     if quantization == "int4" and columns % GROUP == 0:
         return Int4Linear(weight, bias)
@@ -330,3 +340,14 @@ def make_linear(weight: Weight, bias: Tensor | None = None, quantization: str | 
     if weight.dtype == torch.bfloat16 and columns % 2 == 0:
         return BFloat16Linear(weight, bias)
     return DenseLinear(weight[:], bias)
+
+
+def _device_linear(weight: Tensor, bias: Tensor | None, quantization: str | None) -> Linear:
+    from sgl_like.kernels.device_linear import Int4DeviceLinear, RoundedLinear, round_int4
+    from sgl_like.kernels.quantized import SPAN
+
+    if quantization == "int4" and weight.shape[1] % SPAN == 0:
+        return Int4DeviceLinear(round_int4(weight, GROUP), bias, weight.dtype)
+    if quantization is not None:
+        return RoundedLinear(weight, bias, torch.float8_e4m3fn if quantization == "fp8" else torch.int8)
+    return DenseLinear(weight, bias)

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from sgl_like.kernels.dispatch import by_triton
 from sgl_like.kernels.jit import compiled
 
 Floats = NDArray[np.float32]
@@ -26,9 +28,31 @@ def reference(logits: Floats, rows: Ids, ids: Ids, scales: Floats, shifts: Float
         logits[row, token] = (x / scale if x > 0 else x * scale) + shift
 
 
-def edit_logits(logits: Floats, rows: Ids, ids: Ids, scales: Floats, shifts: Floats) -> None:
-    """CPU version; see the module's contract."""
-    _edit(logits, rows, ids, scales, shifts)
+def edit_logits(logits: Tensor, rows: Ids, ids: Ids, scales: Floats, shifts: Floats) -> None:
+    """See the module's contract; `logits` is a tensor of any device."""
+    if by_triton(logits):
+        from sgl_like.kernels.triton.logit_edits import edit_logits as run
+
+        run(logits, *combined(logits.shape[1], rows, ids, scales, shifts))
+        return
+    _edit(logits.numpy(), rows, ids, scales, shifts)
+
+
+def combined(vocab: int, rows: Ids, ids: Ids, scales: Floats, shifts: Floats) -> tuple[Ids, Floats, Floats]:
+    """The same changes with each logit named once, so that they can be made in any order.
+
+    Only the first change of a logit may have a scale: then the shifts after it add up.
+
+    Returns:
+        Places ``row * vocab + id``, scales and shifts.
+    """
+    places, first, which = np.unique(rows * vocab + ids, return_index=True, return_inverse=True)
+    later = np.ones(len(rows), dtype=bool)
+    later[first] = False
+    assert (scales[later] == 1).all(), "a logit is scaled after it was changed"
+    sums = np.zeros(len(places), dtype=np.float32)
+    np.add.at(sums, which, shifts)
+    return places, scales[first], sums
 
 
 @compiled()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sgl_like.kernels import pointwise
+from sgl_like.kernels.dispatch import by_triton
 from sgl_like.kernels.pointwise import is_half
 from sgl_like.kernels.threads import Call, float_bits
 
@@ -22,7 +23,11 @@ def reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """CPU: machine code, a task for each row."""
+    """On CPUs machine code, a task for each row."""
+    if by_triton(x):
+        from sgl_like.kernels.triton.rms_norm import rms_norm as run
+
+        return run(x, weight, eps)
     x = x.contiguous()
     out = torch.empty_like(x)
     pointwise.run(call(x, weight, eps, out))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sgl_like.kernels import pointwise
+from sgl_like.kernels.dispatch import by_triton
 from sgl_like.kernels.threads import Call
 
 
@@ -39,7 +40,7 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def store_heads(
     qkv: Tensor, angles: tuple[Tensor, Tensor] | None, slots: Tensor, k_cache: Tensor, v_cache: Tensor
 ) -> Tensor:
-    """CPU: turn queries and keys, put keys and values into their slots, and give back the queries, in one call.
+    """Turn queries and keys, put keys and values into their slots, and give back the queries, in one call.
 
     Args:
         qkv: ``[tokens, heads + 2 * kv_heads, head_dim]``: queries, keys, values.
@@ -51,6 +52,10 @@ def store_heads(
     Returns:
         ``[tokens, heads, head_dim]``.
     """
+    if by_triton(qkv):
+        from sgl_like.kernels.triton.rotary import store_heads as run
+
+        return run(qkv, angles, slots, k_cache, v_cache)
     qkv = qkv.contiguous()
     tokens, all_heads, head_dim = qkv.shape
     queries = torch.empty(tokens, all_heads - 2 * k_cache.shape[1], head_dim, dtype=qkv.dtype)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sgl_like.kernels import pointwise
+from sgl_like.kernels.dispatch import by_triton
 from sgl_like.kernels.pointwise import is_half
 from sgl_like.kernels.threads import Call
 
@@ -20,7 +21,11 @@ def reference(gate_up: Tensor) -> Tensor:
 
 
 def silu_mul(gate_up: Tensor) -> Tensor:
-    """CPU: machine code, a task for each token."""
+    """On CPUs machine code, a task for each token."""
+    if by_triton(gate_up):
+        from sgl_like.kernels.triton.gates import silu_mul as run
+
+        return run(gate_up)
     gate_up = gate_up.contiguous()
     out = torch.empty(gate_up.shape[0], gate_up.shape[1] // 2, dtype=gate_up.dtype)
     pointwise.run(call(gate_up, out))

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sgl_like.kernels.dispatch import by_triton
 from sgl_like.kernels.jit import compiled
 
 
@@ -26,7 +27,12 @@ def reference(logits: Tensor, masks: NDArray[np.int32], rows: NDArray[np.int32])
 
 
 def apply_token_mask(logits: Tensor, masks: NDArray[np.int32], rows: NDArray[np.int32]) -> None:
-    """CPU version; see the module's contract."""
+    """See the module's contract."""
+    if by_triton(logits):
+        from sgl_like.kernels.triton.token_mask import apply_token_mask as run
+
+        run(logits, torch.from_numpy(masks).to(logits.device), torch.from_numpy(rows).to(logits.device))
+        return
     _apply(logits.numpy(), masks, rows)
 
 

@@ -20,9 +20,12 @@ class EngineConfig:
     """How an engine runs.
 
     Args:
+        device: ``"cpu"``, ``"cuda"``, or ``"auto"``: a GPU if there is one.
         dtype: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
+        kv_cache_dtype: ``"auto"``: the model's; ``"fp8"``: half of that of bfloat16, on GPUs.
         quantization: ``"int8"`` (a scale for each output) or ``"int4"`` (one for each 32 weights; the vocabulary's
-            matrices have 8 bits) make weights smaller and CPUs faster; ``None`` keeps them as they are.
+            matrices have 8 bits) make weights smaller and CPUs faster, ``"fp8"`` likewise on GPUs; ``None`` keeps them as
+            they are.
         load_format: ``"auto"`` or ``"dummy"`` (seeded random weights).
         kv_cache_memory: bytes for keys and values; ``None`` takes what `resolve` finds sensible.
         max_running_requests: most rows in one batch.
@@ -54,7 +57,9 @@ class EngineConfig:
         ConfigError: a value is out of range.
     """
 
+    device: str = "auto"
     dtype: str = "auto"
+    kv_cache_dtype: str = "auto"
     quantization: str | None = None
     load_format: str = "auto"
     kv_cache_memory: int | None = None
@@ -75,8 +80,12 @@ class EngineConfig:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.quantization not in (None, "int8", "int4"):
-            raise ConfigError(f"quantization must be 'int8', 'int4' or None, not {self.quantization!r}")
+        if self.quantization not in (None, "int8", "int4", "fp8"):
+            raise ConfigError(
+                f"quantization must be 'int8', 'int4', 'fp8' or None, not {self.quantization!r}"
+            )
+        _one_of("device", self.device, ("auto", "cpu", "cuda"))
+        _one_of("kv_cache_dtype", self.kv_cache_dtype, ("auto", "fp8"))
         for name in (
             "max_running_requests",
             "max_batch_tokens",
@@ -123,15 +132,19 @@ class EngineConfig:
                 raise ConfigError(f"unknown engine option {name!r}; {hint}")
         return cls(**options)
 
-    def resolve(self, model_context: int, bytes_per_slot: int) -> EngineConfig:
+    def resolve(
+        self, model_context: int, bytes_per_slot: int, device_memory: int | None = None
+    ) -> EngineConfig:
         """Fill in what depends on the model and the machine.
 
         Without a budget the KV cache gets a fifth of the free memory, but no more than would hold
-        `max_running_requests` sequences of full length with as much again for prefixes, nor than 4 GiB.
+        `max_running_requests` sequences of full length with as much again for prefixes, nor than 4 GiB; on a GPU it gets
+        nine tenths of what is free.
 
         Args:
             model_context: longest sequence that the model was made for.
             bytes_per_slot: KV memory of one token.
+            device_memory: bytes that are free on the GPU; ``None``: there is none.
 
         Raises:
             ConfigError: the budget does not hold even one token.
@@ -141,7 +154,8 @@ class EngineConfig:
         if budget is None:
             wanted = 2 * self.max_running_requests * context * bytes_per_slot
             least = max(16, self.page_size) * bytes_per_slot
-            budget = max(min(wanted, _free_memory() // 5, 4 * GIB), least)
+            most = min(_free_memory() // 5, 4 * GIB) if device_memory is None else device_memory * 9 // 10
+            budget = max(min(wanted, most), least)
         page = self.page_size * bytes_per_slot
         if budget < page:
             what = "token" if self.page_size == 1 else f"page of {self.page_size} tokens"

@@ -38,7 +38,7 @@ def test_logit_edits() -> None:
     scales = rng.uniform(0.5, 2, count).astype(np.float32)
     shifts = rng.standard_normal(count).astype(np.float32)
     shifts[::50] = -np.inf
-    logit_edits.edit_logits(logits, rows, ids, scales, shifts)
+    logit_edits.edit_logits(torch.from_numpy(logits), rows, ids, scales, shifts)
     logit_edits.reference(expected, rows, ids, scales, shifts)
     np.testing.assert_allclose(logits, expected, rtol=1e-6)
     assert np.array_equal(logits[2], expected[2])

@@ -50,7 +50,7 @@ def sigmoid(x):
 
 def block_of(size: int, least: int = 1, most: int = 1 << 16) -> int:
     """The least power of two that holds `size`, between two bounds."""
-    return min(max(triton.next_power_of_2(max(size, 1)), least), most)
+    return min(max(1 << max(size - 1, 0).bit_length(), least), most)
 
 
 def row_warps(block: int) -> int:

@@ -152,7 +152,7 @@ def _sample(
                 ):  # rounding may leave the sum just below: then it is the last one
                     token = tl.max(tl.where(weights > 0.0, at, 0), axis=0)
                 before += tl.sum(weights, axis=0)
-    tl.store(out + r, token.to(tl.int64))
+    tl.store(out + r, token)
 
 
 def sample(logits: Tensor, rows: SampleRows, masks: Tensor | None = None) -> Tensor:

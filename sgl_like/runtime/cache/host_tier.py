@@ -104,9 +104,11 @@ class HostTier:
             if block is None:
                 break
             stop = min(at + self._block, end)
-            into = torch.from_numpy(slots[done - start : stop - start].astype(np.int64))
-            self._pool.keys.index_copy_(1, into, block.keys[:, done - at : stop - at])
-            self._pool.values.index_copy_(1, into, block.values[:, done - at : stop - at])
+            into = torch.from_numpy(slots[done - start : stop - start].astype(np.int64)).to(self._pool.device)
+            self._pool.keys.index_copy_(1, into, block.keys[:, done - at : stop - at].to(self._pool.device))
+            self._pool.values.index_copy_(
+                1, into, block.values[:, done - at : stop - at].to(self._pool.device)
+            )
             done = stop
         self.loaded_tokens += done - start
         return done - start
@@ -126,8 +128,10 @@ class HostTier:
                 continue
             if not self._room.acquire(blocking=wait):
                 return
-            which = torch.from_numpy(slots[at : at + self._block].astype(np.int64))
-            keys, values = self._pool.keys.index_select(1, which), self._pool.values.index_select(1, which)
+            which = torch.from_numpy(slots[at : at + self._block].astype(np.int64)).to(self._pool.device)
+            keys, values = (
+                each.index_select(1, which).cpu() for each in (self._pool.keys, self._pool.values)
+            )
             self._known.add(name)
             self._to_write.put((name, Block(tokens[at : at + self._block].copy(), keys, values)))
 

@@ -7,7 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from sgl_like.errors import ConfigError
+from sgl_like.kernels.dispatch import by_triton
 from sgl_like.runtime.cache.host_tier import HostTier
 from sgl_like.runtime.cache.kv_pool import KVPool
 from sgl_like.runtime.config import EngineConfig
@@ -38,7 +41,8 @@ def make_core(
         ConfigError: `cache_dir` cannot be used.
     """
     shape = model.config
-    pool = KVPool(shape.layers, slots, shape.kv_heads, shape.head_dim, model.dtype)
+    dtype = kv_dtype(config, model)
+    pool = KVPool(shape.layers, slots, shape.kv_heads, shape.head_dim, dtype, model.device)
     host = None
     if config.cache_dir is not None and config.enable_radix_cache:
         try:
@@ -51,6 +55,34 @@ def make_core(
     )
     drafts = Speculation(memory, config.speculation_tokens) if config.speculation == "ngram" else None
     return EngineCore(ModelRunner(model, pool), memory, scheduler, OutputProcessor(eos_token_ids), drafts)
+
+
+def choose_device(config: EngineConfig) -> torch.device:
+    """Where an engine runs.
+
+    Raises:
+        ConfigError: there is no GPU, or an option needs one.
+    """
+    found = torch.cuda.is_available()
+    if config.device == "cuda" and not found:
+        raise ConfigError("device='cuda': torch finds no GPU")
+    device = torch.device("cuda" if found and config.device != "cpu" else "cpu")
+    if not by_triton(device):
+        if config.quantization == "fp8":
+            raise ConfigError("quantization='fp8' needs a GPU; 'int8' is the format for CPUs")
+        if config.kv_cache_dtype == "fp8":
+            raise ConfigError("kv_cache_dtype='fp8' needs a GPU")
+    return device
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on a GPU; ``None`` for a CPU."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
+def kv_dtype(config: EngineConfig, model: Model) -> torch.dtype:
+    """How keys and values are kept."""
+    return torch.float8_e4m3fn if config.kv_cache_dtype == "fp8" else model.dtype
 
 
 def aside(function: Callable[..., T], *arguments: Any) -> T:

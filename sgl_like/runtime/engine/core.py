@@ -254,7 +254,7 @@ class EngineCore:
 
     def _sample(self, requests: list[Request], logits: Tensor) -> None:
         given = model_scores(requests, logits)
-        apply_edits(logits.numpy(), row_changes(requests))
+        apply_edits(logits, row_changes(requests))
         requests, logits = self._mask(requests, logits)
         if not requests:
             return

@@ -24,7 +24,7 @@ from sgl_like.runtime.cache.host_tier import model_fingerprint
 from sgl_like.runtime.cache.kv_pool import KVPool
 from sgl_like.runtime.config import EngineConfig
 from sgl_like.runtime.constrain.base import Limits
-from sgl_like.runtime.engine.assembly import aside, make_core
+from sgl_like.runtime.engine.assembly import aside, choose_device, free_memory, kv_dtype, make_core
 from sgl_like.runtime.engine.core import EngineCore, abort_all, add_all
 from sgl_like.runtime.engine.info import held_bytes, read_stats
 from sgl_like.runtime.engine.intake import Intake
@@ -60,12 +60,21 @@ class Engine:
         folder = find_model(model_path, with_weights=config.load_format != "dummy")
         shape = read_model_config(folder, config.context_length)
         self.tokenizer = Tokenizer(folder, shape.vocab_size, config.chat_template)
+        device = choose_device(config)
         model = aside(
-            load_model, folder, config.dtype, config.load_format, config.context_length, config.quantization
+            load_model,
+            folder,
+            config.dtype,
+            config.load_format,
+            config.context_length,
+            config.quantization,
+            device,
         )
         self.model_path = str(folder)
-        slot_bytes = KVPool.bytes_per_slot(shape.layers, shape.kv_heads, shape.head_dim, model.dtype)
-        self.config = config.resolve(shape.max_position, slot_bytes)
+        slot_bytes = KVPool.bytes_per_slot(
+            shape.layers, shape.kv_heads, shape.head_dim, kv_dtype(config, model)
+        )
+        self.config = config.resolve(shape.max_position, slot_bytes, free_memory(device))
         assert self.config.kv_cache_memory is not None and self.config.context_length is not None
         slots = self.config.kv_cache_memory // slot_bytes
         slots -= slots % config.page_size

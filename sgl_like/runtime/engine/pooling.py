@@ -25,7 +25,7 @@ class Pooling:
 
     def add(self, hidden: Tensor) -> None:
         """Take in the states of the tokens from `next_place` on, ``[tokens, hidden]``."""
-        rows = hidden.double().numpy()
+        rows = hidden.double().cpu().numpy()
         total = np.zeros(rows.shape[1]) if self._sum is None else self._sum
         for row in rows:
             total += row

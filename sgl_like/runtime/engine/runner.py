@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sgl_like.kernels.attention import AttentionRows
-from sgl_like.runtime.cache.kv_pool import KVPool
+from sgl_like.runtime.cache.kv_pool import CPU, KVPool
 from sgl_like.runtime.engine.scheduler import Row
 from sgl_like.runtime.engine.scores import Scores
 from sgl_like.runtime.forward_batch import ForwardBatch
@@ -41,7 +41,7 @@ class ModelRunner:
 
     def forward(self, rows: Sequence[Row]) -> Tensor:
         """Compute the rows' pending tokens: hidden states ``[tokens, hidden]``, row after row."""
-        return self._model.forward(make_batch(rows), self._pool)
+        return self._model.forward(make_batch(rows, self._pool.device), self._pool)
 
     def last_logits(self, hidden: Tensor, rows: Sequence[Row], wanted: Sequence[int]) -> Tensor:
         """Logits after the last token of the rows numbered `wanted`, each followed by those after the tokens of its
@@ -49,7 +49,7 @@ class ModelRunner:
         """
         ends = np.cumsum([row.size for row in rows])
         places = [np.arange(ends[i] - 1 - len(rows[i].draft), ends[i]) for i in wanted]
-        return self._model.logits(hidden[torch.from_numpy(np.concatenate(places))])
+        return self._model.logits(hidden[torch.from_numpy(np.concatenate(places)).to(hidden.device)])
 
     def score(self, hidden: Tensor, rows: Sequence[Row]) -> None:
         """Add the log-probabilities that requests want and this step makes known: those of prompt and forced tokens.
@@ -88,7 +88,7 @@ class ModelRunner:
             start += row.size
 
 
-def make_batch(rows: Sequence[Row]) -> ForwardBatch:
+def make_batch(rows: Sequence[Row], device: torch.device = CPU) -> ForwardBatch:
     """The tensors of one step; slots for all tokens are allocated already."""
     tokens = np.concatenate([_new_tokens(row) for row in rows])
     starts, counts = [row.request.computed for row in rows], [row.size for row in rows]
@@ -100,9 +100,9 @@ def make_batch(rows: Sequence[Row]) -> ForwardBatch:
         [np.arange(*span, dtype=np.int64) for span in zip(starts, lengths, strict=True)]
     )
     return ForwardBatch(
-        input_ids=torch.from_numpy(tokens.astype(np.int64)),
-        positions=torch.from_numpy(positions),
-        slots=torch.from_numpy(slots.astype(np.int64)),
+        input_ids=torch.from_numpy(tokens.astype(np.int64)).to(device),
+        positions=torch.from_numpy(positions).to(device),
+        slots=torch.from_numpy(slots.astype(np.int64)).to(device),
         rows=AttentionRows(
             q_start=_starts(counts),
             kv_start=_starts(lengths),

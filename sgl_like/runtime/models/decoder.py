@@ -25,6 +25,7 @@ class Decoder:
     Args:
         config: the model's shape.
         dtype: of hidden states.
+        device: where it runs.
         embed: token ids to embeddings, ``[T]`` to ``[T, hidden]``.
         blocks: the layers.
         norm: after them.
@@ -37,6 +38,7 @@ class Decoder:
         self,
         config: ModelConfig,
         dtype: torch.dtype,
+        device: torch.device,
         embed: Embed,
         blocks: Sequence[Block],
         norm: Norm,
@@ -46,6 +48,7 @@ class Decoder:
     ) -> None:
         self.config = config
         self.dtype = dtype
+        self.device = device
         self._embed = embed
         self._blocks = blocks
         self._norm = norm
@@ -54,7 +57,7 @@ class Decoder:
         self._scale = None if embedding_scale is None else torch.tensor(embedding_scale, dtype=self.dtype)
         self._small_steps = SmallSteps.of(config, blocks, dtype)
         ropes = [rope for rope in (config.rope, config.local_rope) if rope is not None]
-        self._ropes = [RopeTable(rope, config.max_position, self.dtype) for rope in ropes]
+        self._ropes = [RopeTable(rope, config.max_position, self.dtype, device) for rope in ropes]
 
     def forward(self, batch: ForwardBatch, kv: KVPool) -> Tensor:
         """Run all new tokens; their keys and values go into the pool. Returns ``[T, hidden]``, normalised."""
@@ -63,7 +66,7 @@ class Decoder:
             x = x * self._scale
         if self._positions is not None:
             x = x + functional.embedding(batch.positions, self._positions)
-        angles = [table.lookup(batch.positions) for table in self._ropes]
+        angles = [table.lookup(batch.positions, batch.rows.longest) for table in self._ropes]
         if self._small_steps is not None and len(x) <= MOST_TOKENS:
             return self._norm(self._small_steps.run(x, batch, kv, angles))
         for block in self._blocks:

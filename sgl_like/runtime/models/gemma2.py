@@ -62,6 +62,7 @@ def build(config: ModelConfig, weights: WeightSource, root: str = "model.") -> D
     return Decoder(
         config=config,
         dtype=weights.dtype,
+        device=weights.device,
         embed=embed,
         embedding_scale=config.hidden_size**0.5,
         blocks=[block(index) for index in range(config.layers)],

@@ -74,6 +74,7 @@ def build(config: ModelConfig, weights: WeightSource) -> Decoder:
     return Decoder(
         config=c,
         dtype=weights.dtype,
+        device=weights.device,
         embed=embed,
         positions=weights.get(f"{root}wpe.weight", (c.max_position, hidden)),
         blocks=[block(index) for index in range(c.layers)],

@@ -183,7 +183,7 @@ class MixtureOfExperts:
         flat = chosen.flatten()
         order = flat.argsort(stable=True)  # places in `flat`, expert by expert
         counts = flat.bincount(minlength=len(self.experts)).tolist()
-        out = torch.zeros(x.shape, dtype=torch.float32)
+        out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
         for expert, places in zip(self.experts, torch.split(order, counts), strict=True):
             if len(places):
                 tokens = places // self.active

@@ -91,6 +91,7 @@ def build_with(config: ModelConfig, weights: WeightSource, load_mlp: LoadMLP) ->
     return Decoder(
         config=config,
         dtype=weights.dtype,
+        device=weights.device,
         embed=embed,
         blocks=[block(index) for index in range(config.layers)],
         norm=norm("model.norm"),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sgl_like.errors import ConfigError, ModelLoadError
-from sgl_like.runtime.cache.kv_pool import KVPool
+from sgl_like.runtime.cache.kv_pool import CPU, KVPool
 from sgl_like.runtime.forward_batch import ForwardBatch
 from sgl_like.runtime.models import (
     gemma2,
@@ -47,6 +47,7 @@ class Model(Protocol):
 
     config: ModelConfig
     dtype: torch.dtype
+    device: torch.device
 
     def forward(self, batch: ForwardBatch, kv: KVPool) -> Tensor:
         """Hidden states of all new tokens, ``[tokens, hidden]``."""
@@ -114,6 +115,7 @@ def load_model(
     load_format: str = "auto",
     context_length: int | None = None,
     quantization: str | None = None,
+    device: torch.device = CPU,
 ) -> Model:
     """Read config and weights.
 
@@ -122,21 +124,22 @@ def load_model(
         dtype: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
         load_format: ``"auto"`` (safetensors) or ``"dummy"`` (seeded random weights of the config's shape).
         context_length: see `read_model_config`.
-        quantization: ``None``, ``"int8"`` or ``"int4"``: how the weights of linear layers are kept.
+        quantization: ``None``, ``"int8"``, ``"int4"`` or ``"fp8"``: how the weights of linear layers are kept.
+        device: where the model runs.
 
     Raises:
         ModelLoadError: the folder cannot be loaded.
         ConfigError: an argument is unknown.
     """
     config = read_model_config(folder, context_length)
-    target = _choose_dtype(dtype, config)
+    target = _choose_dtype(dtype, config, device)
     build = ARCHITECTURES[config.architecture].build
     if load_format == "dummy":
-        return build(config, WeightSource(DummyReader(), target, quantization))
+        return build(config, WeightSource(DummyReader(), target, quantization, device))
     if load_format not in ("auto", "safetensors"):
         raise ConfigError(f"load_format must be 'auto', 'safetensors' or 'dummy', not {load_format!r}")
     with SafetensorsReader(folder) as reader:
-        return build(config, WeightSource(reader, target, quantization))
+        return build(config, WeightSource(reader, target, quantization, device))
 
 
 def read_model_config(folder: Path, context_length: int | None = None) -> ModelConfig:
@@ -174,7 +177,7 @@ def parameter_count(config: ModelConfig) -> int:
     return config.parameter_count()
 
 
-def _choose_dtype(dtype: str, config: ModelConfig) -> torch.dtype:
+def _choose_dtype(dtype: str, config: ModelConfig, device: torch.device) -> torch.dtype:
     if dtype == "float16":
         raise ConfigError(
             "dtype 'float16' is not supported: its range is too small for some models, and CPUs are slow at it; "
@@ -184,6 +187,8 @@ def _choose_dtype(dtype: str, config: ModelConfig) -> torch.dtype:
         if dtype not in DTYPES:
             raise ConfigError(f"dtype must be 'auto', {' or '.join(map(repr, DTYPES))}, not {dtype!r}")
         return DTYPES[dtype]
+    if device.type != "cpu":
+        return torch.float32 if config.dtype == "float32" else torch.bfloat16
     halved = config.dtype in ("bfloat16", "float16")
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if halved and fast and parameter_count(config) > SMALL_MODEL else torch.float32

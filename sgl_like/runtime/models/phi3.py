@@ -50,6 +50,7 @@ def build(config: ModelConfig, weights: WeightSource) -> Decoder:
     return Decoder(
         config=c,
         dtype=weights.dtype,
+        device=weights.device,
         embed=embed,
         blocks=[block(index) for index in range(c.layers)],
         norm=norm("model.norm"),

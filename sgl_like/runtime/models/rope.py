@@ -224,24 +224,25 @@ class RopeTable:
         rope: the frequencies.
         context: longest sequence of the model.
         dtype: of the table, the model's.
+        device: where it is.
     """
 
-    def __init__(self, rope: RopeConfig, context: int, dtype: torch.dtype) -> None:
+    def __init__(self, rope: RopeConfig, context: int, dtype: torch.dtype, device: torch.device) -> None:
+        self._device = device
         self._frequencies = rope.frequencies()
         self._magnitude = rope.magnitude
         self._dtype = dtype
         self._cos = self._sin = torch.empty(0)
         self._grow(min(context, 2048))
 
-    def lookup(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines at `positions` (``[tokens]`` int64): each ``[tokens, 1, turned]``."""
-        highest = int(positions.max()) + 1
-        if highest > len(self._cos):
-            self._grow(max(highest, 2 * len(self._cos)))
+    def lookup(self, positions: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines at `positions` (``[tokens]`` int64), all below `longest`: each ``[tokens, 1, turned]``."""
+        if longest > len(self._cos):
+            self._grow(max(longest, 2 * len(self._cos)))
         return self._cos[positions].unsqueeze(1), self._sin[positions].unsqueeze(1)
 
     def _grow(self, size: int) -> None:
         angles = torch.outer(torch.arange(size, dtype=torch.float32), self._frequencies)
         angles = torch.cat((angles, angles), dim=-1)  # [positions, turned]
-        self._cos = (angles.cos() * self._magnitude).to(self._dtype)
-        self._sin = (angles.sin() * self._magnitude).to(self._dtype)
+        self._cos = (angles.cos() * self._magnitude).to(self._device, self._dtype)
+        self._sin = (angles.sin() * self._magnitude).to(self._device, self._dtype)

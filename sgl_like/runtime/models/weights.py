@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sgl_like.errors import ModelLoadError
-from sgl_like.kernels.linear import Linear, make_linear
+from sgl_like.kernels.linear import CPU, Linear, make_linear
 from sgl_like.kernels.packed_linear import BLOCK
 from sgl_like.kernels.trim import trim
 
@@ -50,11 +50,19 @@ class WeightSource:
         reader: where raw tensors come from.
         dtype: what they become.
         quantization: format of linear layers, see `make_linear`.
+        device: where they go.
     """
 
-    def __init__(self, reader: TensorReader, dtype: torch.dtype, quantization: str | None = None) -> None:
+    def __init__(
+        self,
+        reader: TensorReader,
+        dtype: torch.dtype,
+        quantization: str | None = None,
+        device: torch.device = CPU,
+    ) -> None:
         self._reader = reader
         self.dtype = dtype
+        self.device = device
         self._quantization = quantization
 
     def first_root(self, roots: Sequence[str], name: str) -> str:
@@ -69,7 +77,7 @@ class WeightSource:
         """
         out = torch.empty(shape, dtype=dtype or self.dtype)
         self._reader.read_into(name, out)
-        return out
+        return out.to(self.device)
 
     def linear(
         self,
@@ -88,16 +96,16 @@ class WeightSource:
             transposed: whether the file has ``[columns, rows]``.
             sensitive: keep 8 bits where other layers have 4.
         """
-        format_ = "int8" if sensitive and self._quantization else self._quantization
+        format_ = "int8" if sensitive and self._quantization == "int4" else self._quantization
         biases = self._biases(parts) if bias else None
         if (
             len(parts) == 1 and not transposed
         ):  # may be the vocabulary's, larger than all that is packed before it
             (name,) = parts
             lazily = _LazyWeight(self._reader, name, torch.Size((parts[name], columns)), self.dtype)
-            made = make_linear(lazily, biases, format_)
+            made = make_linear(lazily, biases, format_, self.device)
         else:
-            made = make_linear(self._stacked(parts, columns, transposed), biases, format_)
+            made = make_linear(self._stacked(parts, columns, transposed), biases, format_, self.device)
         trim()  # else holes where weights were before they were packed add up to more than the packed ones
         return made
 

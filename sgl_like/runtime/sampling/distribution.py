@@ -176,7 +176,7 @@ def distributions(logits: Floats, temperatures: Sequence[float]) -> list[Distrib
 
 def model_distributions(logits: Tensor) -> list[Distribution]:
     """Of each row of logits as they come from the model: `logits` may change afterwards only if it is copied first."""
-    return distributions(logits.numpy(), [1.0] * len(logits))
+    return distributions(logits.cpu().numpy(), [1.0] * len(logits))
 
 
 def _slightly_less(bound: float) -> float:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sgl_like.kernels.logit_edits import edit_logits
 from sgl_like.runtime.sampling.bad_words import BadWords
@@ -152,7 +153,7 @@ def has_edits(params: SamplingParams) -> bool:
     )
 
 
-def apply_edits(logits: Floats, edits: Sequence[tuple[int, Edit]]) -> None:
+def apply_edits(logits: Tensor, edits: Sequence[tuple[int, Edit]]) -> None:
     """Change rows of ``[rows, vocab]`` logits, each by an `Edit`."""
     if not edits:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +38,7 @@ def test_penalties_and_bias(rows: list[tuple[dict[str, Any], list[int], list[int
         for token in output:
             edits.observe(token)
         changes.append((i, edits.changes()))
-    apply_edits(logits, changes)
+    apply_edits(torch.from_numpy(logits), changes)
     for i, (values, prompt, output) in enumerate(rows):
         expected = edited(before[i].tolist(), SamplingParams.from_dict(values), prompt, output)
         assert logits[i].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-3)
@@ -84,7 +85,7 @@ def test_bans_never_take_everything() -> None:
     edits.observe(1)
     assert edits.banned().tolist() == []
     logits = np.zeros((1, 3), dtype=np.float32)
-    apply_edits(logits, [(0, ban(np.array([0, 2, 2])))])
+    apply_edits(torch.from_numpy(logits), [(0, ban(np.array([0, 2, 2])))])
     assert logits.tolist() == [[-np.inf, 0, -np.inf]]
 
 
