@@ -1,8 +1,8 @@
 """Which version of an op runs: that for CPUs, or Triton's.
 
 Every op has one name. It asks here with one of its tensors, and only loads Triton if the answer is yes: on GPUs, and
-where ``SGL_LIKE_KERNELS=triton`` is set, on CPUs in Triton's interpreter (with ``TRITON_INTERPRET=1``), which is how whole
-engines are tested on these kernels without a GPU.
+where ``SGL_LIKE_KERNELS=triton`` is set, on CPUs in Triton's interpreter (with ``TRITON_INTERPRET=1``), which is how
+whole engines are tested on these kernels without a GPU.
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ def pack_int4(values: Tensor, scales: Tensor, zeros: Tensor, group: int) -> Int4
 
     Args:
         values: integers in [0, 15], ``[columns, rows]``; columns are a multiple of 128.
-        scales, zeros: ``[columns / group, rows]``.
+        scales: ``[columns / group, rows]``.
+        zeros: likewise.
         group: columns that share a scale; a multiple of 16.
     """
     columns, rows = values.shape

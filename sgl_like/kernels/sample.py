@@ -2,7 +2,7 @@
 
 Contract: ``sample(logits, rows, masks=None) -> ids``
 
-    logits             [rows, vocab] float32, not changed; no NaN, at least one finite logit in a row that its mask allows
+    logits             [rows, vocab] float32, not changed; no NaN, in each row a finite logit that its mask allows
     rows.temperature   [rows] float32; 0: the likeliest token, the lowest id of equals
     rows.top_k         [rows] int32; 0: off
     rows.top_p         [rows] float32 in (0, 1]
@@ -12,7 +12,7 @@ Contract: ``sample(logits, rows, masks=None) -> ids``
     ids                int64 [rows]
 
 A token is kept if it is among the k likeliest; if those likelier than it have less than `top_p` of the probability of
-what top-k has left; and if it is at least `min_p` times as likely as the likeliest. Tokens exactly as likely as the last
+what top-k has left; and if it is at least `min_p` times as likely as the likeliest. Tokens as likely as the last
 one that is kept are kept, too. The draw is the token where the cumulative probability of what is kept, in the order of
 ids, passes `uniform`.
 

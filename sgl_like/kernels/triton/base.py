@@ -23,7 +23,7 @@ def dot(a, b, INTERPRET: tl.constexpr):
 
 @triton.jit
 def to_fp8(x, INTERPRET: tl.constexpr):
-    """float32 to e4m3, saturated. The interpreter's own cast loses the carry of its rounding, so it gets rounded numbers."""
+    """float32 to e4m3, saturated. The interpreter's own cast loses the carry of its rounding: it gets rounded ones."""
     x = tl.minimum(tl.maximum(x, -448.0), 448.0)
     if INTERPRET:
         bits = x.to(tl.int32, bitcast=True)

@@ -37,7 +37,7 @@ def gather_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
     if out.numel():
         vocab = logits.shape[1]
         _gather[(len(logits),)](
-            logits, ids, out, vocab, ids.shape[1], BLOCK=block_of(vocab, least=32, most=BLOCK), N=block_of(ids.shape[1]),
-            num_warps=8,
+            logits, ids, out, vocab, ids.shape[1], BLOCK=block_of(vocab, least=32, most=BLOCK),
+            N=block_of(ids.shape[1]), num_warps=8,
         )  # fmt: skip
     return out

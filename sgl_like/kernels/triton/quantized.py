@@ -1,7 +1,7 @@
 """`kernels.quantized` in Triton.
 
-With few tokens a product takes as long as its weights take to be read, so that is what small shapes are made for: narrow
-blocks of rows, and columns split among programs whose sums are added in a fixed order by a second kernel.
+With few tokens a product takes as long as its weights take to be read, so that is what small shapes are made for:
+narrow blocks of rows, and columns split among programs whose sums are added in a fixed order by a second kernel.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def _rounded(
 
 @triton.jit
 def _int4(
-    x, words, scales, zeros, bias, out, tokens, rows, columns, group, pieces, HAS_BIAS: tl.constexpr, SPLIT: tl.constexpr,
-    INTERPRET: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+    x, words, scales, zeros, bias, out, tokens, rows, columns, group, pieces, HAS_BIAS: tl.constexpr,
+    SPLIT: tl.constexpr, INTERPRET: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
     m = tl.program_id(1) * M + tl.arange(0, M)
     n = tl.program_id(0) * N + tl.arange(0, N)
@@ -163,8 +163,8 @@ def _rounded_linear(x: Tensor, w: Tensor, w_scale: Tensor, bias: Tensor | None) 
         target = _target(out, pieces)
         _rounded[(triton.cdiv(rows, n), triton.cdiv(tokens, m), pieces)](
             values, w, scales, w_scale, scales if bias is None else bias, target, tokens, rows, columns, pieces,
-            HAS_BIAS=bias is not None, FP8=w.dtype != torch.int8, SPLIT=pieces > 1, INTERPRET=INTERPRETED, M=m, N=n, K=k,
-            num_warps=4 if few else 8, num_stages=4 if few else 3,
+            HAS_BIAS=bias is not None, FP8=w.dtype != torch.int8, SPLIT=pieces > 1, INTERPRET=INTERPRETED, M=m, N=n,
+            K=k, num_warps=4 if few else 8, num_stages=4 if few else 3,
         )  # fmt: skip
         _merge(target, out, pieces)
     return out

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
