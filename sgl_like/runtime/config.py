@@ -24,8 +24,7 @@ class EngineConfig:
         dtype: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
         kv_cache_dtype: ``"auto"``: the model's; ``"fp8"``: half of that of bfloat16, on GPUs.
         quantization: ``"int8"`` (a scale for each output) or ``"int4"`` (one for each 32 weights; the vocabulary's
-            matrices have 8 bits) make weights smaller and CPUs faster, ``"fp8"`` likewise on GPUs; ``None`` keeps them as
-            they are.
+            matrices have 8 bits) make weights smaller and CPUs faster, ``"fp8"`` likewise on GPUs; ``None`` keeps them.
         load_format: ``"auto"`` or ``"dummy"`` (seeded random weights).
         kv_cache_memory: bytes for keys and values; ``None`` takes what `resolve` finds sensible.
         max_running_requests: most rows in one batch.
@@ -138,8 +137,8 @@ class EngineConfig:
         """Fill in what depends on the model and the machine.
 
         Without a budget the KV cache gets a fifth of the free memory, but no more than would hold
-        `max_running_requests` sequences of full length with as much again for prefixes, nor than 4 GiB; on a GPU it gets
-        nine tenths of what is free.
+        `max_running_requests` sequences of full length with as much again for prefixes, nor than 4 GiB; on a GPU it
+        gets nine tenths of what is free.
 
         Args:
             model_context: longest sequence that the model was made for.

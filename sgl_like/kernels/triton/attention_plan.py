@@ -5,8 +5,8 @@ A tile is some query tokens, and some keys of a row that all of them may look at
     (place in order, tokens, place in kv_slots, first key, end of keys, place of the first token, partial row)
 
 Its tokens are ``order[place : place + tokens]``. Keys are counted from the beginning of the row; the i-th token sees
-them up to the place of the first token + i. A tile's result is final if its tokens have no other tile (its partial row is -1
-then), else it goes into rows of partial results, which are merged: those of ``tokens[n]`` are
+them up to the place of the first token + i. A tile's result is final if its tokens have no other tile (its partial row
+is -1 then), else it goes into rows of partial results, which are merged: those of ``tokens[n]`` are
 ``parts[starts[n] : starts[n + 1]]``.
 
     extend     a row's new tokens in tiles of `MANY_QUERIES` queries, all keys at once
