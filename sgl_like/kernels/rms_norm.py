@@ -2,6 +2,7 @@
 
 Contract: ``rms_norm(x, weight, eps) -> y`` with ``x, y: [..., hidden]``, ``weight: [hidden]`` of x's dtype or
 float32; the mean of squares is taken in float32, and so is the product with a float32 weight.
+``add_rms_norm(x, added, weight, eps) -> y`` first adds to x, which is changed, rounded to its dtype.
 """
 
 from __future__ import annotations
@@ -32,6 +33,15 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     out = torch.empty_like(x)
     pointwise.run(call(x, weight, eps, out))
     return out
+
+
+def add_rms_norm(x: Tensor, added: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """In Triton one pass; on CPUs two operations."""
+    if by_triton(x):
+        from sgl_like.kernels.triton.rms_norm import add_rms_norm as run
+
+        return run(x, added, weight, eps)
+    return rms_norm(x.add_(added), weight, eps)
 
 
 def call(x: Tensor, weight: Tensor, eps: float, out: Tensor) -> Call:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sgl_like.kernels.triton.attention_plan import FEW_QUERIES, FIELDS, MANY_QUERIES, AttentionPlan
 from sgl_like.kernels.triton.base import INTERPRETED, block_of, dot, tanh
+from sgl_like.kernels.triton.tuning import Config, choose
 
 
 @triton.jit
@@ -138,14 +139,20 @@ def paged_attention(
     partial = torch.empty((*shape, size), dtype=torch.float32, device=q.device)
     sums = torch.empty(shape, dtype=torch.float32, device=q.device)
     for tiles, queries in ((plan.small, FEW_QUERIES), (plan.large, MANY_QUERIES)):
-        if len(tiles):
+        if not len(tiles):
+            continue
+
+        def launch(config: Config, tiles: Tensor = tiles, queries: int = queries) -> None:
             _tile[(len(tiles), kv_heads)](
                 q, k_cache, v_cache, out, partial, sums, tiles, plan.order, plan.kv_slots, scale * kv_scales[0],
                 softcap or 1.0, window or 0, kv_scales[1], q.stride(0), heads, kv_heads, size, GROUP=heads // kv_heads,
                 HAS_WINDOW=window is not None, HAS_CAP=softcap is not None,
                 FP8=k_cache.dtype == torch.float8_e4m3fn, FIELDS=FIELDS, INTERPRET=INTERPRETED,
-                M=max(queries, block_of(heads // kv_heads)), **_shape_class(queries, size),
+                M=max(queries, block_of(heads // kv_heads)), D=block_of(size, least=16), **config,
             )  # fmt: skip
+
+        key = queries, size, heads // kv_heads, k_cache.dtype, window is not None
+        launch(choose("attention", key, _configs(queries, block_of(size, least=16)), launch))
     if len(plan.tokens):
         _merge[(len(plan.tokens), heads)](
             partial,
@@ -162,11 +169,14 @@ def paged_attention(
     return out
 
 
-def _shape_class(queries: int, size: int) -> dict[str, int]:
-    """Block sizes and launch options for a class of shapes."""
-    block = block_of(size, least=16)
+def _configs(queries: int, block: int) -> list[Config]:
+    """What is worth trying for a class of shapes; in all of them a row's keys are added up in the same blocks."""
+    keys = 64 if block <= 128 else 32
     if queries == FEW_QUERIES:
-        return {"N": 64 if block <= 128 else 32, "D": block, "num_warps": 4, "num_stages": 3}
-    if block <= 128:
-        return {"N": 64, "D": block, "num_warps": 8, "num_stages": 3}
-    return {"N": 32, "D": block, "num_warps": 8, "num_stages": 2}
+        return [
+            {"N": keys, "num_warps": warps, "num_stages": stages}
+            for warps, stages in ((4, 3), (4, 4), (2, 4))
+        ]
+    return [
+        {"N": keys, "num_warps": warps, "num_stages": stages} for warps, stages in ((8, 3), (8, 2), (4, 3))
+    ]

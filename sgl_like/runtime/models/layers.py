@@ -18,7 +18,7 @@ from sgl_like.kernels.attention import paged_attention
 from sgl_like.kernels.gelu_mul import gelu_mul
 from sgl_like.kernels.layer_norm import layer_norm
 from sgl_like.kernels.linear import Linear
-from sgl_like.kernels.rms_norm import rms_norm
+from sgl_like.kernels.rms_norm import add_rms_norm, rms_norm
 from sgl_like.kernels.rotary import store_heads
 from sgl_like.kernels.silu_mul import silu_mul
 from sgl_like.runtime.cache.kv_pool import KVPool
@@ -52,6 +52,10 @@ class Norm(Protocol):
         """``[..., size]`` to the same."""
         ...
 
+    def after_adding(self, x: Tensor, added: Tensor) -> Tensor:
+        """Of ``x + added``, which x becomes."""
+        ...
+
 
 @dataclass(slots=True)
 class RmsNorm:
@@ -63,6 +67,10 @@ class RmsNorm:
     def __call__(self, x: Tensor) -> Tensor:
         """``[..., size]`` to the same."""
         return rms_norm(x, self.weight, self.eps)
+
+    def after_adding(self, x: Tensor, added: Tensor) -> Tensor:
+        """See `Norm`."""
+        return add_rms_norm(x, added, self.weight, self.eps)
 
 
 @dataclass(slots=True)
@@ -76,6 +84,10 @@ class LayerNorm:
     def __call__(self, x: Tensor) -> Tensor:
         """``[..., size]`` to the same."""
         return layer_norm(x, self.weight, self.bias, self.eps)
+
+    def after_adding(self, x: Tensor, added: Tensor) -> Tensor:
+        """See `Norm`."""
+        return self(x.add_(added))
 
 
 @dataclass(slots=True)
@@ -210,8 +222,9 @@ class Block:
     mlp_after: Norm | None = None
 
     def __call__(self, x: Tensor, batch: ForwardBatch, kv: KVPool, angles: Sequence[Angles]) -> Tensor:
-        """``[T, hidden]`` to the same."""
+        """``[T, hidden]`` to the same; x is changed."""
         y = self.attention(self.attention_norm(x), batch, kv, angles)
-        x = x + (y if self.attention_after is None else self.attention_after(y))
-        y = self.mlp(self.mlp_norm(x))
-        return x + (y if self.mlp_after is None else self.mlp_after(y))
+        y = self.mlp(
+            self.mlp_norm.after_adding(x, y if self.attention_after is None else self.attention_after(y))
+        )
+        return x.add_(y if self.mlp_after is None else self.mlp_after(y))
