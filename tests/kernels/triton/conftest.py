@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 import pytest
@@ -10,7 +11,11 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
 
-pytest.importorskip("triton", reason="needs Triton: pip install 'sgl-like[gpu]'")
+
+@pytest.fixture(autouse=True)
+def _triton() -> None:
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("needs Triton: pip install 'sgl-like[gpu]'")
 
 
 @pytest.fixture
