@@ -7,7 +7,7 @@ Contract: ``grouped_linear(x, w, groups) -> out``
     groups   int [tokens * repeat]         which matrix; place i is for token ``i // repeat``; -1: none, the result is 0
     out      [tokens * repeat, rows]       of x's dtype; sums in float32
 
-``moe_linear`` and ``lora_add`` are made of it.
+``lora_add`` is made of it. There is no version for CPUs, where experts are run one by one in formats of their own.
 """
 
 from __future__ import annotations
@@ -24,6 +24,13 @@ def reference(x: Tensor, w: Tensor, groups: Tensor) -> Tensor:
         if group >= 0:
             out[i] = w[group].float() @ x[i // repeat].float()
     return out.to(x.dtype)
+
+
+def grouped_linear(x: Tensor, w: Tensor, groups: Tensor) -> Tensor:
+    """Triton's version; see the module's contract."""
+    from sgl_like.kernels.triton.grouped import grouped_linear as run
+
+    return run(x.contiguous(), w, groups)
 
 
 def lora_reference(y: Tensor, x: Tensor, a: Tensor, b: Tensor, scales: Tensor, groups: Tensor) -> Tensor:

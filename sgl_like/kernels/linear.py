@@ -80,21 +80,21 @@ class DenseLinear:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        self._weight = weight
-        self._bias = bias
+        self.weight = weight
+        self.bias = bias
 
     @property
     def nbytes(self) -> int:
         """Memory of weights and bias."""
-        return self._weight.nbytes + (0 if self._bias is None else self._bias.nbytes)
+        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[tokens, columns]`` to ``[tokens, rows]``."""
-        return functional.linear(x.to(self._weight.dtype), self._weight, self._bias).to(x.dtype)
+        return functional.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
 
     def weight_rows(self, ids: Tensor) -> Tensor:
         """Rows of the weights, ``[n, columns]``."""
-        return functional.embedding(ids, self._weight)
+        return functional.embedding(ids, self.weight)
 
 
 class PackedLinear:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from sgl_like.kernels.attention import paged_attention
 from sgl_like.kernels.gelu_mul import gelu_mul
+from sgl_like.kernels.grouped import grouped_linear
 from sgl_like.kernels.layer_norm import layer_norm
 from sgl_like.kernels.linear import Linear
 from sgl_like.kernels.rms_norm import add_rms_norm, rms_norm
@@ -167,12 +168,33 @@ def _in_pieces(layer: Layer, x: Tensor) -> Tensor:
 
 
 @dataclass(slots=True)
+class StackedExperts:
+    """Gated MLPs as two stacks of matrices, for devices where one product takes the tokens of all experts.
+
+    Args:
+        gate_up: ``[experts, 2 * width, hidden]``.
+        down: ``[experts, hidden, width]``.
+        activation: of the gates.
+    """
+
+    gate_up: Tensor
+    down: Tensor
+    activation: Layer
+
+    def __call__(self, x: Tensor, chosen: Tensor) -> Tensor:
+        """Each token through its chosen experts: ``[T, hidden]`` and ``[T, active]`` to ``[T, active, hidden]``."""
+        groups = chosen.flatten()
+        wide = self.activation(grouped_linear(x, self.gate_up, groups))
+        return grouped_linear(wide, self.down, groups).view(*chosen.shape, -1)
+
+
+@dataclass(slots=True)
 class MixtureOfExperts:
     """Each token goes to the experts that the router likes best, and what they say is added up by its scores.
 
     Args:
         router: ``[experts, hidden]``.
-        experts: MLPs.
+        experts: MLPs, one by one or stacked.
         active: experts of one token.
         normalize: whether a token's scores are made to sum to 1.
         shared: an MLP for all tokens.
@@ -180,7 +202,7 @@ class MixtureOfExperts:
     """
 
     router: Tensor
-    experts: Sequence[Layer]
+    experts: Sequence[Layer] | StackedExperts
     active: int
     normalize: bool
     shared: Layer | None = None
@@ -192,6 +214,15 @@ class MixtureOfExperts:
         scores, chosen = scores.topk(self.active, dim=-1)  # [T, active]
         if self.normalize:
             scores = scores / scores.sum(dim=-1, keepdim=True)
+        out = self._weighted(x, chosen, scores)
+        if self.shared is not None and self.shared_gate is not None:
+            out += torch.sigmoid(functional.linear(x, self.shared_gate)) * self.shared(x)
+        return out.to(x.dtype)
+
+    def _weighted(self, x: Tensor, chosen: Tensor, scores: Tensor) -> Tensor:
+        """What the chosen experts say, added up by their scores: ``[T, hidden]`` float32."""
+        if isinstance(self.experts, StackedExperts):
+            return (self.experts(x, chosen) * scores.unsqueeze(-1)).sum(dim=1)
         flat = chosen.flatten()
         order = flat.argsort(stable=True)  # places in `flat`, expert by expert
         counts = flat.bincount(minlength=len(self.experts)).tolist()
@@ -200,9 +231,7 @@ class MixtureOfExperts:
             if len(places):
                 tokens = places // self.active
                 out.index_add_(0, tokens, expert(x[tokens]) * scores.flatten()[places, None])
-        if self.shared is not None and self.shared_gate is not None:
-            out += torch.sigmoid(functional.linear(x, self.shared_gate)) * self.shared(x)
-        return out.to(x.dtype)
+        return out
 
 
 @dataclass(slots=True)
