@@ -78,7 +78,7 @@ def test_arguments_are_mapped() -> None:
         ({"mem_fraction_statik": 0.5}, "argument 'mem_fraction_statik' of Runtime; did you mean 'mem_fraction_static'"),
         ({"max_runing_requests": 5}, "did you mean 'max_running_requests'"),
         ({"chat_template": "chatml", "chat_template_name": "yi"}, "given twice, also as chat_template_name"),
-        ({"quantization": "fp8"}, "quantization must be 'int8', 'int4' or None"),
+        ({"quantization": "int3"}, "quantization must be 'int8', 'int4', 'fp8' or None"),
         ({"log_level": "loud"}, "log_level must be one of"),
     ],
 )  # fmt: skip

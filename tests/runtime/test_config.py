@@ -31,8 +31,8 @@ def test_given_values_win(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"namespace_quota": 1.5}, "namespace_quota must be a number above 0"),
         ({"threads": "2"}, "threads must be an integer of at least 1, not '2'"),
         ({"kv_cache_memory": True}, "kv_cache_memory must be an integer"),
-        ({"kv_cache": 3}, "unknown engine option 'kv_cache'; did you mean 'kv_cache_memory'"),
-        ({"zzz": 3}, "unknown engine option 'zzz'; known are dtype"),
+        ({"kv_cache_mem": 3}, "unknown engine option 'kv_cache_mem'; did you mean 'kv_cache_memory'"),
+        ({"zzz": 3}, "unknown engine option 'zzz'; known are device, dtype"),
     ],
 )
 def test_bad_options(options: dict[str, object], message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from sgl_like.errors import ConfigError
 from sgl_like.runtime.engine.engine import Engine
@@ -46,5 +47,9 @@ def test_eight_bits_are_close_to_the_weights_as_they_are(quantization: str, tmp_
 
 
 def test_unknown_format(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'int8', 'int4' or None, not 'fp8'"):
-        Engine(make_model(tmp_path), quantization="fp8")
+    with pytest.raises(ConfigError, match="'int8', 'int4', 'fp8' or None, not 'int3'"):
+        Engine(make_model(tmp_path), quantization="int3")
+    if not torch.cuda.is_available():
+        for option in ({"quantization": "fp8"}, {"kv_cache_dtype": "fp8"}, {"device": "cuda"}):
+            with pytest.raises(ConfigError, match=r"GPU"):
+                Engine(make_model(tmp_path), **option)
