@@ -1,10 +1,14 @@
-"""What `kernel_bench.py` measures: kernels and torch's own over the shapes of three models."""
+"""What `kernel_bench.py` measures: kernels and torch's own over the shapes of three models.
+
+A `Setting` says where and how large, so that the same cases are measured on a GPU, compiled for one that is not there
+(`kernel_compile.py`), and run at tiny sizes in Triton's interpreter.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 BF16 = torch.bfloat16
+Choice = TypeVar("Choice")
 
 
 class Shape(NamedTuple):
@@ -26,6 +31,12 @@ class Shape(NamedTuple):
     layers: int
     vocab: int
 
+    def step_bytes(self, batch: int, context: int) -> float:
+        """What a decode step reads at least, in bfloat16: weights, and the keys and values of each row."""
+        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+        weights = self.layers * (attention + 3 * self.hidden * self.wide) + self.vocab * self.hidden
+        return 2.0 * (weights + batch * context * self.layers * 2 * self.kv_heads * self.head_dim)
+
 
 MODELS = (
     Shape("Llama-3.1-8B", 4096, 32, 8, 128, 14336, 32, 128256),
@@ -33,16 +44,65 @@ MODELS = (
     Shape("Qwen3-0.6B", 1024, 16, 8, 128, 3072, 28, 151936),
 )
 
+TINY = (Shape("tiny", 64, 4, 2, 16, 96, 1, 1000),)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where cases run, and how large they are.
+
+    Args:
+        device: "cuda", or "cpu" where kernels are interpreted or only compiled.
+        size: "full" has all shapes, "quick" those that goals are set for, "tiny" some for the interpreter.
+        filled: whether tensors have numbers; else their memory is not touched.
+    """
+
+    device: str
+    size: Literal["full", "quick", "tiny"]
+    filled: bool = True
+
+    def pick(self, full: Choice, quick: Choice, tiny: Choice) -> Choice:
+        """What belongs to the size."""
+        return {"full": full, "quick": quick, "tiny": tiny}[self.size]
+
+    @property
+    def models(self) -> tuple[Shape, ...]:
+        """Shapes of the models."""
+        return self.pick(MODELS, MODELS[:1], TINY)
+
+    def normal(self, *shape: int, dtype: torch.dtype = BF16) -> Tensor:
+        """Normally distributed numbers."""
+        if self.filled:
+            return torch.randn(*shape, device=self.device, dtype=dtype)
+        return torch.empty(*shape, device=self.device, dtype=dtype)
+
+
+def as_it_is(result: Tensor) -> Tensor:
+    """A peer's result that has our layout."""
+    return result
+
 
 @dataclass
 class Case:
-    """A measurement: what runs, what it moves and computes, and what torch offers for the same."""
+    """A measurement: what runs, what it moves and computes, and what torch offers for the same.
+
+    Args:
+        name: what is shown.
+        run: the kernel.
+        bytes: moved at least.
+        operations: of the matmul kind.
+        peers: what it is compared with.
+        same: brings a peer's result into our layout, where both must give the same.
+        step_bytes: what a decode step of which this is a part has to read, if that is of interest.
+    """
 
     name: str
     run: Callable[[], Any]
     bytes: float = 0.0
     operations: float = 0.0
     peers: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    same: Callable[[Tensor], Tensor] | None = None
+    step_bytes: float = 0.0
 
 
 def make_rows(sizes: list[tuple[int, int]], slots: int, shared: int = 0) -> Any:
@@ -59,11 +119,19 @@ def make_rows(sizes: list[tuple[int, int]], slots: int, shared: int = 0) -> Any:
     return AttentionRows(counts, starts, np.concatenate(lists))
 
 
-def attention_inputs(shape: Shape, tokens: int, slots: int) -> tuple[Tensor, Tensor, Tensor]:
+def attention_inputs(
+    setting: Setting, shape: Shape, tokens: int, slots: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Queries and one layer's cache."""
-    q = torch.randn(tokens, shape.heads, shape.head_dim, device="cuda", dtype=BF16)
-    k, v = (torch.randn(slots, shape.kv_heads, shape.head_dim, device="cuda", dtype=BF16) for _ in range(2))
+    q = setting.normal(tokens, shape.heads, shape.head_dim)
+    k, v = (setting.normal(slots, shape.kv_heads, shape.head_dim) for _ in range(2))
     return q, k, v
+
+
+def in_order(cache: Tensor, rows: Any, batch: int) -> Tensor:
+    """A cache as ``[batch, kv_heads, context, head_dim]``, for rows of one length."""
+    slots = torch.from_numpy(rows.kv_slots).long().to(cache.device)
+    return cache[slots].unflatten(0, (batch, -1)).transpose(1, 2).contiguous()
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Callable[[], Tensor]:
@@ -71,26 +139,23 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Callable[[], Tensor]:
     return lambda: functional.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
 
 
-def decode_cases(quick: bool) -> Iterator[Case]:
+def decode_cases(setting: Setting) -> Iterator[Case]:
     """One token for each row, over a paged cache."""
     from sgl_like.kernels.attention import paged_attention
 
-    grid = (
-        [(64, 4096)]
-        if quick
-        else [(1, 512), (1, 4096), (1, 32768), (16, 4096), (64, 512), (64, 4096), (256, 4096)]
+    grid = setting.pick(
+        [(1, 512), (1, 4096), (1, 32768), (16, 4096), (64, 512), (64, 4096), (256, 4096)],
+        [(64, 4096)],
+        [(3, 40)],
     )
-    for shape in MODELS[:1] if quick else MODELS:
+    for shape in setting.models:
         for batch, context in grid:
-            q, k, v = attention_inputs(shape, batch, batch * context)
+            q, k, v = attention_inputs(setting, shape, batch, batch * context)
             rows = make_rows([(1, context)] * batch, batch * context)
             scale = shape.head_dim**-0.5
             peers = {}
-            if batch * context <= 300_000:
-                shaped = [
-                    each.view(batch, context, shape.kv_heads, shape.head_dim).transpose(1, 2).contiguous()
-                    for each in (k, v)
-                ]
+            if batch * context <= 300_000 and setting.filled:
+                shaped = [in_order(each, rows, batch) for each in (k, v)]
                 peers["SDPA, contiguous"] = sdpa(q.unsqueeze(2), *shaped, causal=False)
             yield Case(
                 f"decode {shape.name} batch {batch} context {context}",
@@ -98,30 +163,33 @@ def decode_cases(quick: bool) -> Iterator[Case]:
                 bytes=2 * k.nbytes,
                 operations=4.0 * batch * context * shape.heads * shape.head_dim,
                 peers=peers,
+                same=lambda result: result[:, :, 0],
             )
 
 
-def extend_cases(quick: bool) -> Iterator[Case]:
+def extend_cases(setting: Setting) -> Iterator[Case]:
     """Many new tokens, alone or after a cached prefix."""
     from sgl_like.kernels.attention import paged_attention
 
-    grid = [[(8192, 8192)]] if quick else [[(8192, 8192)], [(2048, 2048)] * 4, [(2048, 8192)], [(512, 32768)]]
-    for shape in MODELS[:1] if quick else MODELS:
+    grid = setting.pick(
+        [[(8192, 8192)], [(2048, 2048)] * 4, [(2048, 8192)], [(512, 32768)]], [[(8192, 8192)]], [[(50, 50)]]
+    )
+    for shape in setting.models:
         for sizes in grid:
             new, length = sizes[0]
             tokens, slots = new * len(sizes), length * len(sizes)
-            q, k, v = attention_inputs(shape, tokens, slots)
+            q, k, v = attention_inputs(setting, shape, tokens, slots)
             rows = make_rows(sizes, slots)
             scale = shape.head_dim**-0.5
             pairs = len(sizes) * (new * (length - new) + new * (new + 1) / 2)
             peers = {}
-            if new == length:
+            if new == length and setting.filled:
                 shaped = [
-                    each.view(len(sizes), new, -1, shape.head_dim).transpose(1, 2).contiguous()
-                    for each in (q, k, v)
+                    q.view(len(sizes), new, -1, shape.head_dim).transpose(1, 2).contiguous(),
+                    *(in_order(each, rows, len(sizes)) for each in (k, v)),
                 ]
                 peers["SDPA, contiguous"] = sdpa(*shaped, causal=True)
-                if len(sizes) == 1:
+                if len(sizes) == 1 and setting.device == "cuda":
                     peers["flex_attention, compiled"] = flex(*shaped)
             yield Case(
                 f"extend {shape.name} {len(sizes)} x {new} new of {length}",
@@ -129,6 +197,7 @@ def extend_cases(quick: bool) -> Iterator[Case]:
                 bytes=2.0 * k.nbytes + 2 * q.nbytes,
                 operations=4 * pairs * shape.heads * shape.head_dim,
                 peers=peers,
+                same=lambda result: result.transpose(1, 2).flatten(0, 1),
             )
 
 
@@ -141,20 +210,19 @@ def flex(q: Tensor, k: Tensor, v: Tensor) -> Callable[[], Any]:
     return lambda: compiled(q, k, v, block_mask=mask, enable_gqa=True)
 
 
-def cascade_cases(quick: bool) -> Iterator[Case]:
+def cascade_cases(setting: Setting) -> Iterator[Case]:
     """Rows that share a prefix, with and without looking at that."""
     from sgl_like.kernels.triton.attention import paged_attention
     from sgl_like.kernels.triton.attention_plan import plan, shared_keys
 
-    for shape in MODELS[:1] if quick else MODELS[:2]:
-        for batch, shared, own in (
-            [(64, 8192, 128)] if quick else [(64, 8192, 128), (16, 2048, 256), (256, 1024, 64)]
-        ):
+    grid = setting.pick([(64, 8192, 128), (16, 2048, 256), (256, 1024, 64)], [(64, 8192, 128)], [(3, 600, 8)])
+    for shape in setting.models[:2]:
+        for batch, shared, own in grid:
             slots = shared + batch * own
-            q, k, v = attention_inputs(shape, batch, slots)
+            q, k, v = attention_inputs(setting, shape, batch, slots)
             rows = make_rows([(1, shared + own)] * batch, slots, shared)
             group = shape.heads // shape.kv_heads
-            plans = [plan(rows, group, "cuda", each) for each in (shared_keys(rows), ())]
+            plans = [plan(rows, group, setting.device, each) for each in (shared_keys(rows), ())]
             scale = shape.head_dim**-0.5
 
             def run(made: Any, q: Tensor = q, k: Tensor = k, v: Tensor = v, scale: float = scale) -> Tensor:
@@ -165,31 +233,35 @@ def cascade_cases(quick: bool) -> Iterator[Case]:
                 lambda run=run, made=plans[0]: run(made),
                 bytes=2.0 * k.nbytes,
                 peers={"the same without cascade": lambda run=run, made=plans[1]: run(made)},
+                same=as_it_is,
             )
 
 
-def pointwise_cases(quick: bool) -> Iterator[Case]:
+def pointwise_cases(setting: Setting) -> Iterator[Case]:
     """Norms, gates, rotary and store."""
+    from sgl_like.kernels.rms_norm import reference as norm_reference
     from sgl_like.kernels.rms_norm import rms_norm
     from sgl_like.kernels.rotary import store_heads
     from sgl_like.kernels.silu_mul import reference as silu_reference
     from sgl_like.kernels.silu_mul import silu_mul
 
-    shape = MODELS[0]
-    for tokens in (64, 8192):
-        x = torch.randn(tokens, shape.hidden, device="cuda", dtype=BF16)
-        weight = torch.ones(shape.hidden, device="cuda", dtype=BF16)
-        norm = torch.compile(lambda x, w: functional.rms_norm(x, (x.shape[-1],), w))
-        yield Case(
-            f"rms_norm {tokens} x {shape.hidden}",
-            lambda x=x, weight=weight: rms_norm(x, weight, 1e-5),
-            bytes=2.0 * x.nbytes,
-            peers={
-                "torch.compile": lambda x=x, weight=weight, norm=norm: norm(x, weight),
-                "eager": lambda x=x, weight=weight: functional.rms_norm(x, (x.shape[-1],), weight),
-            },
-        )
-        gate_up = torch.randn(tokens, 2 * shape.wide, device="cuda", dtype=BF16)
+    shape = setting.models[0]
+    for tokens in setting.pick((64, 8192), (64, 8192), (5,)):
+        for size in (shape.hidden, shape.head_dim):
+            x = setting.normal(tokens * shape.hidden // size, size)
+            weight = torch.ones(size, device=setting.device, dtype=BF16)
+            norm = torch.compile(norm_reference)
+            yield Case(
+                f"rms_norm {len(x)} x {size}",
+                lambda x=x, weight=weight: rms_norm(x, weight, 1e-5),
+                bytes=2.0 * x.nbytes,
+                peers={
+                    "torch.compile": lambda x=x, weight=weight, norm=norm: norm(x, weight, 1e-5),
+                    "eager": lambda x=x, weight=weight: functional.rms_norm(x, (x.shape[-1],), weight, 1e-5),
+                },
+                same=as_it_is,
+            )
+        gate_up = setting.normal(tokens, 2 * shape.wide)
         gate = torch.compile(silu_reference)
         yield Case(
             f"silu_mul {tokens} x {shape.wide}",
@@ -199,13 +271,12 @@ def pointwise_cases(quick: bool) -> Iterator[Case]:
                 "torch.compile": lambda gate_up=gate_up, gate=gate: gate(gate_up),
                 "eager": lambda gate_up=gate_up: silu_reference(gate_up),
             },
+            same=as_it_is,
         )
-        qkv = torch.randn(tokens, shape.heads + 2 * shape.kv_heads, shape.head_dim, device="cuda", dtype=BF16)
-        angles = (torch.rand(tokens, 1, shape.head_dim, device="cuda", dtype=BF16),) * 2
-        cache = [
-            torch.empty(tokens, shape.kv_heads, shape.head_dim, device="cuda", dtype=BF16) for _ in range(2)
-        ]
-        slots = torch.randperm(tokens, device="cuda")
+        qkv = setting.normal(tokens, shape.heads + 2 * shape.kv_heads, shape.head_dim)
+        angles = (torch.rand(tokens, 1, shape.head_dim, device=setting.device).to(BF16),) * 2
+        cache = [setting.normal(tokens, shape.kv_heads, shape.head_dim) for _ in range(2)]
+        slots = torch.randperm(tokens, device=setting.device)
         yield Case(
             f"store_heads {tokens}",
             lambda qkv=qkv, angles=angles, slots=slots, cache=cache: store_heads(qkv, angles, slots, *cache),
@@ -213,25 +284,26 @@ def pointwise_cases(quick: bool) -> Iterator[Case]:
         )
 
 
-def sampling_cases(quick: bool) -> Iterator[Case]:
+def sampling_cases(setting: Setting) -> Iterator[Case]:
     """Temperature, top-k, top-p and min-p of a batch, with masks."""
     from sgl_like.kernels.sample import SampleRows
     from sgl_like.kernels.triton.sample import sample
 
-    vocab = MODELS[0].vocab
-    for batch in (64,) if quick else (1, 64, 256):
-        logits = 3 * torch.randn(batch, vocab, device="cuda")
-        ones = torch.ones(batch, device="cuda")
-        masks = torch.full((batch, (vocab + 31) // 32), -1, dtype=torch.int32, device="cuda")
+    shape, device = setting.models[0], setting.device
+    for batch in setting.pick((1, 64, 256), (64,), (3,)):
+        logits = 3 * torch.randn(batch, shape.vocab, device=device)
+        ones = torch.ones(batch, device=device)
+        masks = torch.full((batch, (shape.vocab + 31) // 32), -1, dtype=torch.int32, device=device)
         for what, k, p in (("temperature", 0, 1.0), ("top-p 0.9", 0, 0.9), ("top-k 50, top-p 0.9", 50, 0.9)):
             rows = SampleRows(
-                0.8 * ones, (k * ones).int(), p * ones, 0 * ones, torch.rand(batch, device="cuda")
+                0.8 * ones, (k * ones).int(), p * ones, 0 * ones, torch.rand(batch, device=device)
             )
             yield Case(
                 f"sample batch {batch}, {what}",
                 lambda logits=logits, rows=rows, masks=masks: sample(logits, rows, masks),
                 bytes=float(logits.nbytes),
                 peers={"torch: sort": lambda logits=logits, k=k, p=p: torch_sample(logits, k, p)},
+                step_bytes=shape.step_bytes(batch, context=1024),
             )
 
 
@@ -247,24 +319,24 @@ def torch_sample(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     return ids.gather(1, ordered.multinomial(1))
 
 
-def product_cases(quick: bool) -> Iterator[Case]:
+def product_cases(setting: Setting) -> Iterator[Case]:
     """Small weights, against bfloat16 ones in torch."""
     from sgl_like.kernels.device_linear import round_int4
     from sgl_like.kernels.quantized import round_rows
     from sgl_like.kernels.triton.quantized import fp8_linear, int4_linear, int8_linear
 
-    shape = MODELS[0]
+    shape = setting.models[0]
     sizes = [("gate, up", 2 * shape.wide, shape.hidden)]
-    if not quick:
+    if setting.size != "quick":
         sizes += [("output", shape.hidden, shape.hidden), ("down", shape.hidden, shape.wide)]
     for what, rows, columns in sizes:
-        weight = torch.randn(rows, columns, device="cuda", dtype=BF16) / 64
+        weight = setting.normal(rows, -(-columns // 128) * 128) / 64  # int4 has spans of 128
         eight, scale8 = round_rows(weight, torch.int8)
         fp8, scale_fp8 = round_rows(weight, torch.float8_e4m3fn)
         four = round_int4(weight, 128)
         four_bytes = four.words.nbytes + four.scales.nbytes + four.zeros.nbytes
-        for tokens in (1, 16) if quick else (1, 4, 16, 64, 256):
-            x = torch.randn(tokens, columns, device="cuda", dtype=BF16)
+        for tokens in setting.pick((1, 4, 16, 64, 256), (1, 16), (1, 20)):
+            x = setting.normal(tokens, weight.shape[1])
             peers: dict[str, Callable[[], Any]] = {"bfloat16, torch": lambda x=x, weight=weight: x @ weight.T}
             work = 2.0 * tokens * rows * columns
             ops: tuple[tuple[str, Callable[[], Any], int], ...] = (
@@ -278,15 +350,15 @@ def product_cases(quick: bool) -> Iterator[Case]:
                 )
 
 
-def grouped_cases(quick: bool) -> Iterator[Case]:
+def grouped_cases(setting: Setting) -> Iterator[Case]:
     """Experts of a mixture, and adapters of a batch."""
     from sgl_like.kernels.triton.grouped import grouped_linear, lora_add
 
-    experts, active, hidden, wide = 128, 8, 2048, 768
-    weight = torch.randn(experts, 2 * wide, hidden, device="cuda", dtype=BF16) / 64
-    for tokens in (16, 1024):
-        x = torch.randn(tokens, hidden, device="cuda", dtype=BF16)
-        groups = torch.rand(tokens, experts, device="cuda").topk(active).indices.flatten()
+    experts, active, hidden, wide = setting.pick((128, 8, 2048, 768), (128, 8, 2048, 768), (6, 2, 64, 48))
+    weight = setting.normal(experts, 2 * wide, hidden) / hidden**0.5
+    for tokens in setting.pick((16, 1024), (16, 1024), (5,)):
+        x = setting.normal(tokens, hidden)
+        groups = torch.rand(tokens, experts, device=setting.device).topk(active).indices.flatten()
         used = len(groups.unique())
         yield Case(
             f"experts {experts}, {active} active, {tokens} tokens",
@@ -294,12 +366,12 @@ def grouped_cases(quick: bool) -> Iterator[Case]:
             bytes=float(used * weight[0].nbytes),
             operations=2.0 * len(groups) * 2 * wide * hidden,
             peers={"a loop over experts": lambda x=x, groups=groups: loop_experts(x, weight, groups, active)},
+            same=as_it_is,
         )
-    shape, adapters, rank = MODELS[0], 16, 16
-    a = torch.randn(adapters, rank, shape.hidden, device="cuda", dtype=BF16)
-    b = torch.randn(adapters, shape.hidden, rank, device="cuda", dtype=BF16)
-    x = torch.randn(64, shape.hidden, device="cuda", dtype=BF16)
-    scales, which = torch.ones(adapters, device="cuda"), torch.randint(adapters, (64,), device="cuda")
+    shape, adapters, rank = setting.models[0], 16, 16
+    a, b = setting.normal(adapters, rank, shape.hidden), setting.normal(adapters, shape.hidden, rank)
+    x = setting.normal(64, shape.hidden)
+    scales, which = torch.ones(adapters).to(x.device), torch.randint(adapters, (64,)).to(x.device)
     yield Case(
         f"LoRA rank {rank}, {adapters} adapters, 64 tokens",
         lambda: lora_add(torch.zeros_like(x), x, a, b, scales, which),
@@ -316,7 +388,7 @@ def loop_experts(x: Tensor, weight: Tensor, groups: Tensor, active: int) -> Tens
     return out
 
 
-GROUPS: dict[str, Callable[[bool], Iterator[Case]]] = {
+GROUPS: dict[str, Callable[[Setting], Iterator[Case]]] = {
     "decode": decode_cases,
     "extend": extend_cases,
     "cascade": cascade_cases,
