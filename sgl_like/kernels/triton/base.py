@@ -12,6 +12,9 @@ from torch import Tensor
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
 """Whether kernels are run by Triton's interpreter, on tensors of the CPU. Set before Triton is imported."""
 
+NUMBERS = 1 << 14 if INTERPRETED else 1 << 11
+"""Numbers of a program over several rows: what eight warps load at once; more where each program takes milliseconds."""
+
 
 @triton.jit
 def dot(a, b, INTERPRET: tl.constexpr):
@@ -53,9 +56,14 @@ def block_of(size: int, least: int = 1, most: int = 1 << 16) -> int:
     return min(max(1 << max(size - 1, 0).bit_length(), least), most)
 
 
-def row_warps(block: int) -> int:
-    """Warps for a program over a row of so many numbers."""
-    return min(max(block // 256, 1), 16)
+def rows_of(block: int) -> int:
+    """How many rows of so many numbers a program takes. No more depends on it: each row is added up by itself."""
+    return max(1, NUMBERS // block)
+
+
+def row_warps(numbers: int) -> int:
+    """Warps for a program over so many numbers, of which a thread loads eight bfloat16 at once."""
+    return min(max(numbers // 256, 1), 16)
 
 
 def check_like(name: str, given: Tensor, like: Tensor) -> None:

@@ -1,6 +1,7 @@
-"""`kernels.rotary.store_heads` in Triton: one program for each token, with all its heads side by side.
+"""`kernels.rotary.store_heads` in Triton: a program takes a few tokens, with all their heads side by side.
 
-Keys and values may be kept in fp8 (e4m3): then they are divided by a scale for all of a layer.
+A head is loaded as two halves, which turn one another, and a rest that stays as it is. Keys and values may be kept in
+fp8 (e4m3): then they are divided by a scale for all of a layer.
 """
 
 from __future__ import annotations
@@ -10,52 +11,66 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sgl_like.kernels.triton.base import INTERPRETED, block_of, to_fp8
+from sgl_like.kernels.triton.base import INTERPRETED, block_of, row_warps, rows_of, to_fp8
 
 
 @triton.jit
-def _stored(x, scale, dtype: tl.constexpr, FP8: tl.constexpr, INTERPRET: tl.constexpr):
+def _store(place, x, inside, scale, FP8: tl.constexpr, INTERPRET: tl.constexpr):
     if FP8:
-        return to_fp8(x.to(tl.float32) / scale, INTERPRET)
-    return x.to(dtype)
+        tl.store(place, to_fp8(x.to(tl.float32) / scale, INTERPRET), mask=inside)
+    else:
+        tl.store(place, x.to(place.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def _turned(start, cos, sin, heads, size, turned, H: tl.constexpr, D: tl.constexpr):
-    """Heads side by side, ``[H, D]`` in float32, each turned by its token's angles."""
-    h, d = tl.arange(0, H)[:, None], tl.arange(0, D)[None, :]
-    x = tl.load(start + h * size + d, mask=(h < heads) & (d < size), other=0.0).to(tl.float32)
-    half = turned // 2
-    turns = d < turned
-    partner = tl.where(d < half, d + half, d - half)
-    other = tl.load(start + h * size + partner, mask=(h < heads) & turns, other=0.0).to(tl.float32)
-    c = tl.load(cos + d, mask=turns, other=1.0).to(tl.float32)
-    s = tl.load(sin + d, mask=turns, other=0.0).to(tl.float32)
-    return tl.where(turns, x * c + tl.where(d < half, -other, other) * s, x)
+def _move(source, target, inside, end, scale, FP8: tl.constexpr, INTERPRET: tl.constexpr, D: tl.constexpr):
+    """The first `end` numbers of heads, from one place to the other."""
+    d = tl.arange(0, D)[None, None, :]
+    inside = inside & (d < end)
+    _store(target + d, tl.load(source + d, mask=inside, other=0.0), inside, scale, FP8, INTERPRET)
 
 
 @triton.jit
-def _store_heads(
-    qkv, cos, sin, slots, queries, keys, values, k_scale, v_scale, heads, kv_heads, size, turned,
-    FP8: tl.constexpr, INTERPRET: tl.constexpr, H: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
+def _turn(
+    source, target, cos, sin, inside, turned, scale, FP8: tl.constexpr, INTERPRET: tl.constexpr, HALF: tl.constexpr
 ):  # fmt: skip
-    token = tl.program_id(0).to(tl.int64)
-    start = qkv + token * (heads + 2 * kv_heads) * size
-    cos += token * turned
-    sin += token * turned
-    d = tl.arange(0, D)[None, :]
-    h = tl.arange(0, H)[:, None]
-    q = _turned(start, cos, sin, heads, size, turned, H, D)
-    place = queries + (token * heads + h) * size + d
-    tl.store(place, q.to(queries.dtype.element_ty), mask=(h < heads) & (d < size))
+    """The first `turned` numbers of heads, turned by the angles of their tokens, from one place to the other."""
+    half = turned // 2
+    d = tl.arange(0, HALF)[None, None, :]
+    inside = inside & (d < half)
+    a = tl.load(source + d, mask=inside, other=0.0).to(tl.float32)
+    b = tl.load(source + half + d, mask=inside, other=0.0).to(tl.float32)
+    c = tl.load(cos + d, mask=inside, other=0.0).to(tl.float32)
+    s = tl.load(sin + d, mask=inside, other=0.0).to(tl.float32)
+    dtype = source.dtype.element_ty  # numbers are rounded to it before they are rounded to fp8
+    _store(target + d, (a * c - b * s).to(dtype), inside, scale, FP8, INTERPRET)
+    _store(target + half + d, (b * c + a * s).to(dtype), inside, scale, FP8, INTERPRET)
 
-    n = tl.arange(0, K)[:, None]
-    inside = (n < kv_heads) & (d < size)
-    where = (tl.load(slots + token).to(tl.int64) * kv_heads + n) * size + d
-    k = _turned(start + heads * size, cos, sin, kv_heads, size, turned, K, D).to(queries.dtype.element_ty)
-    v = tl.load(start + (heads + kv_heads + n) * size + d, mask=inside, other=0.0)
-    tl.store(keys + where, _stored(k, k_scale, keys.dtype.element_ty, FP8, INTERPRET), mask=inside)
-    tl.store(values + where, _stored(v, v_scale, values.dtype.element_ty, FP8, INTERPRET), mask=inside)
+
+@triton.jit(do_not_specialize=["tokens"])
+def _store_heads(
+    qkv, cos, sin, slots, queries, keys, values, k_scale, v_scale, tokens, heads, kv_heads, size, turned,
+    FP8: tl.constexpr, INTERPRET: tl.constexpr, T: tl.constexpr, H: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
+    HALF: tl.constexpr, REST: tl.constexpr,
+):  # fmt: skip
+    token = tl.program_id(0).to(tl.int64) * T + tl.arange(0, T)[:, None, None]
+    there = token < tokens
+    h, k = tl.arange(0, H)[None, :, None], tl.arange(0, K)[None, :, None]
+    has_q, has_k = there & (h < heads), there & (k < kv_heads)
+    q_from = qkv + (token * (heads + 2 * kv_heads) + h) * size
+    k_from = qkv + (token * (heads + 2 * kv_heads) + heads + k) * size
+    q_to = queries + (token * heads + h) * size
+    place = (tl.load(slots + token, mask=there, other=0).to(tl.int64) * kv_heads + k) * size
+    if HALF:
+        cos += token * turned
+        sin += token * turned
+        _turn(q_from, q_to, cos, sin, has_q, turned, 1.0, False, INTERPRET, HALF)
+        _turn(k_from, keys + place, cos, sin, has_k, turned, k_scale, FP8, INTERPRET, HALF)
+    if REST:
+        rest = size - turned
+        _move(q_from + turned, q_to + turned, has_q, rest, 1.0, False, INTERPRET, REST)
+        _move(k_from + turned, keys + place + turned, has_k, rest, k_scale, FP8, INTERPRET, REST)
+    _move(k_from + kv_heads * size, values + place, has_k, size, v_scale, FP8, INTERPRET, D)
 
 
 def store_heads(
@@ -81,9 +96,12 @@ def store_heads(
     turned = 0 if angles is None else cos.shape[-1]
     assert k_cache.is_contiguous() and v_cache.is_contiguous()
     if tokens:
-        _store_heads[(tokens,)](
-            qkv, cos, sin, slots, queries, k_cache, v_cache, *scales, heads, kv_heads, size, turned,
-            FP8=k_cache.dtype == torch.float8_e4m3fn, INTERPRET=INTERPRETED, H=block_of(heads), K=block_of(kv_heads),
-            D=block_of(size), num_warps=4,
+        block = block_of(heads) * block_of(size)
+        at_once = rows_of(block)
+        _store_heads[(triton.cdiv(tokens, at_once),)](
+            qkv, cos, sin, slots, queries, k_cache, v_cache, *scales, tokens, heads, kv_heads, size, turned,
+            FP8=k_cache.dtype == torch.float8_e4m3fn, INTERPRET=INTERPRETED, T=at_once, H=block_of(heads),
+            K=block_of(kv_heads), D=block_of(size), HALF=block_of(turned // 2) if turned else 0,
+            REST=block_of(size - turned) if turned < size else 0, num_warps=row_warps(at_once * block // 2),
         )  # fmt: skip
     return queries
