@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
+
+from tests.support.poison import Poison
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
@@ -21,3 +24,13 @@ def _triton() -> None:
 @pytest.fixture
 def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[Poison]:
+    """Whatever is allocated without being filled is full of NaNs, and may not be left."""
+    found = Poison()
+    monkeypatch.setattr(torch, "empty", found.empty)
+    monkeypatch.setattr(torch, "empty_like", found.empty_like)
+    yield found
+    found.check()
