@@ -8,7 +8,8 @@ Contract: ``sample(logits, rows, masks=None) -> ids``
     rows.top_p         [rows] float32 in (0, 1]
     rows.min_p         [rows] float32 in [0, 1]
     rows.uniform       [rows] float32 in [0, 1)
-    masks              int32 [rows, ceil(vocab / 32)], see `token_mask`
+    masks              int32 [n, ceil(vocab / 32)], see `token_mask`
+    rows.mask          [rows] int32: which of the masks is the row's, -1: none; None: each row has the one of its number
     ids                int64 [rows]
 
 A token is kept if it is among the k likeliest; if those likelier than it have less than `top_p` of the probability of
@@ -36,6 +37,7 @@ class SampleRows:
     top_p: Tensor
     min_p: Tensor
     uniform: Tensor
+    mask: Tensor | None = None
 
 
 def reference(logits: Tensor, rows: SampleRows, masks: Tensor | None = None) -> Tensor:
@@ -43,9 +45,10 @@ def reference(logits: Tensor, rows: SampleRows, masks: Tensor | None = None) -> 
     found = []
     for r in range(len(logits)):
         row = logits[r].double().clone()
-        if masks is not None:
+        which = r if rows.mask is None else int(rows.mask[r])
+        if masks is not None and which >= 0:
             bits = torch.arange(len(row))
-            row[(masks[r][bits // 32] >> (bits % 32)) & 1 == 0] = -torch.inf
+            row[(masks[which][bits // 32] >> (bits % 32)) & 1 == 0] = -torch.inf
         if rows.temperature[r] == 0:
             found.append(int(row.argmax()))
             continue

@@ -1,4 +1,4 @@
-"""`kernels.logprobs` in Triton: one program for each row."""
+"""`kernels.logprobs` in Triton: a pass over the logits by all of the GPU, then one small program for each row."""
 
 from __future__ import annotations
 
@@ -8,36 +8,32 @@ import triton.language as tl
 from torch import Tensor
 
 from sgl_like.kernels.triton.base import block_of
-
-BLOCK = 4096
+from sgl_like.kernels.triton.vocabulary import group_stats
 
 
 @triton.jit
-def _gather(logits, ids, out, vocab, count, BLOCK: tl.constexpr, N: tl.constexpr):
+def _gather(logits, ids, tops, sums, out, vocab, groups, count, GROUPS: tl.constexpr, N: tl.constexpr):
     r = tl.program_id(0).to(tl.int64)
-    logits += r * vocab
-    top, total = float("-inf"), 0.0
-    for start in range(0, vocab, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        x = tl.load(logits + at, mask=at < vocab, other=float("-inf"))
-        best = tl.maximum(top, tl.max(x, axis=0))
-        safe = tl.maximum(best, -3e38)
-        total = total * tl.exp(top - safe) + tl.sum(tl.exp(x - safe), axis=0)
-        top = best
+    g = tl.arange(0, GROUPS)
+    best = tl.load(tops + r * groups + g, mask=g < groups, other=float("-inf"))
+    each = tl.load(sums + r * groups + g, mask=g < groups, other=0.0)
+    top = tl.max(best, axis=0)
+    total = tl.sum(each * tl.exp(best - top), axis=0)
     n = tl.arange(0, N)
     token = tl.load(ids + r * count + n, mask=n < count, other=0)
-    x = tl.load(logits + token, mask=n < count, other=0.0)
+    x = tl.load(logits + r * vocab + token, mask=n < count, other=0.0)
     tl.store(out + r * count + n, x - top - tl.log(total), mask=n < count)
 
 
 def gather_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
     """See `kernels.logprobs`."""
-    assert logits.is_contiguous() and ids.is_contiguous()
+    assert ids.is_contiguous()
     out = torch.empty(ids.shape, dtype=torch.float32, device=logits.device)
     if out.numel():
-        vocab = logits.shape[1]
+        tops, sums = group_stats(logits)
+        groups = tops.shape[1]
         _gather[(len(logits),)](
-            logits, ids, out, vocab, ids.shape[1], BLOCK=block_of(vocab, least=32, most=BLOCK),
-            N=block_of(ids.shape[1]), num_warps=8,
+            logits, ids, tops, sums, out, logits.shape[1], groups, ids.shape[1],
+            GROUPS=block_of(groups), N=block_of(ids.shape[1]),
         )  # fmt: skip
     return out

@@ -1,12 +1,15 @@
-"""`kernels.sample` in Triton: one program for each row, passes over the vocabulary instead of a sort.
+"""`kernels.sample` in Triton: one pass over the vocabulary by all of the GPU, then a program for each row that only
+looks at groups of tokens of which something may be kept.
 
-    1. greatest logit, its token, and the sum of weights (online)
-    2. top-k, top-p: the least logit that is kept, by a search that tries `PIVOTS` thresholds in each pass and so
-       leaves a ninth of the interval; the count and the weight above a threshold say on which side it is
-    3. the draw: blocks are added up until the sum passes
+    1. `group_stats`: the greatest logit and the weight of every 128 tokens
+    2. from these, a bound that what is kept cannot lie below; the groups that reach it are listed
+    3. top-k, top-p: the least logit that is kept, by a search that tries `PIVOTS` thresholds in each pass over the
+       listed groups and so leaves a ninth of the interval; the count and the weight above a threshold say on which
+       side it is
+    4. the draw: among groups by their weights, then among the tokens of one
 
-A row that has neither top-k nor top-p skips the second step. After `PASSES` passes the interval is 2e-8 of its width,
-which float32 does not tell apart.
+Greedy rows and rows without filters skip 2 and 3: they read the logits once. Thresholds are searched among float32's
+bits, which are as many integers in the same order, so what is found is exact: ten passes would try all there are.
 """
 
 from __future__ import annotations
@@ -18,153 +21,192 @@ from torch import Tensor
 
 from sgl_like.kernels.sample import SampleRows
 from sgl_like.kernels.triton.base import block_of
+from sgl_like.kernels.triton.vocabulary import GROUP, group_stats, inverse_of, load_logits
 
-BLOCK = 4096
+TILE = 32
+"""Listed groups that are looked at together."""
 PIVOTS = 8
-PASSES = 8
-DEPTH = 40.0
-"""Temperatures below the greatest logit down to which thresholds are looked for: what lies lower has no weight."""
 
 
 @triton.jit
-def _row(logits, masks, at, vocab, HAS_MASK: tl.constexpr):
-    """Logits of a block; -inf for what is banned or no token."""
-    x = tl.load(logits + at, mask=at < vocab, other=float("-inf"))
-    if HAS_MASK:
-        word = tl.load(masks + at // 32, mask=at < vocab, other=0)
-        x = tl.where(((word >> (at % 32)) & 1) == 0, float("-inf"), x)
-    return x
+def _key(x):
+    """The place of a float32 among all of them, an int64; `_number` is the way back."""
+    bits = x.to(tl.int32, bitcast=True)
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.int64)
+
+
+@triton.jit
+def _number(key):
+    bits = key.to(tl.int32)
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _bound(tops, weights, wanted, low, top):
+    """The greatest threshold in [low, top] which groups of so much weight reach with their greatest logit; else low."""
+    least, above = _key(low), _key(top) + 1
+    while above - least > 1:
+        middle = least + (above - least) // 2
+        enough = tl.sum(tl.where(tops >= _number(middle), weights, 0.0), axis=0) >= wanted
+        least, above = tl.where(enough, middle, least), tl.where(enough, above, middle)
+    return _number(least)
+
+
+@triton.jit
+def _listed(logits, mask, listed, start, count, vocab, known, MASKED: tl.constexpr, GROUP: tl.constexpr,
+            TILE: tl.constexpr):  # fmt: skip
+    """Some listed groups, and their logits."""
+    i = start + tl.arange(0, TILE)
+    group = tl.load(listed + i, mask=i < count, other=0)
+    token = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+    x = load_logits(logits, mask, token, vocab, known, MASKED)
+    return group, tl.where((i < count)[:, None], x, float("-inf"))
 
 
 @triton.jit
 def _least(
-    logits, masks, vocab, top, inverse, low, high, wanted, BY_COUNT: tl.constexpr, HAS_MASK: tl.constexpr,
-    PIVOTS: tl.constexpr, PASSES: tl.constexpr, BLOCK: tl.constexpr,
+    logits, mask, listed, count, vocab, known, low, top, inverse, wanted, BY_COUNT: tl.constexpr,
+    MASKED: tl.constexpr, GROUP: tl.constexpr, TILE: tl.constexpr, PIVOTS: tl.constexpr,
 ):  # fmt: skip
-    """The greatest threshold in [low, high] above which there is still as much as wanted: tokens, or weight."""
-    step = tl.arange(0, PIVOTS) + 1
-    for _ in range(PASSES):
-        pivots = low + (high - low) * step / (PIVOTS + 1)
-        found = tl.zeros([PIVOTS], tl.float32)
-        for start in range(0, vocab, BLOCK):
-            x = _row(logits, masks, start + tl.arange(0, BLOCK), vocab, HAS_MASK)
-            each = (x > float("-inf")).to(tl.float32) if BY_COUNT else tl.exp((x - top) * inverse)
-            found += tl.sum(tl.where(x[:, None] >= pivots[None, :], each[:, None], 0.0), axis=0)
-        enough = found >= wanted
-        above = tl.min(tl.where(enough, high, pivots), axis=0)
-        low = tl.max(tl.where(enough, pivots, low), axis=0)
-        high = above
-    return low
+    """The greatest threshold in [low, top] which there is as much as wanted above: tokens, or weight; else low."""
+    least, above = _key(low), _key(top) + 1
+    while above - least > 1:
+        pivots = least + (above - least) * (tl.arange(0, PIVOTS) + 1) // (PIVOTS + 1)
+        found = tl.zeros([TILE, PIVOTS], tl.float32)
+        for start in range(0, count, TILE):
+            _, x = _listed(logits, mask, listed, start, count, vocab, known, MASKED, GROUP, TILE)
+            each = tl.full([TILE, GROUP], 1.0, tl.float32) if BY_COUNT else tl.exp((x - top) * inverse)
+            reaches = x[:, :, None] >= _number(pivots)[None, None, :]
+            found += tl.sum(tl.where(reaches, each[:, :, None], 0.0), axis=1)
+        total = tl.sum(found, axis=0)
+        enough = total >= wanted
+        least = tl.maximum(least, tl.max(tl.where(enough, pivots, least), axis=0))
+        above = tl.min(tl.where(enough, above, pivots), axis=0)
+        exact = tl.max((total == wanted).to(tl.int32), axis=0) > 0  # no token lies between: any threshold will do
+        above = tl.where(exact, least + 1, above)
+    return _number(least)
+
+
+@triton.jit
+def _weigh(
+    logits, mask, listed, count, vocab, known, least, top, inverse, sums, MASKED: tl.constexpr,
+    GROUP: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """Put the weight that each listed group has from a threshold on into `sums`; its total."""
+    weights = tl.zeros([TILE], tl.float32)
+    for start in range(0, count, TILE):
+        group, x = _listed(logits, mask, listed, start, count, vocab, known, MASKED, GROUP, TILE)
+        weight = tl.sum(tl.where(x >= least, tl.exp((x - top) * inverse), 0.0), axis=1)
+        tl.store(sums + group, weight, mask=start + tl.arange(0, TILE) < count)
+        weights += weight
+    tl.debug_barrier()  # before other threads read them
+    return tl.sum(weights, axis=0)
+
+
+@triton.jit
+def _place(weights, share, SIZE: tl.constexpr):
+    """The first place where the cumulative weight exceeds a share of the whole, and by which share of the weight
+    there that is passed.
+    """
+    at = tl.arange(0, SIZE)
+    cumulative = tl.cumsum(weights, axis=0)
+    wanted = share * tl.max(cumulative, axis=0)
+    last = tl.max(tl.where(weights > 0.0, at, 0), axis=0)  # rounding may leave nothing that passes
+    place = tl.min(tl.where((cumulative > wanted) & (weights > 0.0), at, last), axis=0)
+    here = tl.sum(tl.where(at == place, weights, 0.0), axis=0)
+    before = tl.sum(tl.where(at == place, cumulative, 0.0), axis=0) - here
+    return place, tl.maximum((wanted - before) / here, 0.0)
+
+
+@triton.jit
+def _filter(
+    logits, mask, listed, sums, vocab, known, heat, inverse, top_k, top_p, min_p, tops, weights, top, groups,
+    MASKED: tl.constexpr, GROUP: tl.constexpr, GROUPS: tl.constexpr, TILE: tl.constexpr, PIVOTS: tl.constexpr,
+):  # fmt: skip
+    """The least logit that is kept, and the groups' weights from there on."""
+    by_min_p = tl.where(min_p > 0.0, top + heat * tl.log(tl.maximum(min_p, 1e-37)), float("-inf"))
+    total = tl.sum(weights, axis=0)
+    low = by_min_p
+    limited = (top_k > 0) & (top_k < vocab)
+    if limited:
+        low = _bound(tops, tl.full([GROUPS], 1.0, tl.float32), top_k, top - float("inf"), top)
+    elif top_p < 1.0:
+        # all tokens below this have together half of the weight that is left out, at most
+        unlikely = top + heat * tl.log(tl.maximum(0.5 * (1.0 - top_p) * total / vocab, 1e-37))
+        low = tl.maximum(low, _bound(tops, tl.exp((tops - top) * inverse), top_p * total, unlikely, top))
+    g = tl.arange(0, GROUPS)
+    reaches = (tops >= low) & (tops > float("-inf"))
+    tl.store(listed + tl.cumsum(reaches.to(tl.int32), axis=0) - 1, g, mask=reaches)
+    count = tl.sum(reaches.to(tl.int32), axis=0)
+    tl.debug_barrier()  # before other threads read the list
+    least = low
+    if limited:
+        least = _least(
+            logits, mask, listed, count, vocab, known, low, top, inverse, top_k, True, MASKED, GROUP, TILE, PIVOTS
+        )  # fmt: skip
+        if top_p < 1.0:
+            total = _weigh(
+                logits, mask, listed, count, vocab, known, least, top, inverse, sums, MASKED, GROUP, TILE
+            )  # fmt: skip
+    if top_p < 1.0:
+        least = _least(
+            logits, mask, listed, count, vocab, known, least, top, inverse, top_p * total, False, MASKED, GROUP, TILE,
+            PIVOTS,
+        )  # fmt: skip
+    least = tl.maximum(least, by_min_p)
+    _weigh(logits, mask, listed, count, vocab, known, least, top, inverse, sums, MASKED, GROUP, TILE)
+    return least, tl.where(reaches, tl.load(sums + g, mask=reaches, other=0.0), 0.0)
 
 
 @triton.jit
 def _sample(
-    logits, masks, temperature, top_k, top_p, min_p, uniform, out, vocab, words, HAS_MASK: tl.constexpr,
-    DEPTH: tl.constexpr, PIVOTS: tl.constexpr, PASSES: tl.constexpr, BLOCK: tl.constexpr,
+    logits, masks, mask_of, temperature, top_k, top_p, min_p, uniform, tops, sums, listed, out, vocab, words, groups,
+    MASKED: tl.constexpr, GROUP: tl.constexpr, GROUPS: tl.constexpr, TILE: tl.constexpr, PIVOTS: tl.constexpr,
 ):  # fmt: skip
     r = tl.program_id(0).to(tl.int64)
     logits += r * vocab
-    masks += r * words
-    heat = tl.load(temperature + r)
-    inverse = 1.0 / tl.where(heat > 0.0, heat, 1.0)
-    top, likeliest, total = float("-inf"), 0, 0.0
-    for start in range(0, vocab, BLOCK):
-        x = _row(logits, masks, start + tl.arange(0, BLOCK), vocab, HAS_MASK)
-        best = tl.max(x, axis=0)
-        if best > top:
-            likeliest = start + tl.argmax(x, axis=0, tie_break_left=True)
-            total = total * tl.exp((top - best) * inverse)
-            top = best
-        total += tl.sum(
-            tl.where(x > float("-inf"), tl.exp((x - tl.maximum(top, -3e38)) * inverse), 0.0), axis=0
-        )
-    token = likeliest
-    if heat > 0.0:
+    sums += r * groups
+    m = tl.load(mask_of + r).to(tl.int64) if MASKED else -1
+    mask = masks + m * words
+    known = tl.where(m >= 0, vocab, 0)
+    g = tl.arange(0, GROUPS)
+    best = tl.load(tops + r * groups + g, mask=g < groups, other=float("-inf"))
+    top = tl.max(best, axis=0)
+    heat, k, p, q = tl.load(temperature + r), tl.load(top_k + r), tl.load(top_p + r), tl.load(min_p + r)
+    inverse = inverse_of(heat)
+    weights = tl.load(sums + g, mask=g < groups, other=0.0) * tl.exp((best - top) * inverse)
+    least = top  # greedy: the first of the greatest
+    share = tl.load(uniform + r)
+    if heat == 0.0:
+        weights, share = (best == top).to(tl.float32), 0.0
+    elif ((k > 0) & (k < vocab)) | (p < 1.0) | (q > 0.0):
+        least, weights = _filter(
+            logits, mask, listed + r * groups, sums, vocab, known, heat, inverse, k, p, q, best, weights, top, groups,
+            MASKED, GROUP, GROUPS, TILE, PIVOTS,
+        )  # fmt: skip
+    else:
         least = float("-inf")
-        floor = top - DEPTH * heat
-        k = tl.load(top_k + r)
-        if k > 0:
-            if k < vocab:
-                least = _least(
-                    logits,
-                    masks,
-                    vocab,
-                    top,
-                    inverse,
-                    floor,
-                    top,
-                    k.to(tl.float32),
-                    True,
-                    HAS_MASK,
-                    PIVOTS,
-                    PASSES,
-                    BLOCK,
-                )
-                total = 0.0
-                for start in range(0, vocab, BLOCK):
-                    x = _row(logits, masks, start + tl.arange(0, BLOCK), vocab, HAS_MASK)
-                    total += tl.sum(tl.where(x >= least, tl.exp((x - top) * inverse), 0.0), axis=0)
-        p = tl.load(top_p + r)
-        if p < 1.0:
-            floor = tl.maximum(floor, least)
-            least = tl.maximum(
-                least,
-                _least(
-                    logits,
-                    masks,
-                    vocab,
-                    top,
-                    inverse,
-                    floor,
-                    top,
-                    p * total,
-                    False,
-                    HAS_MASK,
-                    PIVOTS,
-                    PASSES,
-                    BLOCK,
-                ),
-            )
-        m = tl.load(min_p + r)
-        if m > 0.0:
-            least = tl.maximum(least, top + heat * tl.log(m) - 1e-6 * tl.abs(top))
-        total = 0.0
-        for start in range(0, vocab, BLOCK):
-            x = _row(logits, masks, start + tl.arange(0, BLOCK), vocab, HAS_MASK)
-            total += tl.sum(
-                tl.where((x >= least) & (x > float("-inf")), tl.exp((x - top) * inverse), 0.0), axis=0
-            )
-        wanted = tl.load(uniform + r) * total
-        before = 0.0
-        done = 0
-        for start in range(0, vocab, BLOCK):
-            if done == 0:
-                at = start + tl.arange(0, BLOCK)
-                x = _row(logits, masks, at, vocab, HAS_MASK)
-                weights = tl.where((x >= least) & (x > float("-inf")), tl.exp((x - top) * inverse), 0.0)
-                sums = before + tl.cumsum(weights, axis=0)
-                passed = (sums > wanted) & (weights > 0.0)
-                if tl.max(passed.to(tl.int32), axis=0) > 0:
-                    token = tl.min(tl.where(passed, at, vocab), axis=0)
-                    done = 1
-                elif (
-                    tl.max(weights, axis=0) > 0.0
-                ):  # rounding may leave the sum just below: then it is the last one
-                    token = tl.max(tl.where(weights > 0.0, at, 0), axis=0)
-                before += tl.sum(weights, axis=0)
-    tl.store(out + r, token)
+    group, share = _place(weights, share, GROUPS)
+    token = group * GROUP + tl.arange(0, GROUP)
+    x = load_logits(logits, mask, token, vocab, known, MASKED)
+    place, _ = _place(tl.where(x >= least, tl.exp((x - top) * inverse), 0.0), share, GROUP)
+    tl.store(out + r, group * GROUP + place)
 
 
 def sample(logits: Tensor, rows: SampleRows, masks: Tensor | None = None) -> Tensor:
     """See `kernels.sample`."""
-    assert logits.dtype == torch.float32 and logits.is_contiguous() and logits.shape[1] > 0
     count, vocab = logits.shape
     out = torch.empty(count, dtype=torch.int64, device=logits.device)
+    mask_of = rows.mask
+    if masks is not None and mask_of is None:
+        mask_of = torch.arange(count, dtype=torch.int32, device=logits.device)
+    tops, sums = group_stats(logits, rows.temperature, masks, mask_of)
     if count:
-        block = block_of(vocab, least=32, most=BLOCK)
+        groups = tops.shape[1]
         _sample[(count,)](
-            logits, logits if masks is None else masks, rows.temperature, rows.top_k, rows.top_p, rows.min_p,
-            rows.uniform, out, vocab, 0 if masks is None else masks.shape[1], HAS_MASK=masks is not None, DEPTH=DEPTH,
-            PIVOTS=PIVOTS, PASSES=PASSES, BLOCK=block, num_warps=8,
+            logits, logits if masks is None else masks, mask_of, rows.temperature, rows.top_k, rows.top_p, rows.min_p, rows.uniform, tops, sums,
+            torch.empty_like(tops, dtype=torch.int32), out, vocab, 0 if masks is None else masks.shape[1], groups,
+            MASKED=masks is not None, GROUP=GROUP, GROUPS=block_of(groups), TILE=block_of(groups, most=TILE),
+            PIVOTS=PIVOTS, num_warps=16,
         )  # fmt: skip
     return out

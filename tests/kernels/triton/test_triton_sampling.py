@@ -24,7 +24,8 @@ def make_rows(count: int, seed: int) -> SampleRows:
 
 
 def on(rows: SampleRows, device: str) -> SampleRows:
-    return SampleRows(*(getattr(rows, name).to(device) for name in SampleRows.__slots__))
+    given = (getattr(rows, name) for name in SampleRows.__slots__)
+    return SampleRows(*(None if each is None else each.to(device) for each in given))
 
 
 @pytest.mark.parametrize("masked", [False, True])
