@@ -20,12 +20,13 @@ import triton.language as tl
 from torch import Tensor
 
 from sgl_like.kernels.sample import SampleRows
-from sgl_like.kernels.triton.base import block_of
+from sgl_like.kernels.triton.base import INTERPRETED, block_of
 from sgl_like.kernels.triton.vocabulary import GROUP, group_stats, inverse_of, load_logits
 
 TILE = 32
 """Listed groups that are looked at together."""
-PIVOTS = 8
+PIVOTS = 32 if INTERPRETED else 8
+"""Thresholds that are tried at a time. What is found does not depend on it."""
 
 
 @triton.jit
@@ -42,13 +43,28 @@ def _number(key):
 
 
 @triton.jit
-def _bound(tops, weights, wanted, low, top):
+def _narrow(least, above, pivots, found, wanted):
+    """Of the interval [least, above) the part in which the greatest threshold lies above which there is enough, by what
+    was found above some pivots. It has one end left when no token lies between the two.
+    """
+    enough = found >= wanted
+    least = tl.maximum(least, tl.max(tl.where(enough, pivots, least), axis=0))
+    above = tl.min(tl.where(enough, above, pivots), axis=0)
+    exact = tl.max(
+        (found == wanted).to(tl.int32), axis=0
+    )  # then any threshold up to the next token's will do
+    return least, tl.where(exact > 0, least + 1, above)
+
+
+@triton.jit
+def _bound(tops, weights, wanted, low, top, PIVOTS: tl.constexpr):
     """The greatest threshold in [low, top] which groups of so much weight reach with their greatest logit; else low."""
     least, above = _key(low), _key(top) + 1
     while above - least > 1:
-        middle = least + (above - least) // 2
-        enough = tl.sum(tl.where(tops >= _number(middle), weights, 0.0), axis=0) >= wanted
-        least, above = tl.where(enough, middle, least), tl.where(enough, above, middle)
+        pivots = least + (above - least) * (tl.arange(0, PIVOTS) + 1) // (PIVOTS + 1)
+        reaches = tops[:, None] >= _number(pivots)[None, :]
+        found = tl.sum(tl.where(reaches, weights[:, None], 0.0), axis=0)
+        least, above = _narrow(least, above, pivots, found, wanted)
     return _number(least)
 
 
@@ -78,12 +94,7 @@ def _least(
             each = tl.full([TILE, GROUP], 1.0, tl.float32) if BY_COUNT else tl.exp((x - top) * inverse)
             reaches = x[:, :, None] >= _number(pivots)[None, None, :]
             found += tl.sum(tl.where(reaches, each[:, :, None], 0.0), axis=1)
-        total = tl.sum(found, axis=0)
-        enough = total >= wanted
-        least = tl.maximum(least, tl.max(tl.where(enough, pivots, least), axis=0))
-        above = tl.min(tl.where(enough, above, pivots), axis=0)
-        exact = tl.max((total == wanted).to(tl.int32), axis=0) > 0  # no token lies between: any threshold will do
-        above = tl.where(exact, least + 1, above)
+        least, above = _narrow(least, above, pivots, tl.sum(found, axis=0), wanted)
     return _number(least)
 
 
@@ -129,11 +140,13 @@ def _filter(
     low = by_min_p
     limited = (top_k > 0) & (top_k < vocab)
     if limited:
-        low = _bound(tops, tl.full([GROUPS], 1.0, tl.float32), top_k, top - float("inf"), top)
+        low = _bound(tops, tl.full([GROUPS], 1.0, tl.float32), top_k, top - float("inf"), top, PIVOTS)
     elif top_p < 1.0:
         # all tokens below this have together half of the weight that is left out, at most
         unlikely = top + heat * tl.log(tl.maximum(0.5 * (1.0 - top_p) * total / vocab, 1e-37))
-        low = tl.maximum(low, _bound(tops, tl.exp((tops - top) * inverse), top_p * total, unlikely, top))
+        low = tl.maximum(
+            low, _bound(tops, tl.exp((tops - top) * inverse), top_p * total, unlikely, top, PIVOTS)
+        )
     g = tl.arange(0, GROUPS)
     reaches = (tops >= low) & (tops > float("-inf"))
     tl.store(listed + tl.cumsum(reaches.to(tl.int32), axis=0) - 1, g, mask=reaches)
