@@ -210,16 +210,17 @@ def sample(logits: Tensor, rows: SampleRows, masks: Tensor | None = None) -> Ten
     """See `kernels.sample`."""
     count, vocab = logits.shape
     out = torch.empty(count, dtype=torch.int64, device=logits.device)
-    mask_of = rows.mask
-    if masks is not None and mask_of is None:
-        mask_of = torch.arange(count, dtype=torch.int32, device=logits.device)
+    mask_of, words = rows.mask, 0
+    if masks is not None:
+        words = masks.shape[1]
+        mask_of = torch.arange(count, dtype=torch.int32, device=logits.device) if mask_of is None else mask_of
     tops, sums = group_stats(logits, rows.temperature, masks, mask_of)
     if count:
         groups = tops.shape[1]
+        listed = torch.empty(tops.shape, dtype=torch.int32, device=logits.device)
         _sample[(count,)](
-            logits, logits if masks is None else masks, mask_of, rows.temperature, rows.top_k, rows.top_p, rows.min_p, rows.uniform, tops, sums,
-            torch.empty_like(tops, dtype=torch.int32), out, vocab, 0 if masks is None else masks.shape[1], groups,
-            MASKED=masks is not None, GROUP=GROUP, GROUPS=block_of(groups), TILE=block_of(groups, most=TILE),
-            PIVOTS=PIVOTS, num_warps=16,
+            logits, logits if masks is None else masks, mask_of, rows.temperature, rows.top_k, rows.top_p, rows.min_p,
+            rows.uniform, tops, sums, listed, out, vocab, words, groups, MASKED=masks is not None, GROUP=GROUP,
+            GROUPS=block_of(groups), TILE=block_of(groups, most=TILE), PIVOTS=PIVOTS, num_warps=16,
         )  # fmt: skip
     return out

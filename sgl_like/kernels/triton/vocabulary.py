@@ -79,8 +79,9 @@ def group_stats(
     tops, sums = torch.empty(2, count, groups, device=logits.device)
     if count:
         tile = block_of(groups, most=TILE)
+        words = 0 if masks is None else masks.shape[1]
         _stats[(count, triton.cdiv(groups, tile))](
-            logits, temperatures, logits if masks is None else masks, mask_of, tops, sums, vocab, 0 if masks is None else masks.shape[1], groups,
+            logits, temperatures, logits if masks is None else masks, mask_of, tops, sums, vocab, words, groups,
             HEATED=temperatures is not None, MASKED=masks is not None, GROUP=GROUP, TILE=tile, num_warps=8,
         )  # fmt: skip
     return tops, sums
