@@ -334,7 +334,7 @@ def product_cases(setting: Setting) -> Iterator[Case]:
         eight, scale8 = round_rows(weight, torch.int8)
         fp8, scale_fp8 = round_rows(weight, torch.float8_e4m3fn)
         four = round_int4(weight, 128)
-        four_bytes = four.words.nbytes + four.scales.nbytes + four.zeros.nbytes
+        four_bytes = four.nbytes
         for tokens in setting.pick((1, 4, 16, 64, 256), (1, 16), (1, 20)):
             x = setting.normal(tokens, weight.shape[1])
             peers: dict[str, Callable[[], Any]] = {"bfloat16, torch": lambda x=x, weight=weight: x @ weight.T}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sgl_like.kernels import quantized
-from sgl_like.kernels.quantized import SPAN, Int4Weight
+from sgl_like.kernels.quantized import SPAN, Int4Weight, RoundedWeight
 
 
 class RoundedLinear:
@@ -18,29 +18,29 @@ class RoundedLinear:
     Args:
         weight: ``[rows, columns]``, on the device.
         bias: ``[rows]``, or ``None``.
-        dtype: int8 or float8 e4m3.
+        dtype: of the weights before they were rounded.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
-        self._dtype = weight.dtype
-        self._weight, self._scales = quantized.round_rows(weight, dtype)
-        self._bias = bias
+    def __init__(self, weight: RoundedWeight, bias: Tensor | None, dtype: torch.dtype) -> None:
+        self.weight = weight
+        self.bias = bias
+        self._dtype = dtype
 
     @property
     def nbytes(self) -> int:
         """Memory of weights, scales and bias."""
-        return self._weight.nbytes + self._scales.nbytes + (0 if self._bias is None else self._bias.nbytes)
+        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[tokens, columns]`` to ``[tokens, rows]``."""
         from sgl_like.kernels.triton.quantized import fp8_linear, int8_linear
 
-        run = int8_linear if self._weight.dtype == torch.int8 else fp8_linear
-        return run(x, self._weight, self._scales, self._bias)
+        values, scales = self.weight.values, self.weight.scales
+        return (int8_linear if values.dtype == torch.int8 else fp8_linear)(x, values, scales, self.bias)
 
     def weight_rows(self, ids: Tensor) -> Tensor:
         """Rows of the weights as they are computed with, ``[n, columns]``."""
-        return (self._weight[ids].float() * self._scales[ids, None]).to(self._dtype)
+        return RoundedWeight(self.weight.values[ids], self.weight.scales[ids]).dense().to(self._dtype)
 
 
 class Int4DeviceLinear:
@@ -53,30 +53,24 @@ class Int4DeviceLinear:
     """
 
     def __init__(self, weight: Int4Weight, bias: Tensor | None, dtype: torch.dtype) -> None:
-        self._weight = weight
-        self._bias = bias
+        self.weight = weight
+        self.bias = bias
         self._dtype = dtype
 
     @property
     def nbytes(self) -> int:
         """Memory of weights, scales, zero points and bias."""
-        w = self._weight
-        return (
-            w.words.nbytes
-            + w.scales.nbytes
-            + w.zeros.nbytes
-            + (0 if self._bias is None else self._bias.nbytes)
-        )
+        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[tokens, columns]`` to ``[tokens, rows]``."""
         from sgl_like.kernels.triton.quantized import int4_linear
 
-        return int4_linear(x, self._weight, self._bias)
+        return int4_linear(x, self.weight, self.bias)
 
     def weight_rows(self, ids: Tensor) -> Tensor:
         """Rows of the weights as they are computed with, ``[n, columns]``."""
-        return self._weight.dense()[ids].to(self._dtype)
+        return self.weight.of_rows(ids).dense().to(self._dtype)
 
 
 def round_int4(weight: Tensor, group: int) -> Int4Weight:
@@ -84,7 +78,7 @@ def round_int4(weight: Tensor, group: int) -> Int4Weight:
 
     Args:
         weight: ``[rows, columns]``; columns are a multiple of 128.
-        group: a multiple of 16.
+        group: see `quantized.pack_int4`.
     """
     rows, columns = weight.shape
     assert columns % SPAN == 0
@@ -94,4 +88,4 @@ def round_int4(weight: Tensor, group: int) -> Int4Weight:
     factors = torch.where(scales == 0, 1.0, scales.float())
     values = (groups / factors).round_().clamp_(-8, 7).view(rows, columns) + 8
     zeros = torch.full_like(scales.squeeze(2), 8)
-    return quantized.pack_int4(values.T.int(), scales.squeeze(2).T, zeros.T, group)
+    return quantized.pack_int4(values.T, scales.squeeze(2).T, zeros.T, group)

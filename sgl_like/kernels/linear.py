@@ -344,10 +344,11 @@ def make_linear(
 
 def _device_linear(weight: Tensor, bias: Tensor | None, quantization: str | None) -> Linear:
     from sgl_like.kernels.device_linear import Int4DeviceLinear, RoundedLinear, round_int4
-    from sgl_like.kernels.quantized import SPAN
+    from sgl_like.kernels.quantized import SPAN, RoundedWeight, round_rows
 
     if quantization == "int4" and weight.shape[1] % SPAN == 0:
         return Int4DeviceLinear(round_int4(weight, GROUP), bias, weight.dtype)
     if quantization is not None:
-        return RoundedLinear(weight, bias, torch.float8_e4m3fn if quantization == "fp8" else torch.int8)
+        rounded = round_rows(weight, torch.float8_e4m3fn if quantization == "fp8" else torch.int8)
+        return RoundedLinear(RoundedWeight(*rounded), bias, weight.dtype)
     return DenseLinear(weight, bias)

@@ -7,11 +7,13 @@
 All give ``x @ W^T + bias`` as ``[tokens, rows]`` in x's dtype (float32 or bfloat16), sums in int32 or float32.
 
 `Int4Weight` holds what AWQ and GPTQ files hold in a layout of its own, in which a program reads weights side by side
-and needs no shuffles: of each `SPAN` = 128 columns, word r has the columns ``r, 16 + r, 32 + r, ...``, 4 bits each.
+and needs no shuffles: of each `SPAN` = 128 columns, word r of 32 has the columns ``r, 32 + r, 64 + r, 96 + r``.
 
-    words    int32     [columns / 8, rows]          word 16 b + r has columns 128 b + 16 i + r in bits 4 i ... 4 i + 3
-    scales   float32 or bfloat16 [columns / group, rows]
-    zeros    uint8     [columns / group, rows]       a weight is (bits - zero) * scale
+    words    int16 [columns / 4, rows]        word 32 b + r has column 128 b + 32 i + r in bits 4 i ... 4 i + 3
+    steps    int32 [columns / group, rows]    the upper 24 bits are a float32 scale, the lower 8 an integer zero point
+
+A weight is ``(bits - zero) * scale``. 24 bits hold scales of bfloat16 and of float16 as they are; those of float32
+are rounded.
 """
 
 from __future__ import annotations
@@ -27,25 +29,60 @@ AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
 @dataclass(frozen=True, slots=True)
+class RoundedWeight:
+    """int8 or fp8 weights, ``[rows, columns]`` or a stack of such, with scales of the rows, float32 ``[..., rows]``."""
+
+    values: Tensor
+    scales: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the weights."""
+        return self.values.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of weights and scales."""
+        return self.values.nbytes + self.scales.nbytes
+
+    def dense(self) -> Tensor:
+        """The weights as they are computed with, float32."""
+        return self.values.float() * self.scales.unsqueeze(-1)
+
+
+@dataclass(frozen=True, slots=True)
 class Int4Weight:
-    """Weights of 4 bits; see the module's contract."""
+    """Weights of 4 bits; see the module's contract. Several matrices may be stacked: ``[matrices, ...]`` each."""
 
     words: Tensor
-    scales: Tensor
-    zeros: Tensor
+    steps: Tensor
     group: int
 
     @property
     def shape(self) -> tuple[int, int]:
         """``(rows, columns)``."""
-        return self.words.shape[1], self.words.shape[0] * 8
+        return self.words.shape[-1], self.words.shape[-2] * 4
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of weights, scales and zero points."""
+        return self.words.nbytes + self.steps.nbytes
+
+    def to(self, device: torch.device | str) -> Int4Weight:
+        """The same on a device."""
+        return Int4Weight(self.words.to(device), self.steps.to(device), self.group)
+
+    def of_rows(self, ids: Tensor) -> Int4Weight:
+        """Some rows of one matrix."""
+        return Int4Weight(self.words[:, ids], self.steps[:, ids], self.group)
 
     def dense(self) -> Tensor:
-        """The weights as they are computed with, float32 ``[rows, columns]``."""
-        spans = self.words.view(-1, 16, self.words.shape[1])
-        parts = torch.stack([(spans >> 4 * i) & 15 for i in range(8)], dim=1)  # [spans, 8, 16, rows]
-        values = parts.reshape(-1, self.words.shape[1]).float()
-        scales, zeros = (each.float().repeat_interleave(self.group, 0) for each in (self.scales, self.zeros))
+        """The weights of one matrix as they are computed with, float32 ``[rows, columns]``."""
+        rows, columns = self.shape
+        spans = self.words.reshape(-1, 32, rows)
+        values = torch.stack([(spans >> 4 * i) & 15 for i in range(4)], dim=1).view(columns, rows)
+        zeros = (self.steps & 255).repeat_interleave(self.group, 0)
+        scales = (self.steps & -256).view(torch.float32).repeat_interleave(self.group, 0)
         return ((values - zeros) * scales).T.contiguous()
 
 
@@ -55,21 +92,20 @@ def pack_int4(values: Tensor, scales: Tensor, zeros: Tensor, group: int) -> Int4
     Args:
         values: integers in [0, 15], ``[columns, rows]``; columns are a multiple of 128.
         scales: ``[columns / group, rows]``.
-        zeros: likewise.
-        group: columns that share a scale; a multiple of 16.
+        zeros: likewise, integers in [0, 127].
+        group: columns that share a scale: 32, 64 or a multiple of 128.
     """
     columns, rows = values.shape
-    assert columns % SPAN == 0 and group % 16 == 0 and columns % group == 0
-    parts = values.view(-1, 8, 16, rows).to(torch.int64)
-    words = sum(parts[:, i] << 4 * i for i in range(8))
-    assert isinstance(words, Tensor)
-    signed = torch.where(words >= 2**31, words - 2**32, words)
-    return Int4Weight(
-        signed.reshape(-1, rows).to(torch.int32).contiguous(),
-        scales.contiguous(),
-        zeros.to(torch.uint8).contiguous(),
-        group,
-    )
+    assert columns % SPAN == 0 and columns % group == 0 and fits_int4(group)
+    parts = values.reshape(-1, 4, 32, rows).to(torch.int32)
+    words = parts[:, 0] | parts[:, 1] << 4 | parts[:, 2] << 8 | parts[:, 3] << 12
+    bits = (scales.float().contiguous().view(torch.int32) + 128) & -256  # to the nearest
+    return Int4Weight(words.to(torch.int16).view(-1, rows), bits | zeros.to(torch.int32), group)
+
+
+def fits_int4(group: int) -> bool:
+    """Whether `Int4Weight` can have groups of so many columns."""
+    return group in (32, 64) or group % SPAN == 0
 
 
 def from_gptq(

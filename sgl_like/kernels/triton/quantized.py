@@ -1,21 +1,35 @@
 """`kernels.quantized` in Triton.
 
-With few tokens a product takes as long as its weights take to be read, so that is what small shapes are made for:
-narrow blocks of rows, and columns split among programs whose sums are added in a fixed order by a second kernel.
+With few tokens a product takes as long as its weights take to be read. Rows of weights alone may not make enough
+programs for that, so columns are split among programs too, and a second kernel adds their sums in a fixed order.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from sgl_like.kernels.quantized import SPAN, Int4Weight
-from sgl_like.kernels.triton.base import INTERPRETED, block_of, dot, row_warps, to_fp8
+from sgl_like.kernels.quantized import Int4Weight, RoundedWeight
+from sgl_like.kernels.triton.base import INTERPRETED, block_of, row_warps, to_fp8
+from sgl_like.kernels.triton.products import (
+    FEW,
+    STEP,
+    configs,
+    int4_sums,
+    plain_sums,
+    shape_class,
+    tile_tokens,
+)
+from sgl_like.kernels.triton.tuning import Config, choose
 
-PROGRAMS = 264
-"""Programs that a product is split into at least, if it has so much to read: two for each processor of an H200."""
+PROGRAMS = 256
+"""Programs that a product with few tokens is split into, about: two for each of the 132 processors of an H100 or H200."""
+ROWS = 64
+"""Rows of weights that a program has at least."""
 
 
 @triton.jit
@@ -39,91 +53,57 @@ def _round_rows(x, values, scales, size, FP8: tl.constexpr, INTERPRET: tl.conste
 
 
 @triton.jit
-def _rounded(
-    x, w, x_scale, w_scale, bias, out, tokens, rows, columns, pieces, HAS_BIAS: tl.constexpr, FP8: tl.constexpr,
-    SPLIT: tl.constexpr, INTERPRET: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
+def _linear(
+    x, w, steps, x_scales, w_scales, bias, out, tokens, rows, columns, pieces, GROUP: tl.constexpr,
+    ROUNDED: tl.constexpr, HAS_BIAS: tl.constexpr, SPLIT: tl.constexpr, INTERPRET: tl.constexpr, M: tl.constexpr,
+    N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    m = tl.program_id(1) * M + tl.arange(0, M)
-    n = tl.program_id(0) * N + tl.arange(0, N)
+    m = (tl.program_id(0) * M + tl.arange(0, M)).to(tl.int64)
+    n = (tl.program_id(1) * N + tl.arange(0, N)).to(tl.int64)
     part = tl.program_id(2)
-    each = tl.cdiv(tl.cdiv(columns, K), pieces) * K
-    acc = tl.zeros([M, N], tl.float32) if FP8 else tl.zeros([M, N], tl.int32)
-    for at in range(part * each, tl.minimum(columns, (part + 1) * each), K):
-        k = at + tl.arange(0, K)
-        a = tl.load(
-            x + m[:, None].to(tl.int64) * columns + k[None, :],
-            mask=(m < tokens)[:, None] & (k < columns)[None, :],
-            other=0.0,
-        )
-        b = tl.load(
-            w + n[None, :].to(tl.int64) * columns + k[:, None],
-            mask=(n < rows)[None, :] & (k < columns)[:, None],
-            other=0.0,
-        )
-        if FP8:
-            acc += dot(a, b, INTERPRET)
-        else:
-            acc += tl.dot(a, b, out_dtype=tl.int32)
-    inside = (m < tokens)[:, None] & (n < rows)[None, :]
-    scaled = acc.to(tl.float32) * tl.load(x_scale + m, mask=m < tokens, other=0.0)[:, None]
-    scaled = scaled * tl.load(w_scale + n, mask=n < rows, other=0.0)[None, :]
-    if HAS_BIAS:
-        if part == 0:
-            scaled += tl.load(bias + n, mask=n < rows, other=0.0).to(tl.float32)[None, :]
-    place = (
-        (part.to(tl.int64) * tokens + m[:, None]) * rows + n[None, :]
-        if SPLIT
-        else m[:, None].to(tl.int64) * rows + n[None, :]
-    )
-    tl.store(out + place, scaled.to(out.dtype.element_ty), mask=inside)
+    first, last = (part, part + 1) if SPLIT else (0, pieces)
+    live, used = m < tokens, n < rows
+    if ROUNDED:
+        total = plain_sums(x, w, m, live, n, rows, columns, pieces, first, last, INTERPRET, M, N, K)
+    else:
+        total = int4_sums(x, w, steps, m, live, n, rows, columns, pieces, first, last, GROUP, INTERPRET, M, N)
+    place = m[None, :] * rows + n[:, None]
+    if SPLIT:
+        place += part.to(tl.int64) * tokens * rows
+    else:
+        total = _finished(total, x_scales + m, live, w_scales + n, bias + n, used, ROUNDED, HAS_BIAS)
+    tl.store(out + place, total.to(out.dtype.element_ty), mask=live[None, :] & used[:, None])
 
 
 @triton.jit
-def _int4(
-    x, words, scales, zeros, bias, out, tokens, rows, columns, group, pieces, HAS_BIAS: tl.constexpr,
-    SPLIT: tl.constexpr, INTERPRET: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
-):  # fmt: skip
-    m = tl.program_id(1) * M + tl.arange(0, M)
-    n = tl.program_id(0) * N + tl.arange(0, N)
-    part = tl.program_id(2)
-    each = tl.cdiv(columns // 128, pieces) * 128
-    r = tl.arange(0, 16)
-    acc = tl.zeros([M, N], tl.float32)
-    for at in range(part * each, tl.minimum(columns, (part + 1) * each), 128):
-        packed = tl.load(
-            words + (at // 8 + r)[:, None].to(tl.int64) * rows + n[None, :], mask=(n < rows)[None, :], other=0
-        )
-        for i in tl.static_range(8):
-            k = at + 16 * i
-            place = (k // group).to(tl.int64) * rows + n
-            scale = tl.load(scales + place, mask=n < rows, other=0.0).to(tl.float32)
-            zero = tl.load(zeros + place, mask=n < rows, other=0).to(tl.float32)
-            weight = (((packed >> 4 * i) & 15).to(tl.float32) - zero[None, :]) * scale[None, :]
-            a = tl.load(
-                x + m[:, None].to(tl.int64) * columns + (k + r)[None, :],
-                mask=(m < tokens)[:, None],
-                other=0.0,
-            )
-            acc += dot(a, weight.to(a.dtype), INTERPRET)
+def _finished(total, x_scale, live, w_scale, bias, used, ROUNDED: tl.constexpr, HAS_BIAS: tl.constexpr):
+    """Sums ``[N, M]`` as they are to be, in float32."""
+    total = total.to(tl.float32)
+    if ROUNDED:
+        scale = tl.load(x_scale, mask=live, other=0.0)[None, :]
+        total = total * scale * tl.load(w_scale, mask=used, other=0.0)[:, None]
     if HAS_BIAS:
-        if part == 0:
-            acc += tl.load(bias + n, mask=n < rows, other=0.0).to(tl.float32)[None, :]
-    place_out = (
-        (part.to(tl.int64) * tokens + m[:, None]) * rows + n[None, :]
-        if SPLIT
-        else m[:, None].to(tl.int64) * rows + n[None, :]
-    )
-    tl.store(out + place_out, acc.to(out.dtype.element_ty), mask=(m < tokens)[:, None] & (n < rows)[None, :])
+        total += tl.load(bias, mask=used, other=0.0).to(tl.float32)[:, None]
+    return total
 
 
 @triton.jit
-def _add_pieces(pieces, out, size, count, BLOCK: tl.constexpr):
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < size
-    total = tl.zeros([BLOCK], tl.float32)
-    for piece in range(count):
-        total += tl.load(pieces + piece * size + at, mask=inside, other=0.0)
-    tl.store(out + at, total.to(out.dtype.element_ty), mask=inside)
+def _add_pieces(
+    sums, x_scales, w_scales, bias, out, tokens, rows, pieces, ROUNDED: tl.constexpr, HAS_BIAS: tl.constexpr,
+    M: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
+    m = (tl.program_id(0) * M + tl.arange(0, M)).to(tl.int64)
+    n = (tl.program_id(1) * N + tl.arange(0, N)).to(tl.int64)
+    live, used = m < tokens, n < rows
+    place = m[None, :] * rows + n[:, None]
+    inside = live[None, :] & used[:, None]
+    total = tl.zeros([N, M], sums.dtype.element_ty)
+    at = sums + place
+    for _ in range(pieces):
+        total += tl.load(at, mask=inside, other=0)
+        at += tokens * rows
+    total = _finished(total, x_scales + m, live, w_scales + n, bias + n, used, ROUNDED, HAS_BIAS)
+    tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
 
 
 def round_rows(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -143,65 +123,75 @@ def round_rows(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def int8_linear(x: Tensor, w: Tensor, w_scale: Tensor, bias: Tensor | None = None) -> Tensor:
     """See `kernels.quantized`."""
     assert w.dtype == torch.int8
-    return _rounded_linear(x, w, w_scale, bias)
+    return _run(x, RoundedWeight(w, w_scale), bias)
 
 
 def fp8_linear(x: Tensor, w: Tensor, w_scale: Tensor, bias: Tensor | None = None) -> Tensor:
     """See `kernels.quantized`."""
     assert w.dtype == torch.float8_e4m3fn
-    return _rounded_linear(x, w, w_scale, bias)
-
-
-def _rounded_linear(x: Tensor, w: Tensor, w_scale: Tensor, bias: Tensor | None) -> Tensor:
-    values, scales = round_rows(x, w.dtype)
-    tokens, (rows, columns) = len(x), w.shape
-    few = tokens <= 16
-    m, n, k = (16, 32, 256) if few else (64, 64, 128) if tokens <= 64 else (128, 128, 64)
-    out = torch.empty(tokens, rows, dtype=x.dtype, device=x.device)
-    if out.numel():
-        pieces = _pieces(triton.cdiv(rows, n) * triton.cdiv(tokens, m), triton.cdiv(columns, k))
-        target = _target(out, pieces)
-        _rounded[(triton.cdiv(rows, n), triton.cdiv(tokens, m), pieces)](
-            values, w, scales, w_scale, scales if bias is None else bias, target, tokens, rows, columns, pieces,
-            HAS_BIAS=bias is not None, FP8=w.dtype != torch.int8, SPLIT=pieces > 1, INTERPRET=INTERPRETED, M=m, N=n,
-            K=k, num_warps=4 if few else 8, num_stages=4 if few else 3,
-        )  # fmt: skip
-        _merge(target, out, pieces)
-    return out
+    return _run(x, RoundedWeight(w, w_scale), bias)
 
 
 def int4_linear(x: Tensor, w: Int4Weight, bias: Tensor | None = None) -> Tensor:
     """See `kernels.quantized`."""
+    return _run(x, w, bias)
+
+
+class Factors(NamedTuple):
+    """What a kernel gets for the two factors of a product; what a format does not have is any tensor."""
+
+    x: Tensor
+    words: Tensor
+    steps: Tensor
+    x_scales: Tensor
+    w_scales: Tensor
+    group: int
+    rounded: bool
+
+
+def factors(x: Tensor, w: Tensor | RoundedWeight | Int4Weight) -> Factors:
+    """Tokens and weights, which may be a stack; tokens are rounded if the weights are."""
     x = x.contiguous()
-    rows, columns = w.shape
-    tokens = len(x)
+    if isinstance(w, Int4Weight):
+        assert w.words.is_contiguous() and w.steps.is_contiguous()
+        return Factors(x, w.words, w.steps, x, x, w.group, False)
+    if isinstance(w, Tensor):
+        assert w.is_contiguous() and w.dtype == x.dtype
+        return Factors(x, w, w, x, x, 0, False)
+    assert w.values.is_contiguous() and w.scales.is_contiguous()
+    values, scales = round_rows(x, w.values.dtype)
+    return Factors(values, w.values, w.values, scales, w.scales, 0, True)
+
+
+def _run(x: Tensor, w: RoundedWeight | Int4Weight, bias: Tensor | None) -> Tensor:
+    tokens, (rows, columns) = len(x), w.shape
     assert x.shape[1] == columns
-    m, n = (16, 64) if tokens <= 16 else (64, 64)
     out = torch.empty(tokens, rows, dtype=x.dtype, device=x.device)
-    if out.numel():
-        pieces = _pieces(triton.cdiv(rows, n) * triton.cdiv(tokens, m), columns // SPAN)
-        target = _target(out, pieces)
-        _int4[(triton.cdiv(rows, n), triton.cdiv(tokens, m), pieces)](
-            x, w.words, w.scales, w.zeros, w.scales if bias is None else bias, target, tokens, rows, columns, w.group,
-            pieces, HAS_BIAS=bias is not None, SPLIT=pieces > 1, INTERPRET=INTERPRETED, M=m, N=n, num_warps=4,
-            num_stages=4,
+    if not out.numel():
+        return out
+    f = factors(x, w)
+    ends = f.x_scales, f.w_scales, x if bias is None else bias
+    flags = {"ROUNDED": f.rounded, "HAS_BIAS": bias is not None}
+    pieces, m = piece_count(rows, columns), tile_tokens(tokens)
+    sums = out
+    if pieces > 1 and tokens <= FEW:
+        kind = torch.int32 if f.words.dtype == torch.int8 else torch.float32
+        sums = torch.empty(pieces, tokens, rows, dtype=kind, device=x.device)
+
+    def launch(config: Config) -> None:
+        grid = triton.cdiv(tokens, m), triton.cdiv(rows, config["N"]), 1 if sums is out else pieces
+        _linear[grid](
+            f.x, f.words, f.steps, *ends, sums, tokens, rows, columns, pieces, GROUP=f.group, SPLIT=sums is not out,
+            INTERPRET=INTERPRETED, M=m, K=STEP, **flags, **config,
         )  # fmt: skip
-        _merge(target, out, pieces)
+
+    launch(choose("linear", shape_class(x, f.words, m), configs(m), launch))
+    if sums is not out:
+        grid = triton.cdiv(tokens, 4), triton.cdiv(rows, 256)
+        _add_pieces[grid](sums, *ends, out, tokens, rows, pieces, M=4, N=256, **flags)
     return out
 
 
-def _pieces(programs: int, steps: int) -> int:
-    """Among how many programs the columns are split."""
-    return max(1, min(PROGRAMS // max(programs, 1), steps // 2, 16))
-
-
-def _target(out: Tensor, pieces: int) -> Tensor:
-    """Where the kernel puts its results."""
-    if pieces == 1:
-        return out
-    return torch.empty(pieces, *out.shape, dtype=torch.float32, device=out.device)
-
-
-def _merge(target: Tensor, out: Tensor, pieces: int) -> None:
-    if pieces > 1:
-        _add_pieces[(triton.cdiv(out.numel(), 1024),)](target, out, out.numel(), pieces, BLOCK=1024)
+def piece_count(rows: int, columns: int) -> int:
+    """Into how many pieces the columns are cut: with few tokens, as many as make enough programs; 8 steps at least."""
+    return max(1, min(PROGRAMS // -(-rows // ROWS), columns // (8 * STEP)))
