@@ -27,7 +27,7 @@ from sgl_like.kernels.triton.products import (
 from sgl_like.kernels.triton.tuning import Config, choose
 
 PROGRAMS = 256
-"""Programs that a product with few tokens is split into, about: two for each of the 132 processors of an H100 or H200."""
+"""Programs that a product with few tokens is split into, about: two for each of 132 processors (H100, H200)."""
 ROWS = 64
 """Rows of weights that a program has at least."""
 
