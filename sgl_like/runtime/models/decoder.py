@@ -11,7 +11,7 @@ from torch.nn import functional
 from sgl_like.kernels.linear import Linear
 from sgl_like.runtime.cache.kv_pool import KVPool
 from sgl_like.runtime.forward_batch import ForwardBatch
-from sgl_like.runtime.models.layers import Block, Norm
+from sgl_like.runtime.models.layers import Block, Norm, normed_sum
 from sgl_like.runtime.models.model_config import ModelConfig
 from sgl_like.runtime.models.rope import RopeTable
 from sgl_like.runtime.models.small_steps import MOST_TOKENS, SmallSteps
@@ -69,9 +69,10 @@ class Decoder:
         angles = [table.lookup(batch.positions, batch.rows.longest) for table in self._ropes]
         if self._small_steps is not None and len(x) <= MOST_TOKENS:
             return self._norm(self._small_steps.run(x, batch, kv, angles))
+        added: Tensor | None = None
         for block in self._blocks:
-            x = block(x, batch, kv, angles)
-        return self._norm(x)
+            added = block(x, added, batch, kv, angles)
+        return normed_sum(self._norm, x, added)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token: ``[n, hidden]`` to ``[n, vocab]`` float32."""

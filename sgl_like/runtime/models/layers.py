@@ -236,7 +236,7 @@ class MixtureOfExperts:
 
 @dataclass(slots=True)
 class Block:
-    """One layer: attention and MLP, each added to what went in.
+    """One layer: attention and MLP, each to be added to what went in.
 
     Args:
         attention_norm, mlp_norm: before them.
@@ -250,10 +250,24 @@ class Block:
     attention_after: Norm | None = None
     mlp_after: Norm | None = None
 
-    def __call__(self, x: Tensor, batch: ForwardBatch, kv: KVPool, angles: Sequence[Angles]) -> Tensor:
-        """``[T, hidden]`` to the same; x is changed."""
-        y = self.attention(self.attention_norm(x), batch, kv, angles)
-        y = self.mlp(
-            self.mlp_norm.after_adding(x, y if self.attention_after is None else self.attention_after(y))
-        )
-        return x.add_(y if self.mlp_after is None else self.mlp_after(y))
+    def __call__(
+        self, x: Tensor, added: Tensor | None, batch: ForwardBatch, kv: KVPool, angles: Sequence[Angles]
+    ) -> Tensor:
+        """Each addition is made where the next norm reads its sum, which is one pass on a GPU.
+
+        Args:
+            x: ``[T, hidden]``, changed.
+            added: what the layer before gives, to be added to x first.
+
+        Returns:
+            What this layer gives, to be added to x.
+        """
+        y = self.attention(normed_sum(self.attention_norm, x, added), batch, kv, angles)
+        y = y if self.attention_after is None else self.attention_after(y)
+        y = self.mlp(self.mlp_norm.after_adding(x, y))
+        return y if self.mlp_after is None else self.mlp_after(y)
+
+
+def normed_sum(norm: Norm, x: Tensor, added: Tensor | None) -> Tensor:
+    """The norm of x, to which `added` is added first."""
+    return norm(x) if added is None else norm.after_adding(x, added)
