@@ -18,8 +18,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,36 +29,14 @@ os.environ.pop("TRITON_INTERPRET", None)
 import torch
 import triton
 from kernel_cases import GROUPS, Setting
-from triton.backends.compiler import GPUTarget
-from triton.runtime import driver
-from triton.runtime.jit import JITFunction
 
-from sgl_like.kernels.triton import attention, grouped, quantized
+from sgl_like.kernels.triton.offline import compiling
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 REGISTERS = 65536
 THREADS = 2048
 SHARED = {80: 164, 86: 100, 89: 100, 90: 228}
 """KiB of shared memory of a processor, by compute capability; a program can have all but one of them."""
-
-
-class NoDriver:
-    """What Triton asks a driver for when it compiles, answered for a GPU that is not there."""
-
-    def __init__(self, capability: int) -> None:
-        self._target = GPUTarget("cuda", capability, 32)
-
-    def get_current_target(self) -> GPUTarget:
-        """The GPU to compile for."""
-        return self._target
-
-    def get_current_device(self) -> int:
-        """A number for it."""
-        return 0
-
-    def get_current_stream(self, device: int = 0) -> int:
-        """There is none."""
-        return 0
 
 
 @dataclass(frozen=True)
@@ -139,38 +115,6 @@ def widest_load(ptx: str) -> int:
         [int(many or 1) * int(bits) // 8 for many, bits in loads] + [int(size, 0) for size in copies],
         default=0,
     )
-
-
-@contextmanager
-def compiling(capability: int, seen: Callable[[Any], None]) -> Iterator[None]:
-    """Launches are compiled for a GPU and given to `seen` instead of being run; tuning tries all configurations.
-
-    Triton keeps the stand-in for its driver.
-    """
-    run = JITFunction.run
-
-    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
-        kernel = run(self, *args, grid=grid, warmup=True, **options)
-        seen(kernel)
-        return kernel
-
-    def all_of(op: str, key: Any, configs: Any, launch: Callable[[Any], None]) -> Any:
-        for config in configs[1:]:
-            launch(config)
-        return configs[0]
-
-    driver.set_active(NoDriver(capability))  # type: ignore[no-untyped-call]
-    JITFunction.run = compile_only
-    modules = [module for module in (attention, quantized, grouped) if hasattr(module, "choose")]
-    chosen = [module.choose for module in modules]
-    for module in modules:
-        module.choose = all_of
-    try:
-        yield
-    finally:
-        JITFunction.run = run
-        for module, choose in zip(modules, chosen, strict=True):
-            module.choose = choose
 
 
 def main() -> int:

@@ -258,6 +258,9 @@ class Block:
         Args:
             x: ``[T, hidden]``, changed.
             added: what the layer before gives, to be added to x first.
+            batch: the new tokens.
+            kv: where their keys and values go.
+            angles: of the new tokens.
 
         Returns:
             What this layer gives, to be added to x.
