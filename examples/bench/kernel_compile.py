@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 os.environ["SGL_LIKE_KERNELS"] = "triton"
-os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 os.environ.pop("TRITON_INTERPRET", None)
 
 import torch

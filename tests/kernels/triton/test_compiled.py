@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[3]
 def run(*arguments: str, **changes: str) -> str:
     """Standard output of a Python that does not interpret kernels, unless told to."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -34,6 +35,7 @@ def test_shapes_of_real_models_compile_without_spills() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.load
 @pytest.mark.skipif("SGL_LIKE_COMPILE" in os.environ, reason="is what runs")
 def test_all_that_is_tested_compiles() -> None:
     run("-m", "pytest", "-q", "-m", "not slow", "tests/kernels/triton", SGL_LIKE_COMPILE="90")
@@ -69,5 +71,5 @@ for name in FAMILIES:
 
 @pytest.mark.slow
 def test_every_family_compiles() -> None:
-    out = run("-c", FORWARD, SGL_LIKE_KERNELS="triton", PYTHONPATH=str(ROOT))
+    out = run("-c", FORWARD, SGL_LIKE_KERNELS="triton")
     assert "gemma" in out and "_layer_norm" in out and "_grouped" in out
