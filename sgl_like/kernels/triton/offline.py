@@ -61,9 +61,9 @@ def compiling(capability: int, seen: Callable[[Any], None]) -> Iterator[None]:
             launch(config)
         return configs[0]
 
-    driver.set_active(NoDriver(capability))  # type: ignore[no-untyped-call]
+    driver.set_active(NoDriver(capability))
     JITFunction.run = compile_only
-    modules = [module for module in (attention, quantized, grouped) if hasattr(module, "choose")]
+    modules: list[Any] = [module for module in (attention, quantized, grouped) if hasattr(module, "choose")]
     chosen = [module.choose for module in modules]
     for module in modules:
         module.choose = all_of
