@@ -9,6 +9,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+# Products and sums are fused, as in all versions of Triton so far; from 3.10 on it asks to be told so.
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
 """Whether kernels are run by Triton's interpreter, on tensors of the CPU. Set before Triton is imported."""
 
