@@ -100,7 +100,8 @@ def pack_int4(values: Tensor, scales: Tensor, zeros: Tensor, group: int) -> Int4
     parts = values.reshape(-1, 4, 32, rows).to(torch.int32)
     words = parts[:, 0] | parts[:, 1] << 4 | parts[:, 2] << 8 | parts[:, 3] << 12
     bits = (scales.float().contiguous().view(torch.int32) + 128) & -256  # to the nearest
-    return Int4Weight(words.to(torch.int16).view(-1, rows), bits | zeros.to(torch.int32), group)
+    steps = bits | zeros.to(torch.int32)
+    return Int4Weight(words.to(torch.int16).reshape(-1, rows).contiguous(), steps.contiguous(), group)
 
 
 def fits_int4(group: int) -> bool:

@@ -1,13 +1,16 @@
-"""Block sizes that are tried once for a class of shapes on a GPU, and kept on disk.
+"""Sizes of blocks that are tried once for a class of shapes on a GPU, and kept on disk.
 
 A kernel with several good configurations asks `choose` for the one to use. The first time that a class of shapes comes
-up on a kind of GPU, each is run a few times; the fastest is remembered here and in a file of the user's cache directory
-(or where ``SGL_LIKE_TUNING`` says), so that later processes start with it. Without a GPU the first one is taken.
+up on a kind of GPU, each is run a few times; the fastest is remembered here and in a file, so that later processes
+start with it: ``~/.cache/sgl_like/NAME-OF-THE-GPU-triton-VERSION.json`` (``XDG_CACHE_HOME`` and ``SGL_LIKE_TUNING``
+change the folder). It may be deleted at any time. Without a GPU the first configuration is taken.
+
 Configurations of one kernel add up in the same order, so that outputs do not depend on which is chosen.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -15,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from threading import RLock
 
 import torch
 import triton
@@ -30,62 +34,100 @@ def choose(
 ) -> Config:
     """The fastest of some configurations.
 
+    While a CUDA graph is captured nothing is run: what is known is taken, else the first.
+
     Args:
         op: the kernel's name.
         key: what tells classes of shapes apart.
         configs: at least one.
-        run: launches the kernel.
+        run: launches the kernel. It is called many times, so an op that changes its inputs has to be given copies.
     """
-    if len(configs) == 1 or not torch.cuda.is_available() or torch.cuda.is_current_stream_capturing():
+    if len(configs) == 1 or not torch.cuda.is_available():
         return configs[0]
-    name = "/".join(map(str, (op, *key)))
-    found = _known().get(name)
-    if found is None or found not in configs:
-        found = _known()[name] = min(configs, key=lambda config: _seconds(run, config))
-        _keep()
-    return found
+    return _tuner().choose(op, key, configs, run, may_run=not torch.cuda.is_current_stream_capturing())
 
 
-def _seconds(run: Callable[[Config], None], config: Config) -> float:
-    try:
-        run(config)
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        for _ in range(RUNS):
-            run(config)
-        end.record()
-        end.synchronize()
-        return float(start.elapsed_time(end))
-    except Exception as error:  # too much shared memory for this GPU, say
-        log.debug("%s cannot be used: %s", config, error)
-        return float("inf")
+class Tuner:
+    """What is known about the configurations of kernels.
+
+    Args:
+        path: the file that keeps it; other processes may write to it too.
+        seconds: how long a call takes.
+    """
+
+    def __init__(self, path: Path, seconds: Callable[[Callable[[], None]], float]) -> None:
+        self._path = path
+        self._seconds = seconds
+        self._known = _read(path)
+        self._lock = RLock()
+
+    def choose(
+        self,
+        op: str,
+        key: Sequence[object],
+        configs: Sequence[Config],
+        run: Callable[[Config], None],
+        may_run: bool = True,
+    ) -> Config:
+        """See `choose`; `may_run` says whether the kernel can be tried now."""
+        name = "/".join(map(str, (op, *key)))
+        found = self._known.get(name)
+        if found is not None and found in configs:
+            return found
+        if not may_run:
+            return configs[0]
+        with self._lock:
+            times = [self._time(run, config) for config in configs]
+            found = self._known[name] = configs[times.index(min(times))]
+            _merge(self._path, {name: found})
+        return found
+
+    def _time(self, run: Callable[[Config], None], config: Config) -> float:
+        try:
+            return self._seconds(lambda: run(config))
+        except Exception as error:  # too much shared memory for this GPU, say
+            log.debug("%s cannot be used: %s", config, error)
+            return float("inf")
 
 
 @cache
-def _path() -> Path:
+def _tuner() -> Tuner:
     folder = (
         os.environ.get("SGL_LIKE_TUNING") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "sgl_like"
     )
     device = torch.cuda.get_device_name().replace(" ", "-").replace("/", "-")
-    return Path(folder).expanduser() / f"{device}-triton-{triton.__version__}.json"
+    return Tuner(Path(folder).expanduser() / f"{device}-triton-{triton.__version__}.json", _seconds_on_gpu)
 
 
-@cache
-def _known() -> dict[str, Config]:
+def _seconds_on_gpu(run: Callable[[], None]) -> float:
+    """Of `RUNS` calls, after one that compiles."""
+    run()
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    for _ in range(RUNS):
+        run()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1000
+
+
+def _read(path: Path) -> dict[str, Config]:
+    """What the file has, as far as it can be read."""
     try:
-        read = json.loads(_path().read_text(encoding="utf-8"))
+        read = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): {str(k): int(v) for k, v in config.items()} for name, config in read.items()}
     except (OSError, ValueError, AttributeError, TypeError):  # no file yet, or not one of ours
         return {}
 
 
-def _keep() -> None:
-    """Write the file anew, in one step, so that no process reads half of it."""
-    path = _path()
+def _merge(path: Path, new: dict[str, Config]) -> None:
+    """Add to the file. One process does so at a time, and none reads half of it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            json.dump(_known(), file, indent=1)
-        os.replace(file.name, path)
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+                json.dump(_read(path) | new, file, indent=1)
+            os.replace(file.name, path)
     except OSError as error:
         log.info("the tuning of kernels cannot be kept: %s", error)

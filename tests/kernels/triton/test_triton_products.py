@@ -110,3 +110,19 @@ def test_lora(rank, dtype, device) -> None:  # type: ignore[no-untyped-def]
     scales, groups = torch.rand(adapters), torch.randint(-1, adapters, (tokens,))
     found = lora_add(*(each.to(device).clone() for each in (y, x, a, b, scales, groups)))
     close(found, grouped.lora_reference(y, x, a, b, scales, groups), dtype)
+
+
+def test_trying_configurations_adds_an_adapter_once(monkeypatch, device) -> None:  # type: ignore[no-untyped-def]
+    from sgl_like.kernels.triton import grouped as run
+
+    def try_all(op, key, configs, launch):  # type: ignore[no-untyped-def]
+        for config in configs:
+            launch(config)
+        return configs[-1]
+
+    monkeypatch.setattr(run, "choose", try_all)
+    x, y = torch.randn(3, 32), torch.randn(3, 20)
+    a, b, scales = torch.randn(2, 8, 32), torch.randn(2, 20, 8), torch.ones(2)
+    groups = torch.tensor([0, 1, -1])
+    found = run.lora_add(*(each.to(device).clone() for each in (y, x, a, b, scales, groups)))
+    close(found, grouped.lora_reference(y, x, a, b, scales, groups), torch.float32)
