@@ -17,6 +17,7 @@ from sgl_like.runtime.logprobs import LogprobParams
 from sgl_like.runtime.protocol import GenerateRequest, Output
 from sgl_like.runtime.sampling_params import SamplingParams
 from tests.support.engine_harness import Harness
+from tests.support.interpreted import fewer
 from tests.support.small_model import make_model
 
 SLOT = 2 * 2 * 2 * 8 * 4  # bytes of a token's keys and values in the small model
@@ -63,7 +64,7 @@ def parts(harness: Harness, rid: str) -> list[str]:
     return [each for each in harness.core._requests if each == rid or each.startswith(f"{rid}/")]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=fewer(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     slots=st.sampled_from([112, 130, 1000]),
@@ -108,7 +109,7 @@ def test_aborts_at_any_stage(
     assert harness.memory.allocator.free_count == harness.memory.size
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=fewer(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     slots=st.sampled_from([112, 1000]),

@@ -19,6 +19,7 @@ from sgl_like.runtime.logprobs import LogprobParams
 from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.sampling_params import SamplingParams
 from tests.support.engine_harness import Harness
+from tests.support.interpreted import fewer
 from tests.support.small_model import make_model
 
 NOTHING = SamplingParams(max_new_tokens=0)
@@ -49,7 +50,7 @@ def trie(choices: list[tuple[int, ...]]) -> set[tuple[int, ...]]:
 few = st.lists(st.integers(0, 2), min_size=1, max_size=6).map(tuple)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=fewer(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     choices=st.lists(few, min_size=1, max_size=8),
     length=st.integers(1, 30),

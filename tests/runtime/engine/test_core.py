@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.sampling_params import SamplingParams
 from tests.support.engine_harness import Harness
+from tests.support.interpreted import fewer
 from tests.support.small_model import make_model
 
 
@@ -39,7 +40,7 @@ def workload(rng: random.Random, count: int) -> list[GenerateRequest]:
     return out
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=fewer(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     slots=st.sampled_from([90, 130, 1000]),

@@ -19,6 +19,7 @@ from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.sampling_params import SamplingParams
 from tests.support.engine_harness import Harness
 from tests.support.families import FAMILIES, make_family
+from tests.support.interpreted import fewer
 from tests.support.small_model import make_model
 
 NOTHING = SamplingParams(max_new_tokens=0)
@@ -57,7 +58,7 @@ def test_every_family_equals_transformers(name: str, tmp_path: Path) -> None:
                 assert result["meta_info"]["completion_tokens"] == 0 and "text" not in result
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=fewer(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     slots=st.sampled_from([90, 1000]),

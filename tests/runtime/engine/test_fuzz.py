@@ -14,6 +14,7 @@ import pytest
 from sgl_like.runtime.engine.offline import read_call
 from sgl_like.runtime.protocol import GenerateRequest
 from tests.support.engine_harness import Harness, Result
+from tests.support.interpreted import some
 from tests.support.small_model import make_model
 
 REQUESTS = 2000
@@ -66,7 +67,7 @@ def some_requests(rng: random.Random, harness: Harness, count: int) -> list[tupl
     return out[:count]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", some(range(10)))
 def test_random_requests_under_pressure(folder: Path, tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     harness = Harness(

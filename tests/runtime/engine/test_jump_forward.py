@@ -12,6 +12,7 @@ import pytest
 from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.sampling_params import SamplingParams
 from tests.support.engine_harness import Harness
+from tests.support.interpreted import fewer
 from tests.support.small_model import make_model
 
 MERGES = [
@@ -36,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("jump"), merges=MERGES)
 
 
-def requests(harness: Harness, jump: bool, count: int = 240) -> list[GenerateRequest]:
+def requests(harness: Harness, jump: bool, count: int = fewer(240)) -> list[GenerateRequest]:
     """The same ones for either `jump`. Most like long tokens, as a model does that has read canonical text."""
     rng = random.Random(5)
     out = []
@@ -78,7 +79,7 @@ def test_on_and_off_give_the_same_tokens_where_the_model_writes_canonical_ones(
     off = harness.run(requests(harness, jump=False))
     other = Harness(folder, slots=4000, running=16, speculation=speculation)
     on = other.run(requests(other, jump=True))
-    same = 0
+    same, count = 0, len(off)
     for request in requests(harness, jump=False):
         a, b = off[request.rid], on[request.rid]
         assert a.error is None and b.error is None and a.usage.forced_tokens == 0 < b.usage.forced_tokens
@@ -86,7 +87,7 @@ def test_on_and_off_give_the_same_tokens_where_the_model_writes_canonical_ones(
         if takes_what_is_forced(harness, request.params, a.token_ids):
             assert a.token_ids == b.token_ids and a.text == b.text
             same += 1
-    assert same > 40
+    assert same > count / 6
 
 
 def test_forced_tokens_are_those_of_the_text_that_became(folder: Path) -> None:
@@ -107,11 +108,11 @@ def test_forced_tokens_are_those_of_the_text_that_became(folder: Path) -> None:
                 assert whole[1 : 1 + len(forced)] == forced
                 checked += len(forced)
             assert matcher.accept_token(token)
-    assert checked > 500
+    assert checked > 2 * len(results)
 
 
 def test_forced_tokens_take_no_step_of_their_own(folder: Path) -> None:
-    for request in requests(Harness(folder), jump=True, count=40):
+    for request in requests(Harness(folder), jump=True, count=fewer(40)):
         harness = Harness(folder)
         result = harness.run([request])[request.rid]
         sampled = len(result.token_ids) - result.usage.forced_tokens
@@ -123,14 +124,14 @@ def test_forced_tokens_take_no_step_of_their_own(folder: Path) -> None:
 def test_outputs_say_which_tokens_were_forced(folder: Path, stream: bool) -> None:
     """c#20: one by one, as the matcher of an independent run over the same tokens says."""
     harness = Harness(folder)
-    sent = [replace(request, stream=stream) for request in requests(harness, jump=True, count=60)]
+    sent = [replace(request, stream=stream) for request in requests(harness, jump=True, count=fewer(60))]
     results = harness.run(sent)
     for request in sent:
         result = results[request.rid]
         assert result.error is None
         assert result.forced == forced_places(harness, request.params, result.token_ids)
         assert len(result.forced) == result.usage.forced_tokens
-    assert sum(len(result.forced) for result in results.values()) > 100
+    assert sum(len(result.forced) for result in results.values()) > len(sent)
 
 
 def forced_places(harness: Harness, params: SamplingParams, tokens: list[int]) -> list[int]:

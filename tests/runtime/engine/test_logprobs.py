@@ -17,6 +17,7 @@ from sgl_like.runtime.logprobs import NO_TOKEN, LogprobParams
 from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.sampling_params import SamplingParams
 from tests.support.engine_harness import Harness
+from tests.support.interpreted import fewer
 from tests.support.small_model import make_model
 
 
@@ -41,7 +42,7 @@ def expected(model: Any, sequence: list[int]) -> torch.Tensor:
 REGEXES = [None, None, "[a-f]{3,9}", "abcdef[gh]", "(abc|abd)+x", "whole"]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=fewer(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     slots=st.sampled_from([90, 1000]),

@@ -8,9 +8,10 @@ from pathlib import Path
 from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.sampling_params import SamplingParams
 from tests.support.engine_harness import Harness
+from tests.support.interpreted import fewer
 from tests.support.small_model import make_model
 
-COUNT = 100
+COUNT = fewer(100)
 PATIENCE = 1000
 """Steps without coming further than ever before after which a running request counts as stuck."""
 

@@ -15,6 +15,7 @@ from sgl_like.runtime.protocol import GenerateRequest, Output
 from sgl_like.runtime.sampling_params import SamplingParams
 from tests.runtime.engine.test_jump_forward import MERGES, NAMES
 from tests.support.engine_harness import Harness, Result
+from tests.support.interpreted import fewer, some
 from tests.support.small_model import make_model
 
 TAG = {
@@ -86,7 +87,7 @@ def resumed(request: GenerateRequest, known: list[int], **changes: Any) -> Gener
 
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
-@pytest.mark.parametrize("parameters", PARAMETERS)
+@pytest.mark.parametrize("parameters", some(list(PARAMETERS), 3))
 def test_the_rest_is_the_same_at_every_cut(folder: Path, constraint: str, parameters: str) -> None:
     values = {**PARAMETERS[parameters], **CONSTRAINTS[constraint]}
     harness = Harness(folder)
@@ -94,9 +95,11 @@ def test_the_rest_is_the_same_at_every_cut(folder: Path, constraint: str, parame
     whole = run(harness, request)
     assert whole.result.error is None and whole.result.finish is not None
     known, text = list[int](), ""
-    for event in whole.events[:-1]:
+    for at, event in enumerate(whole.events[:-1]):
         known += event.token_ids
         text += event.text
+        if at not in some(range(len(whole.events))):
+            continue
         rest = run(harness, resumed(request, known)).result
         assert [*known, *rest.token_ids] == whole.result.token_ids
         assert text + rest.text == whole.result.text
@@ -114,7 +117,7 @@ def test_cuts_between_tokens_of_one_event(folder: Path, constraint: str) -> None
     harness = Harness(folder)
     request = make_request(harness, "01", {"temperature": 1.0, "seed": 6, **CONSTRAINTS[constraint]})
     whole = run(harness, request).result
-    for cut in range(1, len(whole.token_ids)):
+    for cut in some(range(1, len(whole.token_ids))):
         rest = run(harness, resumed(request, whole.token_ids[:cut])).result
         assert [*whole.token_ids[:cut], *rest.token_ids] == whole.token_ids
         assert whole.text.endswith(rest.text) and rest.finish == whole.finish
@@ -130,8 +133,10 @@ def test_drafts_change_nothing(folder: Path, constraint: str, parameters: str) -
     whole = run(harness, request)
     assert whole.result.token_ids == expected.token_ids
     known = list[int]()
-    for event in whole.events[:-1]:
+    for at, event in enumerate(whole.events[:-1]):
         known += event.token_ids
+        if at not in some(range(len(whole.events))):
+            continue
         rest = run(harness, resumed(request, known)).result
         assert [*known, *rest.token_ids] == expected.token_ids and rest.finish == expected.finish
 
@@ -141,7 +146,7 @@ def test_under_pressure_among_others(folder: Path) -> None:
     alone, crowd = Harness(folder), Harness(folder, slots=160, running=6, budget=24)
     expected: dict[str, tuple[list[int], str]] = {}
     requests = []
-    for i in range(60):
+    for i in range(fewer(60, least=20)):
         values = {**rng.choice(list(PARAMETERS.values())), **rng.choice(list(CONSTRAINTS.values()))}
         request = make_request(alone, "".join(rng.choices("abname01- ", k=rng.randrange(1, 30))), values)
         whole = run(alone, request)
@@ -163,9 +168,11 @@ def test_log_probabilities_go_on(folder: Path, constraint: str) -> None:
     whole = run(harness, replace(request, logprobs=asked))
     assert len(whole.result.output_logprobs) == len(whole.result.token_ids)
     known, scored = list[int](), 0
-    for event in whole.events[:-1]:
+    for at, event in enumerate(whole.events[:-1]):
         known += event.token_ids
         scored += len(event.output_logprobs)
+        if at not in some(range(len(whole.events))):
+            continue
         rest = run(harness, resumed(request, known, logprobs=replace(asked, skip=scored))).result
         assert not rest.prompt_logprobs
         same(rest.output_logprobs, whole.result.output_logprobs[scored:])

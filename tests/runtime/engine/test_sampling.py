@@ -19,6 +19,7 @@ from sgl_like.runtime.constrain import occurrences
 from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.sampling_params import SamplingParams
 from tests.support.engine_harness import Harness, Result
+from tests.support.interpreted import fewer, some
 from tests.support.naive_sampling import edited
 from tests.support.small_model import make_model
 
@@ -85,7 +86,7 @@ def random_values(rng: random.Random) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=fewer(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     slots=st.sampled_from([90, 1000]),
@@ -139,7 +140,7 @@ def test_bad_words_never_occur(folder: Path) -> None:
     free = run(folder, [5, 6], max_new_tokens=60, temperature=1.5, seed=3)
     word = bytes(token for token in free.token_ids if token < 256)[10:13].decode("latin-1")
     data = word.encode()
-    for seed in range(20):
+    for seed in some(range(20)):
         result = run(folder, [5, 6], max_new_tokens=60, temperature=1.5, bad_words=[word, "e"], seed=seed)
         text = bytes(token for token in result.token_ids if token < 256)
         assert data not in text and b"e" not in text

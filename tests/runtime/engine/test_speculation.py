@@ -23,6 +23,7 @@ from sgl_like.runtime.models.load import EMBEDDED_MODEL
 from sgl_like.runtime.protocol import GenerateRequest
 from sgl_like.runtime.sampling_params import SamplingParams
 from tests.support.engine_harness import Harness, Result
+from tests.support.interpreted import fewer
 from tests.support.small_model import make_model
 
 SCHEMA = {
@@ -84,7 +85,7 @@ def assert_same(found: Result, wanted: Result) -> None:
         assert all(x == pytest.approx(y, abs=1e-3) for x, y in values)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=fewer(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     slots=st.sampled_from([150, 200, 1000]),

@@ -12,6 +12,9 @@ from sgl_like.runtime.models.load import load_model
 from sgl_like.runtime.models.small_steps import MOST_TOKENS
 from tests.support.families import make_family
 from tests.support.forward import run
+from tests.support.interpreted import only_cpu
+
+pytestmark = only_cpu("is about how the kernels for CPUs are called")
 
 FORMATS = [
     ("bfloat16", None),
