@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sgl_like.kernels import quantized
-from sgl_like.kernels.quantized import SPAN, Int4Weight, RoundedWeight
+from sgl_like.kernels.quantized import Int4Numbers, Int4Weight, RoundedWeight, pack_int4
 
 
 class RoundedLinear:
@@ -40,7 +39,7 @@ class RoundedLinear:
 
     def weight_rows(self, ids: Tensor) -> Tensor:
         """Rows of the weights as they are computed with, ``[n, columns]``."""
-        return RoundedWeight(self.weight.values[ids], self.weight.scales[ids]).dense().to(self._dtype)
+        return self.weight[ids].dense().to(self._dtype)
 
 
 class Int4DeviceLinear:
@@ -77,15 +76,15 @@ def round_int4(weight: Tensor, group: int) -> Int4Weight:
     """Weights rounded to 4 bits with a scale for each `group` columns, as on CPUs (`linear.int4_weights`).
 
     Args:
-        weight: ``[rows, columns]``; columns are a multiple of 128.
-        group: see `quantized.pack_int4`.
+        weight: ``[rows, columns]``.
+        group: see `quantized.fits_int4`.
     """
     rows, columns = weight.shape
-    assert columns % SPAN == 0
     groups = weight.float().view(rows, -1, group)
     extreme = groups.gather(2, groups.abs().argmax(dim=2, keepdim=True))
     scales = (extreme / -8).to(torch.bfloat16)
     factors = torch.where(scales == 0, 1.0, scales.float())
     values = (groups / factors).round_().clamp_(-8, 7).view(rows, columns) + 8
-    zeros = torch.full_like(scales.squeeze(2), 8)
-    return quantized.pack_int4(values.T, scales.squeeze(2).T, zeros.T, group)
+    scales = scales.squeeze(2)
+    zeros = torch.full_like(scales, 8, dtype=torch.uint8)
+    return pack_int4(Int4Numbers(values.to(torch.uint8).T, scales.T, zeros.T))

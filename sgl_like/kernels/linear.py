@@ -326,8 +326,9 @@ def make_linear(
     Args:
         weight: ``[rows, columns]``, float32 or bfloat16.
         bias: ``[rows]``, or ``None``.
-        quantization: ``None``, ``"int8"``, ``"int4"`` or, on GPUs, ``"fp8"``. Where columns cannot be grouped, int4
-            becomes int8 and int8 the weights as they are.
+        quantization: ``None``, ``"int8"``, ``"int4"`` or, on GPUs, ``"fp8"``. Where columns cannot be grouped (a
+            multiple of 32 on CPUs, of 128 on GPUs), int4 becomes int8. On CPUs, where they are no multiple of 4, int8
+            becomes the weights as they are.
         device: where the layer runs; weights are moved there.
     """
     if by_triton(device):
@@ -344,9 +345,9 @@ def make_linear(
 
 def _device_linear(weight: Tensor, bias: Tensor | None, quantization: str | None) -> Linear:
     from sgl_like.kernels.device_linear import Int4DeviceLinear, RoundedLinear, round_int4
-    from sgl_like.kernels.quantized import SPAN, RoundedWeight, round_rows
+    from sgl_like.kernels.quantized import RoundedWeight, fits_int4, round_rows
 
-    if quantization == "int4" and weight.shape[1] % SPAN == 0:
+    if quantization == "int4" and fits_int4(weight.shape[1], GROUP):
         return Int4DeviceLinear(round_int4(weight, GROUP), bias, weight.dtype)
     if quantization is not None:
         rounded = round_rows(weight, torch.float8_e4m3fn if quantization == "fp8" else torch.int8)

@@ -18,7 +18,9 @@ are rounded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +46,16 @@ class RoundedWeight:
     def nbytes(self) -> int:
         """Memory of weights and scales."""
         return self.values.nbytes + self.scales.nbytes
+
+    @staticmethod
+    def stack(weights: Sequence[RoundedWeight]) -> RoundedWeight:
+        """Matrices of one shape as a stack."""
+        values, scales = [each.values for each in weights], [each.scales for each in weights]
+        return RoundedWeight(torch.stack(values), torch.stack(scales))
+
+    def __getitem__(self, at: int | Tensor) -> RoundedWeight:
+        """A matrix of a stack, or rows of a matrix."""
+        return RoundedWeight(self.values[at], self.scales[at])
 
     def dense(self) -> Tensor:
         """The weights as they are computed with, float32."""
@@ -72,6 +84,16 @@ class Int4Weight:
         """The same on a device."""
         return Int4Weight(self.words.to(device), self.steps.to(device), self.group)
 
+    @staticmethod
+    def stack(weights: Sequence[Int4Weight]) -> Int4Weight:
+        """Matrices of one shape and group as a stack."""
+        words, steps = [each.words for each in weights], [each.steps for each in weights]
+        return Int4Weight(torch.stack(words), torch.stack(steps), weights[0].group)
+
+    def __getitem__(self, at: int) -> Int4Weight:
+        """A matrix of a stack."""
+        return Int4Weight(self.words[at], self.steps[at], self.group)
+
     def of_rows(self, ids: Tensor) -> Int4Weight:
         """Some rows of one matrix."""
         return Int4Weight(self.words[:, ids], self.steps[:, ids], self.group)
@@ -86,63 +108,82 @@ class Int4Weight:
         return ((values - zeros) * scales).T.contiguous()
 
 
-def pack_int4(values: Tensor, scales: Tensor, zeros: Tensor, group: int) -> Int4Weight:
-    """From plain numbers.
+class Int4Numbers(NamedTuple):
+    """Weights of 4 bits as plain numbers, transposed as the files have them.
 
     Args:
-        values: integers in [0, 15], ``[columns, rows]``; columns are a multiple of 128.
+        values: integers in [0, 15], ``[columns, rows]``.
         scales: ``[columns / group, rows]``.
         zeros: likewise, integers in [0, 127].
-        group: columns that share a scale: 32, 64 or a multiple of 128.
     """
-    columns, rows = values.shape
-    assert columns % SPAN == 0 and columns % group == 0 and fits_int4(group)
-    parts = values.reshape(-1, 4, 32, rows).to(torch.int32)
+
+    values: Tensor
+    scales: Tensor
+    zeros: Tensor
+
+    @property
+    def group(self) -> int:
+        """Columns that share a scale."""
+        return len(self.values) // len(self.scales)
+
+    def dense(self) -> Tensor:
+        """The weights, float32 ``[rows, columns]``."""
+        group = self.group
+        values = self.values.float() - self.zeros.float().repeat_interleave(group, 0)
+        return (values * self.scales.float().repeat_interleave(group, 0)).T.contiguous()
+
+
+def pack_int4(numbers: Int4Numbers) -> Int4Weight:
+    """What `fits_int4` in the layout of the kernels."""
+    (columns, rows), group = numbers.values.shape, numbers.group
+    assert fits_int4(columns, group)
+    parts = numbers.values.reshape(-1, 4, 32, rows).to(torch.int32)
     words = parts[:, 0] | parts[:, 1] << 4 | parts[:, 2] << 8 | parts[:, 3] << 12
-    bits = (scales.float().contiguous().view(torch.int32) + 128) & -256  # to the nearest
-    steps = bits | zeros.to(torch.int32)
+    bits = (numbers.scales.float().contiguous().view(torch.int32) + 128) & -256  # to the nearest
+    steps = bits | numbers.zeros.to(torch.int32)
     return Int4Weight(words.to(torch.int16).reshape(-1, rows).contiguous(), steps.contiguous(), group)
 
 
-def fits_int4(group: int) -> bool:
-    """Whether `Int4Weight` can have groups of so many columns."""
-    return group in (32, 64) or group % SPAN == 0
+def fits_int4(columns: int, group: int) -> bool:
+    """Whether `Int4Weight` can have such weights."""
+    return columns % SPAN == 0 and columns % group == 0 and (group in (32, 64) or group % SPAN == 0)
 
 
-def from_gptq(
-    qweight: Tensor, qzeros: Tensor, scales: Tensor, group: int, zero_offset: int = 1
-) -> Int4Weight:
-    """From a GPTQ file without activation order: words along the columns, zero points stored less `zero_offset`.
+def unpack_gptq(qweight: Tensor, qzeros: Tensor, scales: Tensor, zero_offset: int) -> Int4Numbers:
+    """From a GPTQ file: words along the columns, zero points along the rows.
 
     Args:
         qweight: int32 ``[columns / 8, rows]``.
         qzeros: int32 ``[columns / group, rows / 8]``.
         scales: ``[columns / group, rows]``.
-        group: columns that share a scale.
-        zero_offset: 1 in files of the first version, 0 in those of the second.
+        zero_offset: what zero points are stored less: 1 in files of the first version, 0 in those of the second.
     """
-    values = torch.stack([(qweight >> 4 * i) & 15 for i in range(8)], dim=1).reshape(-1, qweight.shape[1])
-    zeros = torch.stack([(qzeros >> 4 * i) & 15 for i in range(8)], dim=2).reshape(len(qzeros), -1)
-    return pack_int4(values, scales, zeros + zero_offset, group)
+    values = torch.stack([_nibble(qweight, i) for i in range(8)], dim=1).view(-1, qweight.shape[1])
+    zeros = torch.stack([_nibble(qzeros, i) for i in range(8)], dim=2).view(len(qzeros), -1)
+    return Int4Numbers(values, scales, zeros + zero_offset)
 
 
-def from_awq(qweight: Tensor, qzeros: Tensor, scales: Tensor, group: int) -> Int4Weight:
-    """From an AWQ file: words along the rows, in AWQ's order.
+def unpack_awq(qweight: Tensor, qzeros: Tensor, scales: Tensor) -> Int4Numbers:
+    """From an AWQ file (``gemm``): words along the rows, in AWQ's order.
 
     Args:
         qweight: int32 ``[columns, rows / 8]``.
         qzeros: int32 ``[columns / group, rows / 8]``.
         scales: ``[columns / group, rows]``.
-        group: columns that share a scale.
     """
 
     def unpacked(words: Tensor) -> Tensor:
-        parts = torch.empty(*words.shape, 8, dtype=torch.int32, device=words.device)
+        parts = torch.empty(*words.shape, 8, dtype=torch.uint8, device=words.device)
         for i, column in enumerate(AWQ_ORDER):
-            parts[..., column] = (words >> 4 * i) & 15
-        return parts.reshape(len(words), -1)
+            parts[..., column] = _nibble(words, i)
+        return parts.view(len(words), -1)
 
-    return pack_int4(unpacked(qweight), scales, unpacked(qzeros), group)
+    return Int4Numbers(unpacked(qweight), scales, unpacked(qzeros))
+
+
+def _nibble(words: Tensor, i: int) -> Tensor:
+    """Bits ``4 i ... 4 i + 3`` of int32 numbers, uint8."""
+    return ((words >> 4 * i) & 15).to(torch.uint8)
 
 
 def round_rows(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

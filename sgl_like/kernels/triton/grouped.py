@@ -13,14 +13,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sgl_like.kernels.quantized import Int4Weight, RoundedWeight
+from sgl_like.kernels.grouped import Stack
 from sgl_like.kernels.triton.base import INTERPRETED, block_of
 from sgl_like.kernels.triton.products import STEP, configs, int4_sums, plain_sums, shape_class, tile_tokens
 from sgl_like.kernels.triton.quantized import factors
 from sgl_like.kernels.triton.tuning import Config, choose
-
-Stack = Tensor | RoundedWeight | Int4Weight
-"""Matrices of one shape: ``[matrices, rows, columns]``."""
 
 
 class Tiles(NamedTuple):
@@ -41,8 +38,9 @@ class Tiles(NamedTuple):
     size: int
 
 
-def make_tiles(groups: Tensor, matrices: int, size: int) -> Tiles:
+def make_tiles(groups: Tensor, matrices: int) -> Tiles:
     """Tiles for ``groups``; see `kernels.grouped`."""
+    size = tile_tokens(len(groups) // matrices)
     groups = groups.to(torch.int64)
     order = groups.argsort(stable=True)
     counts = torch.zeros(matrices + 1, dtype=torch.int64, device=groups.device)
@@ -111,7 +109,7 @@ def lora_add(y: Tensor, x: Tensor, a: Tensor, b: Tensor, scales: Tensor, groups:
         scales: float32 ``[adapters]``.
         groups: int ``[tokens]``: each token's adapter; -1: none.
     """
-    tiles = make_tiles(groups, len(a), _tile_size(len(groups), len(a)))
+    tiles = make_tiles(groups, len(a))
     low = grouped_linear(x, a, groups, tiles)
     return _run(low, b, groups, y, tiles, scales)
 
@@ -125,9 +123,8 @@ def _run(
     rows, columns = w.shape[-2:]
     assert x.shape[1] == columns and out.is_contiguous()
     f = factors(x, w)
-    matrices = len(f.words)
     if tiles is None:
-        tiles = make_tiles(groups, matrices, _tile_size(len(groups), matrices))
+        tiles = make_tiles(groups, len(f.words))
 
     def launch(config: Config, out: Tensor) -> None:
         n = min(config["N"], block_of(rows, least=16))
@@ -143,7 +140,3 @@ def _run(
 
     launch(choose("grouped", shape_class(x, f.words, tiles.size), configs(tiles.size), trial), out)
     return out
-
-
-def _tile_size(places: int, matrices: int) -> int:
-    return tile_tokens(places // matrices)

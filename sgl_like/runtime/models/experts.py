@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
+from sgl_like.kernels.device_linear import Int4DeviceLinear, RoundedLinear
 from sgl_like.kernels.dispatch import by_triton
+from sgl_like.kernels.grouped import stack
 from sgl_like.kernels.linear import DenseLinear
 from sgl_like.runtime.models.layers import GatedMLP, MixtureOfExperts, StackedExperts
 from sgl_like.runtime.models.llama import gated_mlp
 from sgl_like.runtime.models.model_config import ExpertsConfig, ModelConfig
 from sgl_like.runtime.models.weights import WeightSource
+
+DEVICE_LINEARS = (DenseLinear, RoundedLinear, Int4DeviceLinear)
+"""What `make_linear` makes for GPUs."""
 
 
 def load_experts(
@@ -41,12 +44,13 @@ def load_experts(
 
 
 def stacked(experts: Sequence[GatedMLP]) -> StackedExperts | Sequence[GatedMLP]:
-    """Experts whose matrices are plain and without biases as two stacks; others as they are."""
-    gates, downs = [each.gate_up for each in experts], [each.down for each in experts]
-    plain = [each for each in (*gates, *downs) if isinstance(each, DenseLinear) and each.bias is None]
+    """Experts as two stacks of matrices; as they are if they have biases."""
+    plain = [
+        linear.weight
+        for each in experts
+        for linear in (each.gate_up, each.down)
+        if isinstance(linear, DEVICE_LINEARS) and linear.bias is None
+    ]
     if len(plain) < 2 * len(experts):
         return experts
-    weights = [each.weight for each in plain]
-    return StackedExperts(
-        torch.stack(weights[: len(experts)]), torch.stack(weights[len(experts) :]), experts[0].activation
-    )
+    return StackedExperts(stack(plain[::2]), stack(plain[1::2]), len(experts), experts[0].activation)

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from sgl_like.kernels.attention import paged_attention
 from sgl_like.kernels.gelu_mul import gelu_mul
-from sgl_like.kernels.grouped import grouped_linear
+from sgl_like.kernels.grouped import Stack, grouped_linear, make_tiles
 from sgl_like.kernels.layer_norm import layer_norm
 from sgl_like.kernels.linear import Linear
 from sgl_like.kernels.rms_norm import add_rms_norm, rms_norm
@@ -172,20 +172,23 @@ class StackedExperts:
     """Gated MLPs as two stacks of matrices, for devices where one product takes the tokens of all experts.
 
     Args:
-        gate_up: ``[experts, 2 * width, hidden]``.
+        gate_up: ``[experts, 2 * width, hidden]``, in any format of `kernels.grouped`.
         down: ``[experts, hidden, width]``.
+        count: experts.
         activation: of the gates.
     """
 
-    gate_up: Tensor
-    down: Tensor
+    gate_up: Stack
+    down: Stack
+    count: int
     activation: Layer
 
     def __call__(self, x: Tensor, chosen: Tensor) -> Tensor:
         """Each token through its chosen experts: ``[T, hidden]`` and ``[T, active]`` to ``[T, active, hidden]``."""
         groups = chosen.flatten()
-        wide = self.activation(grouped_linear(x, self.gate_up, groups))
-        return grouped_linear(wide, self.down, groups).view(*chosen.shape, -1)
+        tiles = make_tiles(groups, self.count)
+        wide = self.activation(grouped_linear(x, self.gate_up, groups, tiles))
+        return grouped_linear(wide, self.down, groups, tiles).view(*chosen.shape, -1)
 
 
 @dataclass(slots=True)

@@ -2,51 +2,67 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
-from sgl_like.kernels import grouped, quantized
+from sgl_like.kernels import quantized
+from sgl_like.kernels.device_linear import Int4DeviceLinear, RoundedLinear, round_int4
+from sgl_like.kernels.linear import Int4Linear, make_linear
+from sgl_like.kernels.quantized import Int4Numbers, RoundedWeight
+from tests.support.poison import Poison
 
 DTYPES = [torch.float32, torch.bfloat16]
+KINDS = [torch.int8, torch.float8_e4m3fn]
 TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 3e-2}
-SHAPES = [(1, 1, 1), (3, 33, 70), (16, 64, 512), (17, 100, 300), (70, 40, 128), (0, 8, 16)]
+SHAPES = [
+    (1, 1, 1), (3, 33, 70), (16, 64, 512), (17, 100, 300), (130, 131, 40), (0, 8, 16), (3, 0, 16), (2, 8, 2304),
+    (65, 8, 2304),
+]  # fmt: skip
 
 
-def close(found: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
+def close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
     assert found.dtype == expected.dtype == dtype
     limit = TOLERANCE[dtype] * max(1.0, float(expected.float().abs().max()) if expected.numel() else 1.0)
     torch.testing.assert_close(found.cpu().float(), expected.float(), atol=limit, rtol=TOLERANCE[dtype])
 
 
+def random_int4(columns: int, rows: int, group: int) -> Int4Numbers:
+    zeros = torch.randint(0, 17, (columns // group, rows))
+    scales = (torch.rand(columns // group, rows) / 10).half()
+    return Int4Numbers(torch.randint(16, (columns, rows)), scales, zeros)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tokens, rows, columns", SHAPES)
-def test_rounded_products(tokens, rows, columns, kind, dtype, device) -> None:  # type: ignore[no-untyped-def]
+def test_rounded_products(
+    tokens: int, rows: int, columns: int, kind: torch.dtype, dtype: torch.dtype, device: str, poison: Poison
+) -> None:
     from sgl_like.kernels.triton import quantized as run
 
     x = torch.randn(tokens, columns).to(dtype)
     w, scale = quantized.round_rows(torch.randn(rows, columns), kind)
-    for bias in (None, torch.randn(rows)):
-        product = run.int8_linear if kind == torch.int8 else run.fp8_linear
-        found = product(
-            x.to(device), w.to(device), scale.to(device), None if bias is None else bias.to(device)
-        )
-        close(found, quantized.rounded_reference(x, w, scale, bias), dtype)
+    bias = torch.randn(rows) if tokens % 2 else None
+    product = run.int8_linear if kind == torch.int8 else run.fp8_linear
+    x_, w_, scale_ = (poison.put(each, device) for each in (x, w, scale))
+    found = product(x_, w_, scale_, None if bias is None else poison.put(bias, device))
+    close(found, quantized.rounded_reference(x, w, scale, bias), dtype)
 
 
-@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
-def test_rows_are_rounded_like_torch(kind, device) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_rounded_like_torch(kind: torch.dtype, device: str, poison: Poison) -> None:
     from sgl_like.kernels.triton.quantized import round_rows
 
     x = torch.randn(9, 200)
     x[0], x[1, :5] = 0, torch.tensor([127.0, 0.5, 1.5, 2.5, -0.5])
     x[1, 5:] = 0
-    values, scales = round_rows(x.to(device), kind)
+    values, scales = round_rows(poison.put(x, device), kind)
     expected, expected_scales = quantized.round_rows(x, kind)
     torch.testing.assert_close(scales.cpu(), expected_scales)
     differ = (values.cpu().float() != expected.float()).float().mean()
     assert differ < 0.01  # the scale's last bit may move a number that lies between two
 
 
-def awq_words(values: torch.Tensor) -> torch.Tensor:
+def awq_words(values: Tensor) -> Tensor:
     """[n, rows] to [n, rows / 8] in AWQ's order, written independently of the unpacking."""
     words = torch.zeros(len(values), values.shape[1] // 8, dtype=torch.int64)
     for column in range(values.shape[1]):
@@ -55,74 +71,108 @@ def awq_words(values: torch.Tensor) -> torch.Tensor:
     return torch.where(words >= 2**31, words - 2**32, words).int()
 
 
-def gptq_words(values: torch.Tensor) -> torch.Tensor:
+def gptq_words(values: Tensor) -> Tensor:
+    """[n, rows] to [n / 8, rows]."""
     words = torch.zeros(len(values) // 8, values.shape[1], dtype=torch.int64)
     for i in range(len(values)):
         words[i // 8] |= values[i].long() << 4 * (i % 8)
     return torch.where(words >= 2**31, words - 2**32, words).int()
 
 
+@pytest.mark.parametrize("group", [32, 64, 128, 256])
 @pytest.mark.parametrize("form", ["awq", "gptq"])
+def test_files_hold_what_was_packed(form: str, group: int) -> None:
+    columns, rows = 512, 40
+    values, scales, zeros = random_int4(columns, rows, group)
+    zeros = zeros.clamp(1, 15)
+    if form == "awq":
+        found = quantized.unpack_awq(awq_words(values), awq_words(zeros), scales)
+    else:
+        found = quantized.unpack_gptq(gptq_words(values), gptq_words((zeros - 1).T).T, scales, 1)
+        same = quantized.unpack_gptq(gptq_words(values), gptq_words(zeros.T).T, scales, 0)
+        assert torch.equal(found.dense(), same.dense())
+    assert found.group == group
+    wide = scales.float().repeat_interleave(group, 0)
+    expected = ((values - zeros.repeat_interleave(group, 0)) * wide).T
+    assert torch.equal(found.dense(), expected)
+    assert torch.equal(quantized.pack_int4(found).dense(), expected)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "tokens, rows, columns, group", [(1, 8, 128, 128), (5, 40, 256, 64), (17, 72, 384, 32), (0, 8, 128, 32)]
-)
-def test_int4_products(tokens, rows, columns, group, dtype, form, device) -> None:  # type: ignore[no-untyped-def]
+    "tokens, rows, columns, group",
+    [
+        (1, 1, 128, 128), (5, 40, 256, 64), (17, 72, 384, 32), (130, 131, 128, 32), (2, 9, 512, 512), (3, 8, 2304, 256),
+        (65, 8, 2304, 128), (0, 8, 128, 32),
+    ],
+)  # fmt: skip
+def test_int4_products(
+    tokens: int, rows: int, columns: int, group: int, dtype: torch.dtype, device: str, poison: Poison
+) -> None:
     from sgl_like.kernels.triton.quantized import int4_linear
 
-    values = torch.randint(16, (columns, rows))
-    zeros = torch.randint(1, 16, (columns // group, rows))
-    scales = (torch.rand(columns // group, rows) / 10).half().float()
-    if form == "awq":
-        w = quantized.from_awq(awq_words(values), awq_words(zeros), scales, group)
-    else:
-        w = quantized.from_gptq(gptq_words(values), gptq_words((zeros - 1).T.contiguous()).T, scales, group)
-    expected = (values - zeros.repeat_interleave(group, 0)) * scales.repeat_interleave(group, 0)
-    torch.testing.assert_close(w.dense(), expected.T.contiguous())
+    w = quantized.pack_int4(random_int4(columns, rows, group))
     x = torch.randn(tokens, columns).to(dtype)
-    moved = w.to(device)
-    for bias in (None, torch.randn(rows)):
-        found = int4_linear(x.to(device), moved, None if bias is None else bias.to(device))
-        close(found, quantized.int4_reference(x, w, bias), dtype)
+    bias = torch.randn(rows) if tokens % 2 else None
+    placed = quantized.Int4Weight(poison.put(w.words, device), poison.put(w.steps, device), group)
+    found = int4_linear(poison.put(x, device), placed, None if bias is None else poison.put(bias, device))
+    close(found, quantized.int4_reference(x, w, bias), dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    "tokens, repeat, matrices", [(1, 1, 1), (7, 2, 4), (300, 1, 5), (40, 8, 64), (0, 2, 3)]
-)
-def test_grouped_products(tokens, repeat, matrices, dtype, device) -> None:  # type: ignore[no-untyped-def]
-    from sgl_like.kernels.triton.grouped import grouped_linear
-
-    x, w = torch.randn(tokens, 24).to(dtype), torch.randn(matrices, 40, 24).to(dtype)
-    groups = torch.randint(-1, matrices, (tokens * repeat,))
-    found = grouped_linear(x.to(device), w.to(device), groups.to(device))
-    close(found, grouped.reference(x, w, groups), dtype)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rank", [8, 16, 64])
-def test_lora(rank, dtype, device) -> None:  # type: ignore[no-untyped-def]
-    from sgl_like.kernels.triton.grouped import lora_add
-
-    tokens, adapters = 21, 3
-    x, y = torch.randn(tokens, 48).to(dtype), torch.randn(tokens, 40).to(dtype)
-    a, b = torch.randn(adapters, rank, 48).to(dtype) / 8, torch.randn(adapters, 40, rank).to(dtype) / 8
-    scales, groups = torch.rand(adapters), torch.randint(-1, adapters, (tokens,))
-    found = lora_add(*(each.to(device).clone() for each in (y, x, a, b, scales, groups)))
-    close(found, grouped.lora_reference(y, x, a, b, scales, groups), dtype)
+def test_two_weights_at_a_time() -> None:
+    """What GPUs do with pairs of int16 in 32 bits gives each of their nibbles, less a zero point, exactly."""
+    low = torch.arange(2**16)
+    for other in (0, 0xFFFF, 0xA5C3):
+        pair = low | other << 16
+        for i in range(4):
+            shifted = (pair >> 4 * i) & 0xFFFFFFFF
+            raised = (shifted & 0x000F000F) | 0x43004300
+            for half, word in ((raised & 0xFFFF, low), (raised >> 16, torch.full_like(low, other))):
+                for zero in (0, 7, 16, 127):
+                    start = torch.tensor(0x4300 | zero, dtype=torch.int16).view(torch.bfloat16)
+                    found = half.to(torch.int16).view(torch.bfloat16) - start
+                    assert torch.equal(found.float(), ((word >> 4 * i & 15) - zero).float())
 
 
-def test_trying_configurations_adds_an_adapter_once(monkeypatch, device) -> None:  # type: ignore[no-untyped-def]
-    from sgl_like.kernels.triton import grouped as run
+@pytest.mark.parametrize("form", ["int8", "fp8", "int4"])
+def test_split_columns_add_up_alike(form: str, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """A program for each piece of the columns, or one for all: the same bits."""
+    from sgl_like.kernels.triton import quantized as run
 
-    def try_all(op, key, configs, launch):  # type: ignore[no-untyped-def]
-        for config in configs:
-            launch(config)
-        return configs[-1]
+    rows, columns = 24, 4096
+    assert run.piece_count(rows, columns) == 4
+    x, weight = torch.randn(5, columns).to(device), torch.randn(rows, columns).to(device)
 
-    monkeypatch.setattr(run, "choose", try_all)
-    x, y = torch.randn(3, 32), torch.randn(3, 20)
-    a, b, scales = torch.randn(2, 8, 32), torch.randn(2, 20, 8), torch.ones(2)
-    groups = torch.tensor([0, 1, -1])
-    found = run.lora_add(*(each.to(device).clone() for each in (y, x, a, b, scales, groups)))
-    close(found, grouped.lora_reference(y, x, a, b, scales, groups), torch.float32)
+    def product() -> Tensor:
+        if form == "int4":
+            return run.int4_linear(x, round_int4(weight, 32))
+        kind = torch.int8 if form == "int8" else torch.float8_e4m3fn
+        rounded = RoundedWeight(*quantized.round_rows(weight, kind))
+        return (run.int8_linear if form == "int8" else run.fp8_linear)(x, rounded.values, rounded.scales)
+
+    split = product()
+    monkeypatch.setattr(run, "FEW", 0)
+    assert torch.equal(product(), split)
+
+
+@pytest.mark.parametrize("quantization", ["int8", "fp8", "int4"])
+@pytest.mark.parametrize("columns", [256, 60])
+def test_layers(quantization: str, columns: int, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """What a model gets on a GPU; columns that cannot be grouped have 8 bits."""
+    monkeypatch.setattr("sgl_like.kernels.linear.by_triton", lambda x: True)
+    weight, bias = torch.randn(20, columns), torch.randn(20)
+    layer = make_linear(weight, bias, quantization, torch.device(device))
+    fits = quantization == "int4" and columns == 256
+    assert isinstance(layer, Int4DeviceLinear if fits else RoundedLinear)
+    rows = layer.weight_rows(torch.arange(20, device=device)).cpu()
+    assert (rows - weight).norm() / weight.norm() < (0.15 if fits else 0.05)
+    x = torch.randn(3, columns)
+    expected = torch.nn.functional.linear(x, weight, bias)
+    assert (layer(x.to(device)).cpu() - expected).norm() / expected.norm() < (0.15 if fits else 0.05)
+    assert layer.nbytes < weight.nbytes * (0.25 if fits else 0.4)
+
+
+def test_four_bits_are_rounded_as_on_cpus() -> None:
+    weight = torch.randn(70, 256)
+    expected = Int4Linear(weight).weight_rows(torch.arange(70))
+    assert torch.equal(round_int4(weight, 32).dense(), expected)
