@@ -24,8 +24,9 @@ from engine_bench import with_tokenizer
 
 from sgl_like import Engine
 from sgl_like.kernels import sequence, threads
-from sgl_like.runtime.engine import core, memory, output, runner, scheduler
+from sgl_like.runtime.engine import core, draws, memory, output, runner, scheduler
 from sgl_like.runtime.models import decoder
+from sgl_like.runtime.sampling import masked_logits
 
 BOOKKEEPING = ("plan", "publish")
 PARTS: dict[str, tuple[str, list[tuple[Any, str]]]] = {
@@ -41,8 +42,8 @@ PARTS: dict[str, tuple[str, list[tuple[Any, str]]]] = {
     ),
     "forward": ("the rest of the forward pass (Python, torch)", [(decoder.Decoder, "forward")]),
     "logits": ("the rest of the logits (Python, torch)", [(runner.ModelRunner, "last_logits")]),
-    "masks": ("masks", [(core.EngineCore, "_mask")]),
-    "sampling": ("sampling", [(core, "sample"), (core, "model_scores"), (core, "apply_edits")]),
+    "masks": ("masks", [(core.EngineCore, "_can_go_on"), (core, "with_masks")]),
+    "sampling": ("sampling", [(masked_logits, "sample"), (core, "apply_edits"), (draws.Scoring, "add")]),
     "output": ("output", [(output.OutputProcessor, "accept"), (output.OutputProcessor, "send")]),
     "step": ("the rest of the step", [(core.EngineCore, "step")]),
 }

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from sgl_like.errors import ConstraintError, DeadlineExceeded, EngineError, RequestAborted, SglError
-from sgl_like.kernels.token_mask import apply_token_mask
-from sgl_like.runtime.constrain.batch import fill_masks
+from sgl_like.runtime.engine.draws import Scoring, leave_room, row_changes, with_masks
 from sgl_like.runtime.engine.memory import KVMemory
 from sgl_like.runtime.engine.output import OutputProcessor
 from sgl_like.runtime.engine.request import Request
@@ -27,9 +26,7 @@ from sgl_like.runtime.engine.scheduler import Row, Scheduler
 from sgl_like.runtime.engine.speculation import Speculation, next_place
 from sgl_like.runtime.engine.statistics import EngineStats
 from sgl_like.runtime.protocol import FinishReason
-from sgl_like.runtime.sampling.distribution import Distribution, model_distributions
-from sgl_like.runtime.sampling.edits import Edit, apply_edits, ban, ban_in_mask
-from sgl_like.runtime.sampling.sampler import RowSampler, sample
+from sgl_like.runtime.sampling.edits import apply_edits
 
 log = logging.getLogger(__name__)
 
@@ -253,59 +250,50 @@ class EngineCore:
                 self.stats.accepted_tokens += self._speculation.settle(row)
 
     def _sample(self, requests: list[Request], logits: Tensor) -> None:
-        given = model_scores(requests, logits)
+        scoring = Scoring(requests, logits)
         apply_edits(logits, row_changes(requests))
-        requests, logits = self._mask(requests, logits)
+        able = [i for i, request in enumerate(requests) if self._can_go_on(request)]
+        if len(able) < len(requests):
+            requests, logits = [requests[i] for i in able], logits[able]
         if not requests:
             return
-        tokens = sample(logits, [request.sampler for request in requests])
-        for i, (request, sampled) in enumerate(zip(requests, tokens, strict=True)):
+        masked = with_masks(requests, logits)
+        taken: list[tuple[Request, int]] = []
+        for i, token in enumerate(masked.sample([request.sampler for request in requests])):
             try:
-                with request.patience:
-                    token = _leave_room(request, sampled, logits[i])
-                if token is None:
-                    request.finish = FinishReason("stop")
-                    continue
-                self.stats.sampled_tokens += 1
-                if request.scores is not None:
-                    request.scores.add(token, given[request.rid])
+                with requests[i].patience:
+                    fitting = leave_room(requests[i], token, masked, i)
+            except SglError as error:
+                self._end_with(requests[i], error)
+                continue
+            if fitting is None:
+                requests[i].finish = FinishReason("stop")
+            else:
+                taken.append((requests[i], fitting))
+        scoring.add(taken)
+        self.stats.sampled_tokens += len(taken)
+        for request, token in taken:
+            try:
                 with request.patience:
                     self._output.accept(request, token)
             except SglError as error:
                 self._end_with(request, error)
 
-    def _mask(self, requests: list[Request], logits: Tensor) -> tuple[list[Request], Tensor]:
-        """Ban what constraints do not allow. Requests whose constraint fails here end; the others go on."""
-        held = [i for i, request in enumerate(requests) if request.matcher is not None]
-        if not held:
-            return requests, logits
-        failed: set[int] = set()
-        ready: list[int] = []
-        for i in held:
-            matcher = requests[i].matcher
-            assert matcher is not None
-            try:
-                with requests[i].patience:
-                    base, more = matcher.mask_parts()
-                if not len(more) and not base.any():
-                    raise ConstraintError(
-                        "no token of the model's vocabulary can continue the constrained output"
-                    )
-                ready.append(i)
-            except SglError as error:
-                failed.add(i)
-                self._end_with(requests[i], error)
-        masks = np.empty((len(ready), (logits.shape[1] + 31) // 32), dtype=np.int32)
-        fill_masks([requests[i].matcher for i in ready], masks)
-        for i, mask in zip(ready, masks, strict=True):
-            edits = requests[i].edits
-            if edits is not None:
-                ban_in_mask(mask, edits.banned())
-        apply_token_mask(logits, masks, np.array(ready, dtype=np.int32))
-        if not failed:
-            return requests, logits
-        kept = [i for i in range(len(requests)) if i not in failed]
-        return [requests[i] for i in kept], logits[kept]
+    def _can_go_on(self, request: Request) -> bool:
+        """Whether a request's constraint, if it has one, allows any token. One of which that fails ends here."""
+        if request.matcher is None:
+            return True
+        try:
+            with request.patience:
+                base, more = request.matcher.mask_parts()
+            if not len(more) and not base.any():
+                raise ConstraintError(
+                    "no token of the model's vocabulary can continue the constrained output"
+                )
+        except SglError as error:
+            self._end_with(request, error)
+            return False
+        return True
 
     def _end(self, request: Request) -> None:
         self.stats.finished_requests += 1
@@ -338,40 +326,3 @@ def abort_all(core: EngineCore, rids: Sequence[str]) -> None:
     """End several requests early."""
     for rid in rids:
         core.abort(rid)
-
-
-def _leave_room(request: Request, token: int, logits: Tensor) -> int | None:
-    """`token`, or another one if a constrained output could not be completed after it; None: it is to end here."""
-    ending, matcher = request.ending, request.matcher
-    if ending is None or matcher is None:
-        return token
-
-    again: RowSampler | None = None
-
-    def redraw(banned: int) -> int | None:
-        nonlocal again
-        again = again or request.sampler.again()
-        logits[banned] = -torch.inf
-        return sample(logits[None], [again])[0] if logits.max() > -torch.inf else None
-
-    return ending.choose(matcher, token, request.tokens_left, redraw)
-
-
-def model_scores(requests: Sequence[Request], logits: Tensor) -> dict[str, Distribution]:
-    """What the model gives for those that report log-probabilities, by request id; `logits` may change afterwards."""
-    wanted = [i for i, request in enumerate(requests) if request.scores is not None]
-    if not wanted:
-        return {}
-    rows = model_distributions(logits[wanted])
-    return {requests[i].rid: row for i, row in zip(wanted, rows, strict=True)}
-
-
-def row_changes(requests: Sequence[Request]) -> list[tuple[int, Edit]]:
-    """What changes single logits of the requests' rows; the bans of constrained ones go into their masks instead."""
-    changes: list[tuple[int, Edit]] = []
-    for row, request in enumerate(requests):
-        if request.edits is not None:
-            changes.append((row, request.edits.changes()))
-            if request.matcher is None:
-                changes.append((row, ban(request.edits.banned())))
-    return changes

@@ -15,7 +15,7 @@ from sgl_like.runtime.engine.scheduler import Row
 from sgl_like.runtime.engine.scores import Scores
 from sgl_like.runtime.forward_batch import ForwardBatch
 from sgl_like.runtime.models.load import Model
-from sgl_like.runtime.sampling.distribution import model_distributions
+from sgl_like.runtime.sampling.scoring import score
 
 LOGITS_AT_ONCE = 256
 """Places whose full logits are held at the same time when scoring, at most."""
@@ -73,8 +73,9 @@ class ModelRunner:
 
     def _score(self, scores: Scores, tokens: Sequence[int | None], hidden: Tensor) -> None:
         """Score the next tokens by the last states. The logits are gone when this returns."""
-        given_all = model_distributions(self._model.logits(hidden))[-len(tokens) :]
-        for token, given in zip(tokens, given_all, strict=True):
+        logits = self._model.logits(hidden)[-len(tokens) :]
+        wanted = [scores.wanted(token, ahead) for ahead, token in enumerate(tokens)]
+        for token, given in zip(tokens, score(logits, wanted), strict=True):
             scores.add(token, given)
 
     def pool(self, hidden: Tensor, rows: Sequence[Row]) -> None:

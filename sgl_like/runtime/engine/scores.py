@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sgl_like.runtime.logprobs import NO_TOKEN, LogprobParams, PlaceLogprobs, TokenLogprob
-from sgl_like.runtime.sampling.distribution import Distribution
+from sgl_like.runtime.sampling.scoring import Given, Wanted
 
 
 class Scores:
@@ -44,19 +44,24 @@ class Scores:
         asked = params.top or params.token_ids or len(params.each) > len(prompt) - self._first
         self.after_prompt = no_output and bool(asked)
 
-    def add(self, token: int | None, given: Distribution) -> None:
-        """Score the token at `next_place`, or if there is none only others, by the distribution that the model gave."""
+    def wanted(self, token: int | None, ahead: int = 0) -> Wanted:
+        """What is to be known of the model's output for `add`: where a token (None: none) stands at `next_place`, or so
+        many places after it.
+        """
         params = self._params
-        at = self.next_place - self._first
-        others = [*params.token_ids, *(params.each[at] if at < len(params.each) else ())]
-        asked = self._entries(given.logprobs(others), others)
-        top: tuple[TokenLogprob, ...] = ()
-        if params.top:
-            likeliest = given.likeliest(params.top).tolist()
-            top = self._entries(given.logprobs(likeliest), likeliest)
-        own = NO_TOKEN if token is None else self._entries(given.logprobs([token]), [token])[0]
+        at = self.next_place + ahead - self._first
+        each = params.each[at] if at < len(params.each) else ()
+        return Wanted([*(() if token is None else (token,)), *params.token_ids, *each], params.top)
+
+    def add(self, token: int | None, given: Given) -> None:
+        """Score the token at `next_place`, or if there is none only others, by what was `wanted`."""
+        asked = self._entries(given.logprobs, self.wanted(token).ids)
+        own = NO_TOKEN
+        if token is not None:
+            own, *asked = asked
+        top = self._entries(given.top_logprobs, given.top_ids)
         into = self.prompt if self.next_place < self._prompt_length else self.output
-        into.append(PlaceLogprobs(own, top, asked))
+        into.append(PlaceLogprobs(own, tuple(top), tuple(asked)))
         self.next_place += 1
 
     def new(self) -> tuple[tuple[PlaceLogprobs, ...], tuple[PlaceLogprobs, ...]]:
@@ -65,8 +70,8 @@ class Scores:
         self.sent_prompt, self.sent_output = len(self.prompt), len(self.output)
         return tuple(prompt), tuple(output)
 
-    def _entries(self, logprobs: list[float], tokens: list[int]) -> tuple[TokenLogprob, ...]:
-        return tuple((x, token, self._text(token)) for x, token in zip(logprobs, tokens, strict=True))
+    def _entries(self, logprobs: list[float], tokens: list[int]) -> list[TokenLogprob]:
+        return [(x, token, self._text(token)) for x, token in zip(logprobs, tokens, strict=True)]
 
     def _text(self, token: int) -> str | None:
         return self._text_of(token) if self._params.text else None

@@ -6,7 +6,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sgl_like.kernels.argmax import argmax
@@ -16,6 +18,8 @@ from sgl_like.runtime.sampling_params import SamplingParams
 
 BELOW_ONE = 1 - 2**-24
 """The greatest float32 below 1."""
+HOTTEST = 1e30
+"""Temperature from which on float32 does not tell a row from a flat one."""
 
 
 @dataclass(slots=True)
@@ -45,15 +49,23 @@ class RowSampler:
         return RowSampler(self.params, random.Random(self.drawn))
 
 
-def sample(logits: Tensor, rows: Sequence[RowSampler]) -> list[int]:
+def sample(
+    logits: Tensor,
+    rows: Sequence[RowSampler],
+    masks: Tensor | None = None,
+    mask_of: NDArray[np.int32] | None = None,
+) -> list[int]:
     """One token for each row.
 
     Args:
         logits: ``[rows, vocab]`` float32; banned tokens are -inf. Each row has at least one finite entry.
         rows: how each row samples.
+        masks: what else is banned, packed, on the logits' device, which is a GPU; see `kernels.sample`.
+        mask_of: int32 ``[rows]``, the mask of each row; -1: none. Needed with `masks`.
     """
     if by_triton(logits):
-        return _sample_on_device(logits, rows)
+        return _sample_on_device(logits, rows, masks, mask_of)
+    assert masks is None
     drawn = [i for i, row in enumerate(rows) if not row.params.is_greedy]
     tokens: list[int] = argmax(logits.contiguous()).tolist() if len(drawn) < len(rows) else [0] * len(rows)
     if not drawn:
@@ -65,21 +77,27 @@ def sample(logits: Tensor, rows: Sequence[RowSampler]) -> list[int]:
     return tokens
 
 
-def _sample_on_device(logits: Tensor, rows: Sequence[RowSampler]) -> list[int]:
+def host_memory(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Memory of the CPU for what goes to a device; pinned for a GPU, so that nothing waits for the copy."""
+    return torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
+
+
+def _sample_on_device(
+    logits: Tensor, rows: Sequence[RowSampler], masks: Tensor | None, mask_of: NDArray[np.int32] | None
+) -> list[int]:
     from sgl_like.kernels.sample import SampleRows
     from sgl_like.kernels.triton.sample import sample as run
 
-    params = [row.params for row in rows]
-    floats = torch.tensor(
-        [
-            [0.0 if p.is_greedy else p.temperature for p in params],
-            [p.top_p for p in params],
-            [p.min_p for p in params],
-            [min(row.draw(), BELOW_ONE) if not row.params.is_greedy else 0.0 for row in rows],
-        ],
-        dtype=torch.float32,
-    ).to(logits.device)
-    top_k = torch.tensor([max(p.top_k, 0) for p in params], dtype=torch.int32).to(logits.device)
-    given = SampleRows(floats[0], top_k, floats[1], floats[2], floats[3])
-    tokens: list[int] = run(logits.contiguous(), given).tolist()
+    table = host_memory((6, len(rows)), torch.float32, logits.device)  # all columns go up in one copy
+    floats, ints = table.numpy(), table.view(torch.int32).numpy()
+    for i, (params, greedy) in enumerate((row.params, row.params.is_greedy) for row in rows):
+        floats[0, i] = 0 if greedy else min(params.temperature, HOTTEST)
+        floats[1, i], floats[2, i] = params.top_p, params.min_p
+        floats[3, i] = 0 if greedy else min(rows[i].draw(), BELOW_ONE)
+        ints[4, i] = min(max(params.top_k, 0), logits.shape[1])
+    ints[5] = -1 if mask_of is None else mask_of
+    given = table.to(logits.device, non_blocking=True)
+    whole = given.view(torch.int32)
+    columns = SampleRows(given[0], whole[4], given[1], given[2], given[3], whole[5])
+    tokens: list[int] = run(logits.contiguous(), columns, masks).tolist()
     return tokens
