@@ -61,6 +61,8 @@ def row_changes(requests: Sequence[Request]) -> list[tuple[int, Edit]]:
 def with_masks(requests: Sequence[Request], logits: Tensor) -> MaskedLogits:
     """The requests' rows with the masks of those that are constrained; each of them can go on."""
     held = [i for i, request in enumerate(requests) if request.matcher is not None]
+    if not held:
+        return MaskedLogits(logits)
     masks = masks_for(len(held), logits)
     fill_masks([requests[i].matcher for i in held], masks.numpy())
     for i, mask in zip(held, masks.numpy(), strict=True):

@@ -23,20 +23,21 @@ class MaskedLogits:
 
     Args:
         logits: ``[rows, vocab]`` float32; they may change.
-        masks: int32 ``[n, ceil(vocab / 32)]``, of `masks_for`, see `kernels.token_mask`.
+        masks: int32 ``[n, ceil(vocab / 32)]``, of `masks_for`, see `kernels.token_mask`. None: there are none.
         rows: ``[n]``, which row of `logits` each mask is for.
     """
 
-    def __init__(self, logits: Tensor, masks: Tensor, rows: Sequence[int]) -> None:
+    def __init__(self, logits: Tensor, masks: Tensor | None = None, rows: Sequence[int] = ()) -> None:
         self._logits = logits
         self._masks = masks
         self._on_device: Tensor | None = None
-        self._mask_of = np.full(len(logits), -1, dtype=np.int32)
-        self._mask_of[rows] = np.arange(len(rows))
-        if len(rows) and by_triton(logits):
+        self._mask_of: NDArray[np.int32] | None = None  # of each row; -1: it has none, or it has been written
+        if masks is not None and by_triton(logits):
             self._on_device = masks.to(logits.device, non_blocking=True)
-        elif len(rows):
-            self._write(np.array(rows, dtype=np.int32))
+            self._mask_of = np.full(len(logits), -1, dtype=np.int32)
+            self._mask_of[rows] = np.arange(len(rows))
+        elif masks is not None:
+            apply_token_mask(logits, masks.numpy(), np.array(rows, dtype=np.int32))
 
     def sample(self, samplers: Sequence[RowSampler]) -> list[int]:
         """One token for each row; see `sampler.sample`."""
@@ -44,13 +45,11 @@ class MaskedLogits:
 
     def row(self, row: int) -> Tensor:
         """Logits ``[vocab]`` with the mask written into them. They may be changed."""
-        if self._mask_of[row] >= 0:
-            self._write(np.array([row], dtype=np.int32))
+        if self._masks is not None and self._mask_of is not None and self._mask_of[row] >= 0:
+            mask = self._masks.numpy()[self._mask_of[row]]
+            apply_token_mask(self._logits, mask[None], np.array([row], dtype=np.int32))
+            self._mask_of[row] = -1
         return self._logits[row]
-
-    def _write(self, rows: NDArray[np.int32]) -> None:
-        apply_token_mask(self._logits, self._masks.numpy()[self._mask_of[rows]], rows)
-        self._mask_of[rows] = -1
 
 
 def masks_for(count: int, logits: Tensor) -> Tensor:

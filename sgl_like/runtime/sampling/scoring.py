@@ -59,14 +59,12 @@ def _score_on_device(logits: Tensor, wanted: Sequence[Wanted]) -> list[Given]:
     asked = host_memory((len(wanted), width), torch.int64, logits.device)
     for row, each in zip(asked.numpy(), wanted, strict=True):
         row[: len(each.ids)], row[len(each.ids) :] = each.ids, 0
-    ids = likeliest = asked.to(logits.device, non_blocking=True)
-    if top:
-        likeliest = likeliest_tokens(logits, min(top, logits.shape[1]))
-        ids = torch.cat((ids, likeliest), dim=1)
+    ids = asked.to(logits.device, non_blocking=True)
+    likeliest = likeliest_tokens(logits, min(top, logits.shape[1])) if top else ids[:, :0]
+    ids = torch.cat((ids, likeliest), dim=1)
     logprobs = gather_logprobs(logits, ids)
-    rows = torch.cat(
-        (logprobs.double(), likeliest.double()), dim=1
-    ).tolist()  # here the GPU is waited for, once
+    # here the GPU is waited for, once
+    rows = torch.cat((logprobs.double(), likeliest.double()), dim=1).tolist()
     found = []
     for values, each in zip(rows, wanted, strict=True):
         best = [x for x in values[width : ids.shape[1]][: each.top] if x > -math.inf]
@@ -76,7 +74,7 @@ def _score_on_device(logits: Tensor, wanted: Sequence[Wanted]) -> list[Given]:
 
 
 def likeliest_tokens(logits: Tensor, count: int) -> Tensor:
-    """Ids of the greatest logits, int64 ``[rows, count]`` of ``[rows, vocab]``: best first, the lower id first of equals.
+    """Ids of the greatest logits, int64 ``[rows, count]`` of ``[rows, vocab]``: best first, of equals the lower id.
 
     The logit and the id are made into one integer, as `torch.topk` leaves open which of equals it takes.
     """
