@@ -7,12 +7,28 @@ already looked up for each token's position, second half of the last axis equal 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from sgl_like.kernels import pointwise
 from sgl_like.kernels.dispatch import by_triton
+from sgl_like.kernels.rms_norm import rms_norm
 from sgl_like.kernels.threads import Call
+
+
+class HeadNorms(NamedTuple):
+    """Root-mean-square norms of each head's queries and keys, before they are turned.
+
+    Args:
+        queries, keys: weights, ``[head_dim]``.
+        eps: of both.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    eps: float
 
 
 def reference(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -38,9 +54,14 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def store_heads(
-    qkv: Tensor, angles: tuple[Tensor, Tensor] | None, slots: Tensor, k_cache: Tensor, v_cache: Tensor
+    qkv: Tensor,
+    angles: tuple[Tensor, Tensor] | None,
+    slots: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    norms: HeadNorms | None = None,
 ) -> Tensor:
-    """Turn queries and keys, put keys and values into their slots, and give back the queries, in one call.
+    """Normalise and turn queries and keys, put keys and values into their slots, and give back the queries.
 
     Args:
         qkv: ``[tokens, heads + 2 * kv_heads, head_dim]``: queries, keys, values.
@@ -48,6 +69,7 @@ def store_heads(
         slots: int64 ``[tokens]``.
         k_cache: ``[slots, kv_heads, head_dim]``, changed.
         v_cache: likewise.
+        norms: ``None`` normalises nothing.
 
     Returns:
         ``[tokens, heads, head_dim]``.
@@ -55,10 +77,15 @@ def store_heads(
     if by_triton(qkv):
         from sgl_like.kernels.triton.rotary import store_heads as run
 
-        return run(qkv, angles, slots, k_cache, v_cache)
-    qkv = qkv.contiguous()
+        return run(qkv, angles, slots, k_cache, v_cache, norms)
     tokens, all_heads, head_dim = qkv.shape
-    queries = torch.empty(tokens, all_heads - 2 * k_cache.shape[1], head_dim, dtype=qkv.dtype)
+    kv_heads = k_cache.shape[1]
+    heads = all_heads - 2 * kv_heads
+    if norms is not None:
+        q, k, v = torch.split(qkv, [heads, kv_heads, kv_heads], dim=1)
+        qkv = torch.cat((rms_norm(q, norms.queries, norms.eps), rms_norm(k, norms.keys, norms.eps), v), dim=1)
+    qkv = qkv.contiguous()
+    queries = torch.empty(tokens, heads, head_dim, dtype=qkv.dtype)
     if angles is not None:
         angles = angles[0].contiguous(), angles[1].contiguous()
     pointwise.run(store_call(qkv, angles, slots, k_cache, v_cache, queries))

@@ -62,9 +62,10 @@ def test_gelu_mul(shape: tuple[int, int], dtype: torch.dtype, tanh: bool) -> Non
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("normed", [False, True])
 @pytest.mark.parametrize("turned", [None, 8, 24])
 @pytest.mark.parametrize("tokens", [1, 40])
-def test_store_heads(tokens: int, turned: int | None, dtype: torch.dtype) -> None:
+def test_store_heads(tokens: int, turned: int | None, normed: bool, dtype: torch.dtype) -> None:
     heads, kv_heads, head_dim = 6, 2, 24
     qkv = torch.randn(tokens, heads + 2 * kv_heads, head_dim).to(dtype)
     angles = None
@@ -74,8 +75,16 @@ def test_store_heads(tokens: int, turned: int | None, dtype: torch.dtype) -> Non
         angles = whole.cos().to(dtype), whole.sin().to(dtype)
     slots = torch.randperm(50)[:tokens]
     k, v = (torch.full((50, kv_heads, head_dim), 7.0).to(dtype) for _ in range(2))
-    q = rotary.store_heads(qkv, angles, slots, k, v)
-    expected = qkv if angles is None else rotary.reference(qkv, *angles)
+    norms = rotary.HeadNorms(torch.rand(head_dim), torch.rand(head_dim), 1e-5) if normed else None
+    q = rotary.store_heads(qkv, angles, slots, k, v, norms)
+    expected = qkv
+    if norms is not None:
+        parts = qkv.split([heads, kv_heads, kv_heads], dim=1)
+        normed_parts = (
+            rms_norm.reference(x, w, 1e-5) for x, w in zip(parts, (norms.queries, norms.keys), strict=False)
+        )
+        expected = torch.cat((*normed_parts, parts[2]), dim=1)
+    expected = expected if angles is None else rotary.reference(expected, *angles)
     close(q, expected[:, :heads], dtype)
     close(k[slots], expected[:, heads : heads + kv_heads], dtype)
     assert torch.equal(v[slots], qkv[:, heads + kv_heads :])

@@ -20,7 +20,7 @@ from sgl_like.kernels.grouped import Stack, grouped_linear, make_tiles
 from sgl_like.kernels.layer_norm import layer_norm
 from sgl_like.kernels.linear import Linear
 from sgl_like.kernels.rms_norm import add_rms_norm, rms_norm
-from sgl_like.kernels.rotary import store_heads
+from sgl_like.kernels.rotary import HeadNorms, store_heads
 from sgl_like.kernels.silu_mul import silu_mul
 from sgl_like.runtime.cache.kv_pool import KVPool
 from sgl_like.runtime.forward_batch import ForwardBatch
@@ -100,15 +100,14 @@ class Attention:
         index: which layer it is.
         qkv: hidden to ``(H + 2K) * D``: queries, keys and values side by side.
         output: ``H * D`` to hidden.
-        q_norm, k_norm: of each head's queries and keys, before they are turned.
+        head_norms: of each head's queries and keys, where a family has them.
     """
 
     config: ModelConfig
     index: int
     qkv: Linear
     output: Linear
-    q_norm: Norm | None = None
-    k_norm: Norm | None = None
+    head_norms: HeadNorms | None = None
 
     @property
     def window(self) -> int | None:
@@ -123,11 +122,8 @@ class Attention:
         """``[T, hidden]`` to the same; the new keys and values go into the pool."""
         c = self.config
         qkv = self.qkv(x).view(len(x), c.heads + 2 * c.kv_heads, c.head_dim)
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k, v = torch.split(qkv, [c.heads, c.kv_heads, c.kv_heads], dim=1)
-            qkv = torch.cat((self.q_norm(q), self.k_norm(k), v), dim=1)
         keys, values = kv.layer(self.index)
-        q = store_heads(qkv, self.turn(angles), batch.slots, keys, values)
+        q = store_heads(qkv, self.turn(angles), batch.slots, keys, values, self.head_norms)
         out = paged_attention(
             q, keys, values, batch.rows, c.attention_scale, window=self.window, softcap=c.attention_softcap
         )

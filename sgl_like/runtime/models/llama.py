@@ -11,9 +11,10 @@ from functools import partial
 from torch.nn import functional
 
 from sgl_like.kernels.linear import Linear
+from sgl_like.kernels.rotary import HeadNorms
 from sgl_like.runtime.models.config_fields import ConfigFields
 from sgl_like.runtime.models.decoder import Decoder, Embed
-from sgl_like.runtime.models.layers import GATED_ACTIVATIONS, Attention, Block, GatedMLP, Layer, Norm, RmsNorm
+from sgl_like.runtime.models.layers import GATED_ACTIVATIONS, Attention, Block, GatedMLP, Layer, RmsNorm
 from sgl_like.runtime.models.model_config import ModelConfig
 from sgl_like.runtime.models.rope import read_rope
 from sgl_like.runtime.models.weights import WeightSource
@@ -110,18 +111,21 @@ def load_vocabulary(config: ModelConfig, weights: WeightSource, name: str) -> tu
 
 
 def load_attention(
-    config: ModelConfig, weights: WeightSource, at: str, index: int, norm: Callable[[str, int], Norm]
+    config: ModelConfig, weights: WeightSource, at: str, index: int, norm: Callable[[str, int], RmsNorm]
 ) -> Attention:
     """The attention of a layer, whose matrices are ``q_proj``, ``k_proj``, ``v_proj`` and ``o_proj`` under `at`."""
     q, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
     heads = {f"{at}{name}_proj": size for name, size in (("q", q), ("k", kv), ("v", kv))}
+    head_norms = None
+    if config.qk_norm:
+        queries, keys = (norm(f"{at}{name}_norm", config.head_dim).weight for name in ("q", "k"))
+        head_norms = HeadNorms(queries, keys, config.norm_eps)
     return Attention(
         config=config,
         index=index,
         qkv=weights.linear(heads, config.hidden_size, config.qkv_bias),
         output=weights.linear({f"{at}o_proj": config.hidden_size}, q, config.output_bias),
-        q_norm=norm(f"{at}q_norm", config.head_dim) if config.qk_norm else None,
-        k_norm=norm(f"{at}k_norm", config.head_dim) if config.qk_norm else None,
+        head_norms=head_norms,
     )
 
 

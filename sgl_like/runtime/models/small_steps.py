@@ -50,9 +50,7 @@ def _parts(block: Block) -> _Parts | None:
     inside, mlp = block.attention, block.mlp
     if not isinstance(mlp, GatedMLP) or mlp.activation is not silu_mul.silu_mul:
         return None
-    if any(
-        norm is not None for norm in (block.attention_after, block.mlp_after, inside.q_norm, inside.k_norm)
-    ):
+    if any(each is not None for each in (block.attention_after, block.mlp_after, inside.head_norms)):
         return None
     first, second = block.attention_norm, block.mlp_norm
     matrices = inside.qkv, inside.output, mlp.gate_up, mlp.down

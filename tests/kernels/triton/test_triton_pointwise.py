@@ -16,11 +16,10 @@ TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
 SHAPES = [(1, 1), (1, 64), (3, 33), (2, 3, 24), (17, 256), (0, 8), (2, 0), (2049, 5), (5, 4097), (2, 20000)]
 
 
-def close(found: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
+def close(found: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype, roundings: int = 1) -> None:
     assert found.dtype == expected.dtype == dtype and found.shape == expected.shape
-    torch.testing.assert_close(
-        found.cpu().float(), expected.float(), atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype]
-    )
+    limit = roundings * TOLERANCE[dtype]
+    torch.testing.assert_close(found.cpu().float(), expected.float(), atol=limit, rtol=limit)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -83,6 +82,7 @@ def test_gates(tokens: int, width: int, dtype: torch.dtype, device: str, poison:
 
 
 @pytest.mark.parametrize("fp8", [False, True])
+@pytest.mark.parametrize("normed", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     "tokens, heads, kv_heads, size, turned",
@@ -92,8 +92,8 @@ def test_gates(tokens: int, width: int, dtype: torch.dtype, device: str, poison:
     ],
 )  # fmt: skip
 def test_store_heads(
-    tokens: int, heads: int, kv_heads: int, size: int, turned: int, dtype: torch.dtype, fp8: bool, device: str,
-    poison: Poison,
+    tokens: int, heads: int, kv_heads: int, size: int, turned: int, dtype: torch.dtype, normed: bool, fp8: bool,
+    device: str, poison: Poison,
 ) -> None:  # fmt: skip
     from sgl_like.kernels.triton.rotary import store_heads
 
@@ -106,16 +106,23 @@ def test_store_heads(
     caches = [poison.empty(tokens + 3, kv_heads, size, dtype=kept, device=device) for _ in range(2)]
     given = (poison.put(cos, device), poison.put(sin, device)) if turned else None
     scales = (0.5, 2.0) if fp8 else (1.0, 1.0)
-    queries = store_heads(poison.put(qkv, device), given, poison.put(slots, device), *caches, scales=scales)
+    weights = [torch.rand(size) + 0.5 for _ in range(2)]
+    norms = rotary.HeadNorms(*(poison.put(each, device) for each in weights), 1e-5) if normed else None
+    queries = store_heads(
+        poison.put(qkv, device), given, poison.put(slots, device), *caches, norms, scales=scales
+    )
 
-    q, k, v = (rotary.reference(qkv, cos, sin) if turned else qkv).split([heads, kv_heads, kv_heads], dim=1)
-    close(queries, q, dtype)
-    v = qkv[:, heads + kv_heads :]
+    q, k, v = qkv.split([heads, kv_heads, kv_heads], dim=1)
+    if normed:
+        q, k = (rms_norm.reference(x, weight, 1e-5) for x, weight in zip((q, k), weights, strict=True))
+    if turned:
+        q, k = (rotary.reference(x, cos, sin) for x in (q, k))
+    close(queries, q, dtype, 1 + normed)
     others = torch.ones(tokens + 3, dtype=torch.bool)
     others[slots] = False
     for cache, expected, scale in zip(caches, (k, v), scales, strict=True):
         found = cache.cpu().float()
-        limit = 0.13 if fp8 else TOLERANCE[dtype]  # e4m3 has three bits after the first one
+        limit = 0.13 if fp8 else (1 + normed) * TOLERANCE[dtype]  # e4m3 has three bits after the first one
         torch.testing.assert_close(found[slots] * scale, expected.float(), atol=limit, rtol=limit)
         assert found[others].isnan().all()
 
