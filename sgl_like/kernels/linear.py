@@ -24,6 +24,7 @@ from torch.nn import functional
 from sgl_like.kernels import packed_linear
 from sgl_like.kernels.dispatch import by_triton
 from sgl_like.kernels.packed_linear import BLOCK, GROUP
+from sgl_like.kernels.quantized import Int4Numbers, RoundedWeight, fits_int4, pack_int4, round_rows
 from sgl_like.kernels.threads import Call, TaskKernel, run_call
 
 CPU = torch.device("cpu")
@@ -343,9 +344,35 @@ def make_linear(
     return DenseLinear(weight[:], bias)
 
 
+def make_packed_linear(
+    numbers: Int4Numbers,
+    bias: Tensor | None,
+    dtype: torch.dtype,
+    quantization: str | None = None,
+    device: torch.device = CPU,
+) -> Linear:
+    """The layer for weights that come in 4 bits.
+
+    On GPUs they stay as they are if the kernels have such groups. Otherwise they become a dense matrix, of which
+    `make_linear` makes what it makes of any.
+
+    Args:
+        numbers: the weights.
+        bias: ``[rows]``, or ``None``.
+        dtype: of the model.
+        quantization: see `make_linear`; for a dense matrix.
+        device: see `make_linear`.
+    """
+    if by_triton(device) and fits_int4(len(numbers.values), numbers.group):
+        from sgl_like.kernels.device_linear import Int4DeviceLinear
+
+        moved = Int4Numbers(*(each.to(device) for each in numbers))
+        return Int4DeviceLinear(pack_int4(moved), None if bias is None else bias.to(device), dtype)
+    return make_linear(numbers.dense().to(dtype), bias, quantization, device)
+
+
 def _device_linear(weight: Tensor, bias: Tensor | None, quantization: str | None) -> Linear:
     from sgl_like.kernels.device_linear import Int4DeviceLinear, RoundedLinear, round_int4
-    from sgl_like.kernels.quantized import RoundedWeight, fits_int4, round_rows
 
     if quantization == "int4" and fits_int4(weight.shape[1], GROUP):
         return Int4DeviceLinear(round_int4(weight, GROUP), bias, weight.dtype)

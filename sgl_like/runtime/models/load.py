@@ -28,6 +28,7 @@ from sgl_like.runtime.models import (
 )
 from sgl_like.runtime.models.config_fields import ConfigFields
 from sgl_like.runtime.models.model_config import ModelConfig
+from sgl_like.runtime.models.packing import read_packing
 from sgl_like.runtime.models.weights import DummyReader, SafetensorsReader, WeightSource
 from sgl_like.runtime.tokenizer.tokenizer import read_json
 
@@ -124,7 +125,8 @@ def load_model(
         dtype: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
         load_format: ``"auto"`` (safetensors) or ``"dummy"`` (seeded random weights of the config's shape).
         context_length: see `read_model_config`.
-        quantization: ``None``, ``"int8"``, ``"int4"`` or ``"fp8"``: how the weights of linear layers are kept.
+        quantization: ``None``, ``"int8"``, ``"int4"`` or ``"fp8"``: how the weights of linear layers are kept. On
+            GPUs, layers that AWQ or GPTQ packed stay so.
         device: where the model runs.
 
     Raises:
@@ -139,7 +141,7 @@ def load_model(
     if load_format not in ("auto", "safetensors"):
         raise ConfigError(f"load_format must be 'auto', 'safetensors' or 'dummy', not {load_format!r}")
     with SafetensorsReader(folder) as reader:
-        return build(config, WeightSource(reader, target, quantization, device))
+        return build(config, WeightSource(reader, target, quantization, device, config.packing))
 
 
 def read_model_config(folder: Path, context_length: int | None = None) -> ModelConfig:
@@ -162,14 +164,9 @@ def read_model_config(folder: Path, context_length: int | None = None) -> ModelC
         raise ModelLoadError(
             f"{folder / 'config.json'}: architecture {name!r} is not supported; known: {', '.join(ARCHITECTURES)}"
         )
-    quantization = raw.get("quantization_config")
-    if quantization:
-        method = quantization.get("quant_method", "?") if isinstance(quantization, dict) else quantization
-        raise ModelLoadError(
-            f"{folder}: weights quantised with {method!r} (quantization_config) are not supported; take others"
-        )
-    config = ARCHITECTURES[name].read(ConfigFields(raw))
-    return replace(config, architecture=name).for_context(context_length)
+    fields = ConfigFields(raw)
+    config = replace(ARCHITECTURES[name].read(fields), architecture=name, packing=read_packing(fields))
+    return config.for_context(context_length)
 
 
 def parameter_count(config: ModelConfig) -> int:

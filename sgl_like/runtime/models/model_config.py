@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from sgl_like.errors import ModelLoadError
+from sgl_like.runtime.models.packing import Packing
 from sgl_like.runtime.models.rope import RopeConfig
 
 
@@ -51,6 +52,7 @@ class ModelConfig:
         experts: mixtures of experts.
         dtype: of the weights in the file.
         architecture: the name in ``config.json``.
+        packing: how AWQ or GPTQ packed the linear layers.
 
     Raises:
         ModelLoadError: numbers that do not fit together.
@@ -81,6 +83,7 @@ class ModelConfig:
     experts: ExpertsConfig | None = None
     dtype: str = "float32"
     architecture: str = "?"
+    packing: Packing | None = None
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:

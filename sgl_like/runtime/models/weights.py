@@ -8,39 +8,23 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sgl_like.errors import ModelLoadError
-from sgl_like.kernels.linear import CPU, Linear, make_linear
+from sgl_like.kernels.linear import CPU, Linear, make_linear, make_packed_linear
 from sgl_like.kernels.packed_linear import BLOCK
+from sgl_like.kernels.quantized import Int4Numbers
 from sgl_like.kernels.trim import trim
+from sgl_like.runtime.models.packing import Packing
+from sgl_like.runtime.models.tensor_reader import Rows, TensorReader
 
 INDEX_FILE = "model.safetensors.index.json"
 MAPPED_AT_ONCE = 16 * 2**20
 """Bytes of the files that are in memory, beside what has been copied, while a model is loaded."""
-
-
-class Rows(NamedTuple):
-    """Some rows of a tensor: from `first` on, of `total` in all."""
-
-    first: int
-    total: int
-
-
-class TensorReader(Protocol):
-    """Gives tensors by their Hugging Face names."""
-
-    def has(self, name: str) -> bool:
-        """Whether there is a tensor of this name."""
-        ...
-
-    def read_into(self, name: str, out: Tensor, rows: Rows | None = None) -> None:
-        """Copy a tensor into one of the same shape, or some of its rows, converting its dtype."""
-        ...
 
 
 class WeightSource:
@@ -51,6 +35,7 @@ class WeightSource:
         dtype: what they become.
         quantization: format of linear layers, see `make_linear`.
         device: where they go.
+        packing: of linear layers that have no ``weight``.
     """
 
     def __init__(
@@ -59,11 +44,13 @@ class WeightSource:
         dtype: torch.dtype,
         quantization: str | None = None,
         device: torch.device = CPU,
+        packing: Packing | None = None,
     ) -> None:
         self._reader = reader
         self.dtype = dtype
         self.device = device
         self._quantization = quantization
+        self._packing = packing
 
     def first_root(self, roots: Sequence[str], name: str) -> str:
         """The first of some prefixes under which there is a tensor `name`; else the first of all."""
@@ -87,7 +74,7 @@ class WeightSource:
         transposed: bool = False,
         sensitive: bool = False,
     ) -> Linear:
-        """Several linear layers over the same input as one, their outputs side by side.
+        """Several linear layers over the same input as one, their outputs side by side; all of them packed, or none.
 
         Args:
             parts: name of each layer and number of its outputs.
@@ -98,7 +85,10 @@ class WeightSource:
         """
         format_ = "int8" if sensitive and self._quantization == "int4" else self._quantization
         biases = self._biases(parts) if bias else None
-        if (
+        packed = self._packed(parts, columns)
+        if packed is not None:
+            made = make_packed_linear(packed, biases, self.dtype, format_, self.device)
+        elif (
             len(parts) == 1 and not transposed
         ):  # may be the vocabulary's, larger than all that is packed before it
             (name,) = parts
@@ -108,6 +98,13 @@ class WeightSource:
             made = make_linear(self._stacked(parts, columns, transposed), biases, format_, self.device)
         trim()  # else holes where weights were before they were packed add up to more than the packed ones
         return made
+
+    def _packed(self, parts: Mapping[str, int], columns: int) -> Int4Numbers | None:
+        if self._packing is None or not any(self._reader.has(f"{name}.qweight") for name in parts):
+            return None
+        found = [self._packing.read(self._reader, name, rows, columns) for name, rows in parts.items()]
+        values, scales, zeros = (torch.cat(each, dim=1) for each in zip(*found, strict=True))
+        return Int4Numbers(values, scales, zeros)
 
     def _stacked(self, parts: Mapping[str, int], columns: int, transposed: bool) -> Tensor:
         weight, at = torch.empty(sum(parts.values()), columns, dtype=self.dtype), 0

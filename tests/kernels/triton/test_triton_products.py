@@ -8,6 +8,7 @@ from sgl_like.kernels import quantized
 from sgl_like.kernels.device_linear import Int4DeviceLinear, RoundedLinear, round_int4
 from sgl_like.kernels.linear import Int4Linear, make_linear
 from sgl_like.kernels.quantized import Int4Numbers, RoundedWeight
+from tests.support.four_bits import awq_tensors, gptq_tensors
 from tests.support.poison import Poison
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -62,35 +63,19 @@ def test_rows_are_rounded_like_torch(kind: torch.dtype, device: str, poison: Poi
     assert differ < 0.01  # the scale's last bit may move a number that lies between two
 
 
-def awq_words(values: Tensor) -> Tensor:
-    """[n, rows] to [n, rows / 8] in AWQ's order, written independently of the unpacking."""
-    words = torch.zeros(len(values), values.shape[1] // 8, dtype=torch.int64)
-    for column in range(values.shape[1]):
-        slot = [0, 4, 1, 5, 2, 6, 3, 7][column % 8]
-        words[:, column // 8] |= values[:, column].long() << 4 * slot
-    return torch.where(words >= 2**31, words - 2**32, words).int()
-
-
-def gptq_words(values: Tensor) -> Tensor:
-    """[n, rows] to [n / 8, rows]."""
-    words = torch.zeros(len(values) // 8, values.shape[1], dtype=torch.int64)
-    for i in range(len(values)):
-        words[i // 8] |= values[i].long() << 4 * (i % 8)
-    return torch.where(words >= 2**31, words - 2**32, words).int()
-
-
 @pytest.mark.parametrize("group", [32, 64, 128, 256])
-@pytest.mark.parametrize("form", ["awq", "gptq"])
+@pytest.mark.parametrize("form", ["awq", "gptq", "gptq_v2"])
 def test_files_hold_what_was_packed(form: str, group: int) -> None:
     columns, rows = 512, 40
     values, scales, zeros = random_int4(columns, rows, group)
     zeros = zeros.clamp(1, 15)
     if form == "awq":
-        found = quantized.unpack_awq(awq_words(values), awq_words(zeros), scales)
+        found = quantized.unpack_awq(**awq_tensors(values, scales, zeros))
     else:
-        found = quantized.unpack_gptq(gptq_words(values), gptq_words((zeros - 1).T).T, scales, 1)
-        same = quantized.unpack_gptq(gptq_words(values), gptq_words(zeros.T).T, scales, 0)
-        assert torch.equal(found.dense(), same.dense())
+        offset = 1 if form == "gptq" else 0
+        tensors = gptq_tensors(values, scales, zeros, offset)
+        del tensors["g_idx"]
+        found = quantized.unpack_gptq(**tensors, zero_offset=offset)
     assert found.group == group
     wide = scales.float().repeat_interleave(group, 0)
     expected = ((values - zeros.repeat_interleave(group, 0)) * wide).T
