@@ -213,7 +213,7 @@ def flex(q: Tensor, k: Tensor, v: Tensor) -> Callable[[], Any]:
 def cascade_cases(setting: Setting) -> Iterator[Case]:
     """Rows that share a prefix, with and without looking at that."""
     from sgl_like.kernels.triton.attention import paged_attention
-    from sgl_like.kernels.triton.attention_plan import plan, shared_keys
+    from sgl_like.kernels.triton.attention_plan import plan
 
     grid = setting.pick([(64, 8192, 128), (16, 2048, 256), (256, 1024, 64)], [(64, 8192, 128)], [(3, 600, 8)])
     for shape in setting.models[:2]:
@@ -222,7 +222,7 @@ def cascade_cases(setting: Setting) -> Iterator[Case]:
             q, k, v = attention_inputs(setting, shape, batch, slots)
             rows = make_rows([(1, shared + own)] * batch, slots, shared)
             group = shape.heads // shape.kv_heads
-            plans = [plan(rows, group, setting.device, each) for each in (shared_keys(rows), ())]
+            plans = [plan(rows, group, setting.device, cascade=cascade) for cascade in (True, False)]
             scale = shape.head_dim**-0.5
 
             def run(made: Any, q: Tensor = q, k: Tensor = k, v: Tensor = v, scale: float = scale) -> Tensor:

@@ -66,16 +66,15 @@ class AttentionRows:
     ) -> Tensor:
         """Triton's version, with a plan that is made once for all layers; those with a window have another one."""
         from sgl_like.kernels.triton.attention import paged_attention as run
-        from sgl_like.kernels.triton.attention_plan import plan, shared_keys
+        from sgl_like.kernels.triton.attention_plan import plan
 
-        key = q.shape[1] // k_cache.shape[1], window is None
+        key = q.shape[1] // k_cache.shape[1], window
         if key not in self._device_plans:
-            shared = shared_keys(self) if window is None else ()
-            self._device_plans[key] = plan(self, key[0], q.device, shared)
+            self._device_plans[key] = plan(self, key[0], q.device, window)
         return run(q, k_cache, v_cache, self._device_plans[key], scale, window, softcap)
 
     @cached_property
-    def _device_plans(self) -> dict[tuple[int, bool], AttentionPlan]:
+    def _device_plans(self) -> dict[tuple[int, int | None], AttentionPlan]:
         return {}
 
     @cached_property

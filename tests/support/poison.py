@@ -25,8 +25,10 @@ class Poison:
     def __init__(self) -> None:
         self._buffers: list[Tensor] = []
 
-    def empty(self, *size: Any, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
-        """``torch.empty``."""
+    def empty(
+        self, *size: Any, dtype: torch.dtype | None = None, device: Any = None, pin_memory: bool = False
+    ) -> Tensor:
+        """``torch.empty``; not pinned, which only costs time."""
         shape: Sequence[int] = size[0] if len(size) == 1 and isinstance(size[0], Sequence) else size
         dtype = torch.get_default_dtype() if dtype is None else dtype
         count = math.prod(shape) * dtype.itemsize

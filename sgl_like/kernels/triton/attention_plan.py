@@ -7,53 +7,48 @@ A tile is some query tokens, and some keys of a row that all of them may look at
 Its tokens are ``order[place : place + tokens]``. Keys are counted from the beginning of the row; the i-th token sees
 them up to the place of the first token + i. A tile's result is final if its tokens have no other tile (its partial row
 is -1 then), else it goes into rows of partial results, which are merged: those of ``tokens[n]`` are
-``parts[starts[n] : starts[n + 1]]``.
+``parts[starts[n] : starts[n + 1]]``, in the order of their keys.
 
-    extend     a row's new tokens in tiles of `MANY_QUERIES` queries, all keys at once
+    extend     a row's new tokens in tiles of 128 queries, all keys at once, the tiles with most keys first
     decode     few queries, keys in pieces of `SPLIT` (flash decoding)
-    cascade    rows whose sequences begin with the same slots: these keys once for all of them, then each one's own
+    cascade    a piece that several such rows begin with is computed once, for the tokens of all of them
 
-How the keys of a token are cut depends on its row alone, and on what it shares.
+Keys are always cut at multiples of `SPLIT` from the beginning of the row, whatever else is in the step: so a token's
+result does not depend on the number of rows, and sharing only changes how many queries a tile has. `SPLIT` does not
+depend on the amount of work either. One row with 32k keys and 8 kv heads is 512 programs, more than an H200's 132
+processors; 256 rows of 4k are 16k programs, each of which reads 256 KB (8 KB of results for them are written).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sgl_like.kernels.attention import AttentionRows
+from sgl_like.kernels.triton.base import block_of
 
 SPLIT = 512
 """Keys of one decoding tile."""
-FEW_QUERIES = 16
-"""Queries (tokens times heads that share a key) up to which a tile is computed by the decoding kernel."""
-MANY_QUERIES = 128
-"""Queries of the other kernel's tiles."""
-LEAST_SHARED = 256
-"""Keys that a group of rows must have in common to be computed as a cascade."""
 
 FIELDS = 7
-Ints = NDArray[np.int32]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class AttentionPlan:
-    """Tiles of one step, on the device.
+    """Tiles of one step, on the device; all tensors are int32, and views of one.
 
     Args:
-        small: int32 ``[tiles, 7]`` with at most `FEW_QUERIES` queries each.
-        large: those with more.
-        order: int32: all tokens one after the other, then those of the groups that share keys.
-        tokens: int32, the tokens whose partial results have to be merged.
-        starts: int32 ``[len(tokens) + 1]``.
-        parts: int32: rows of partial results.
-        kv_slots: int32, as in `AttentionRows`.
-        partial_rows: how many rows of partial results there are.
+        small: ``[tiles, 7]`` of few queries and at most `SPLIT` keys each; see `most_queries`.
+        large: the others.
+        order: all tokens one after the other, then those that share keys.
+        tokens: the tokens whose partial results have to be merged.
+        starts: ``[len(tokens) + 1]``.
+        parts: rows of partial results.
+        kv_slots: as in `AttentionRows`.
     """
 
     small: torch.Tensor
@@ -63,42 +58,19 @@ class AttentionPlan:
     starts: torch.Tensor
     parts: torch.Tensor
     kv_slots: torch.Tensor
-    partial_rows: int
 
 
-class SharedKeys(NamedTuple):
-    """Rows with one new token each, whose sequences begin with the same slots, so many."""
-
-    rows: Ints
-    keys: int
-
-
-def shared_keys(rows: AttentionRows) -> list[SharedKeys]:
-    """Groups of rows for which a cascade is worth while.
-
-    A slot holds the key of one place of one sequence (or of several that begin alike). So two rows that have the same
-    slot somewhere have the same ones before it.
-    """
-    lengths = np.diff(rows.kv_start)
-    decoding = np.flatnonzero((np.diff(rows.q_start) == 1) & (lengths > LEAST_SHARED))
-    if len(decoding) < 2:
-        return []
-    begins = rows.kv_start[decoding]
-    _, group_of = np.unique(rows.kv_slots[begins + LEAST_SHARED - 1], return_inverse=True)
-    found = []
-    for group in np.flatnonzero(np.bincount(group_of) >= 2):
-        members = decoding[group_of == group]
-        low, high = LEAST_SHARED, int(lengths[members].min()) - 1  # the last key is each one's own
-        while low < high:
-            middle = (low + high + 1) // 2
-            slots = rows.kv_slots[rows.kv_start[members] + middle - 1]
-            low, high = (middle, high) if (slots == slots[0]).all() else (low, middle - 1)
-        found.append(SharedKeys(members, low))
-    return found
+def most_queries(group: int) -> tuple[int, int]:
+    """Queries (tokens times heads that share a key) of a tile of the decoding kernel, and of the other one."""
+    return block_of(group, least=16), block_of(group, least=128)
 
 
 def plan(
-    rows: AttentionRows, group: int, device: torch.device | str, shared: Sequence[SharedKeys] = ()
+    rows: AttentionRows,
+    group: int,
+    device: torch.device | str,
+    window: int | None = None,
+    cascade: bool = True,
 ) -> AttentionPlan:
     """The tiles of a step.
 
@@ -106,88 +78,120 @@ def plan(
         rows: of the step.
         group: query heads that share a key.
         device: where the plan goes.
-        shared: see `shared_keys`.
+        window: how many keys a token sees, where there is a limit; rows share nothing then.
+        cascade: whether rows may share.
     """
-    builder = _Builder(group, int(rows.q_start[-1]))
-    q_start, kv_start = rows.q_start.tolist(), rows.kv_start.tolist()
-    skipped = [0] * (len(q_start) - 1)
-    for members, keys in shared:
-        builder.share(rows.q_start[members].tolist(), kv_start[members[0]], keys)
-        for r in members:
-            skipped[r] = keys
-    for r in range(len(q_start) - 1):
-        first, count = q_start[r], q_start[r + 1] - q_start[r]
-        if count:
-            builder.add_row(first, count, kv_start[r], skipped[r], kv_start[r + 1] - kv_start[r])
-    return builder.finish(rows, device)
+    small_queries, large_queries = most_queries(group)
+    few, many = small_queries // group, large_queries // group  # tokens of a tile
+    tiles, lone = _tiles_of_rows(rows, few, many, window)
+    order = np.arange(rows.q_start[-1])
+    if cascade and window is None:
+        tiles, lone, order = _share(rows, tiles, lone, order, few, many)
 
+    counts = np.where(lone, 0, tiles[:, 1])  # partial rows
+    tiles[:, 6] = np.where(lone, -1, np.cumsum(counts) - counts)
+    tile, i = _cut(counts, 1)
+    token = order[tiles[tile, 0] + i]
+    parts = np.lexsort((tiles[tile, 3], token))
+    tokens, numbers = np.unique(token, return_counts=True)
 
-class _Builder:
-    """Collects tiles.
-
-    Args:
-        group: query heads that share a key.
-        tokens: of the step.
-    """
-
-    def __init__(self, group: int, tokens: int) -> None:
-        self._group = group
-        self._order = list(range(tokens))
-        self._tiles: list[tuple[int, ...]] = []
-        self._parts: dict[int, list[int]] = {}
-        self._partial_rows = 0
-
-    def share(self, tokens: Sequence[int], begin: int, keys: int) -> None:
-        """Keys that several tokens share, and all of them see."""
-        first = len(self._order)
-        self._order += tokens
-        most = max(1, MANY_QUERIES // self._group)
-        for at in range(0, len(tokens), most):
-            count = min(most, len(tokens) - at)
-            for low in range(0, keys, SPLIT):
-                self._add(first + at, count, (begin, low, min(low + SPLIT, keys), keys), final=False)
-
-    def add_row(self, first: int, count: int, begin: int, skipped: int, length: int) -> None:
-        """The new tokens of a row, with its keys from `skipped` on."""
-        place = length - count  # of the first new token
-        few = count * self._group <= FEW_QUERIES
-        most = max(1, (FEW_QUERIES if few else MANY_QUERIES) // self._group)
-        for at in range(0, count, most):
-            tokens = min(most, count - at)
-            end = place + at + tokens
-            step = SPLIT if few else end - skipped
-            pieces = [(low, min(low + step, end)) for low in range(skipped, end, step)]
-            final = len(pieces) == 1 and not skipped
-            for low, high in pieces:
-                self._add(first + at, tokens, (begin, low, high, place + at), final)
-
-    def finish(self, rows: AttentionRows, device: torch.device | str) -> AttentionPlan:
-        """The plan, on the device."""
-        tiles = np.array(self._tiles, dtype=np.int32).reshape(-1, FIELDS)
-        few = tiles[:, 1] * self._group <= FEW_QUERIES
-        tokens = sorted(self._parts)
-        lists = [self._parts[token] for token in tokens]
-        starts = np.concatenate(([0], np.cumsum([len(each) for each in lists])))
-
-        def on_device(values: Any) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int32)).to(device)
-
-        return AttentionPlan(
-            small=on_device(tiles[few]),
-            large=on_device(tiles[~few]),
-            order=on_device(self._order),
-            tokens=on_device(tokens),
-            starts=on_device(starts),
-            parts=on_device([part for each in lists for part in each]),
-            kv_slots=on_device(rows.kv_slots),
-            partial_rows=self._partial_rows,
+    small = (tiles[:, 1] <= few) & (tiles[:, 4] - tiles[:, 3] <= SPLIT)
+    large = tiles[~small]
+    return AttentionPlan(
+        *_upload(
+            device,
+            tiles[small],
+            large[np.argsort(large[:, 3] - large[:, 4], kind="stable")],
+            order,
+            tokens,
+            np.concatenate(([0], np.cumsum(numbers))),
+            parts,
+            rows.kv_slots,
         )
+    )
 
-    def _add(self, first: int, count: int, keys: tuple[int, int, int, int], final: bool) -> None:
-        where = -1
-        if not final:
-            where = self._partial_rows
-            self._partial_rows += count
-            for i, token in enumerate(self._order[first : first + count]):
-                self._parts.setdefault(token, []).append(where + i)
-        self._tiles.append((first, count, *keys, where))
+
+def _tiles_of_rows(
+    rows: AttentionRows, few: int, many: int, window: int | None
+) -> tuple[Ints, NDArray[np.bool_]]:
+    """Every row's tiles, and which of them are their tokens' only ones."""
+    new = np.diff(rows.q_start).astype(np.int64)
+    row, at = _cut(new, np.where(new <= few, few, many))
+    count = np.minimum(new[row] - at, np.where(new <= few, few, many)[row])
+    place = np.diff(rows.kv_start)[row] - new[row] + at
+    end = place + count
+    low = np.zeros_like(end) if window is None else np.maximum(place - window + 1, 0) // SPLIT * SPLIT
+    step = np.where(new[row] <= few, SPLIT, np.maximum(end - low, 1))
+
+    part, ahead = _cut(end - low, step)
+    row, low = row[part], low[part] + ahead
+    tiles = np.stack(
+        (
+            rows.q_start[row] + at[part],
+            count[part],
+            rows.kv_start[row],
+            low,
+            np.minimum(low + step[part], end[part]),
+            place[part],
+            np.full(len(part), -1),
+        ),
+        axis=1,
+    )
+    return tiles, np.bincount(part, minlength=1)[part] == 1
+
+
+def _share(
+    rows: AttentionRows, tiles: Ints, lone: NDArray[np.bool_], order: Ints, few: int, many: int
+) -> tuple[Ints, NDArray[np.bool_], Ints]:
+    """Tiles with one of their own for every piece of keys that several rows have in common.
+
+    A slot holds the key of one place of one sequence (or of several that begin alike). So pieces that end with the
+    same slot are the same, and so are all keys before them.
+    """
+    whole = np.flatnonzero(
+        (tiles[:, 1] <= few) & (tiles[:, 4] - tiles[:, 3] == SPLIT) & (tiles[:, 4] <= tiles[:, 5] + 1)
+    )
+    _, same, times = np.unique(
+        rows.kv_slots[tiles[whole, 2] + tiles[whole, 4] - 1], return_inverse=True, return_counts=True
+    )
+    whole, same = whole[times[same] > 1], same[times[same] > 1]
+    by_piece = np.argsort(same, kind="stable")
+    whole, (_, first) = whole[by_piece], np.unique(same[by_piece], return_index=True)
+    if not len(whole):
+        return tiles, lone, order
+
+    member, i = _cut(tiles[whole, 1], 1)
+    tokens = tiles[whole[member], 0] + i
+    sizes = np.add.reduceat(tiles[whole, 1], first)
+    piece, at = _cut(sizes, many)
+    shared = tiles[whole[first[piece]]]
+    shared[:, 0] = len(order) + (np.cumsum(sizes) - sizes)[piece] + at
+    shared[:, 1] = np.minimum(sizes[piece] - at, many)
+    shared[:, 5] = shared[:, 4]  # all of these keys are before all of the tokens
+    kept = np.ones(len(tiles), dtype=bool)
+    kept[whole] = False
+    return (
+        np.concatenate((tiles[kept], shared)),
+        np.concatenate((lone[kept], np.zeros(len(shared), dtype=bool))),
+        np.concatenate((order, tokens)),
+    )
+
+
+def _cut(sizes: Ints, step: Ints | int) -> tuple[Ints, Ints]:
+    """Cut lengths into steps (the last ones shorter): which length each piece belongs to, and where it begins in it."""
+    numbers = -(-sizes // step)
+    owner = np.repeat(np.arange(len(sizes)), numbers)
+    nth = np.arange(len(owner)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
+    return owner, nth * np.broadcast_to(step, len(sizes))[owner]
+
+
+def _upload(device: torch.device | str, *arrays: NDArray[np.integer]) -> list[torch.Tensor]:
+    """int32 copies on a device, by one transfer, each at a multiple of 16 bytes (Triton compiles others anew)."""
+    ends = np.cumsum([-(-array.size // 4) * 4 for array in arrays])
+    pinned = torch.device(device).type == "cuda"
+    memory = torch.empty(int(ends[-1]), dtype=torch.int32, pin_memory=pinned)
+    values, places = memory.numpy(), [0, *ends.tolist()]
+    for array, at in zip(arrays, places, strict=False):
+        values[at : at + array.size] = array.ravel()
+    moved = memory.to(device, non_blocking=pinned)
+    return [moved[at : at + a.size].view(a.shape) for a, at in zip(arrays, places, strict=False)]
