@@ -38,13 +38,12 @@ def choose(
 
     Args:
         op: the kernel's name.
-        key: what tells classes of shapes apart.
+        key: what tells classes of shapes apart, and which `configs` there are.
         configs: at least one.
         run: launches the kernel. It is called many times, so an op that changes its inputs has to be given copies.
     """
-    if len(configs) == 1 or not torch.cuda.is_available():
-        return configs[0]
-    return _tuner().choose(op, key, configs, run, may_run=not torch.cuda.is_current_stream_capturing())
+    tuner = _tuner()
+    return configs[0] if tuner is None else tuner.choose(op, key, configs, run)
 
 
 class Tuner:
@@ -53,33 +52,36 @@ class Tuner:
     Args:
         path: the file that keeps it; other processes may write to it too.
         seconds: how long a call takes.
+        capturing: whether a CUDA graph is captured now.
     """
 
-    def __init__(self, path: Path, seconds: Callable[[Callable[[], None]], float]) -> None:
+    def __init__(
+        self, path: Path, seconds: Callable[[Callable[[], None]], float], capturing: Callable[[], bool]
+    ) -> None:
         self._path = path
         self._seconds = seconds
-        self._known = _read(path)
+        self._capturing = capturing
+        self._read = _read(path)
+        self._known: dict[tuple[object, ...], Config] = {}
         self._lock = RLock()
 
     def choose(
-        self,
-        op: str,
-        key: Sequence[object],
-        configs: Sequence[Config],
-        run: Callable[[Config], None],
-        may_run: bool = True,
+        self, op: str, key: Sequence[object], configs: Sequence[Config], run: Callable[[Config], None]
     ) -> Config:
-        """See `choose`; `may_run` says whether the kernel can be tried now."""
-        name = "/".join(map(str, (op, *key)))
-        found = self._known.get(name)
-        if found is not None and found in configs:
+        """See `choose`."""
+        found = self._known.get((op, *key))
+        if found is not None:
             return found
-        if not may_run:
-            return configs[0]
-        with self._lock:
-            times = [self._time(run, config) for config in configs]
-            found = self._known[name] = configs[times.index(min(times))]
-            _merge(self._path, {name: found})
+        name = "/".join(map(str, (op, *key)))
+        found = self._read.get(name)
+        if found is None or found not in configs:
+            if self._capturing():
+                return configs[0]
+            with self._lock:
+                times = [self._time(run, config) for config in configs]
+                found = configs[times.index(min(times))]
+                _merge(self._path, {name: found})
+        self._known[op, *key] = found
         return found
 
     def _time(self, run: Callable[[Config], None], config: Config) -> float:
@@ -91,12 +93,15 @@ class Tuner:
 
 
 @cache
-def _tuner() -> Tuner:
+def _tuner() -> Tuner | None:
+    if not torch.cuda.is_available():
+        return None
     folder = (
         os.environ.get("SGL_LIKE_TUNING") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "sgl_like"
     )
     device = torch.cuda.get_device_name().replace(" ", "-").replace("/", "-")
-    return Tuner(Path(folder).expanduser() / f"{device}-triton-{triton.__version__}.json", _seconds_on_gpu)
+    path = Path(folder).expanduser() / f"{device}-triton-{triton.__version__}.json"
+    return Tuner(path, _seconds_on_gpu, torch.cuda.is_current_stream_capturing)
 
 
 def _seconds_on_gpu(run: Callable[[], None]) -> float:

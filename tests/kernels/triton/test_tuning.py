@@ -33,10 +33,10 @@ class Clock:
         return self._seconds[self.tried[-1]]
 
 
-def tuner(path: Path, clock: Clock) -> Tuner:
+def tuner(path: Path, clock: Clock, capturing: Callable[[], bool] = lambda: False) -> Tuner:
     from sgl_like.kernels.triton.tuning import Tuner
 
-    return Tuner(path, clock.seconds)
+    return Tuner(path, clock.seconds, capturing)
 
 
 def test_the_fastest_is_kept_on_disk(tmp_path: Path) -> None:
@@ -60,11 +60,14 @@ def test_what_cannot_be_launched_is_not_chosen(tmp_path: Path) -> None:
 
 def test_nothing_is_run_while_a_graph_is_captured(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "a.json"
-    found = tuner(path, clock)
-    assert found.choose("op", (), CONFIGS, clock.run, may_run=False) == {"N": 16}
+    graph = [True]
+    found = tuner(path, clock, lambda: graph[0])
+    assert found.choose("op", (), CONFIGS, clock.run) == {"N": 16}
     assert not clock.tried and not path.exists()
+    graph[0] = False
     found.choose("op", (), CONFIGS, clock.run)
-    assert found.choose("op", (), CONFIGS, clock.run, may_run=False) == {"N": 32}
+    graph[0] = True
+    assert found.choose("op", (), CONFIGS, clock.run) == {"N": 32}
 
 
 def test_a_configuration_that_is_no_more_is_not_used(tmp_path: Path) -> None:
@@ -106,8 +109,10 @@ def test_what_others_write_meanwhile_is_kept(tmp_path: Path) -> None:
     assert {each.name for each in tmp_path.iterdir()} == {"a.json", "a.lock"}
 
 
-def test_without_a_gpu_the_first_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_first_is_taken() -> None:
     from sgl_like.kernels.triton import tuning
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert tuning.choose("op", (), [{"N": 1}, {"N": 2}], lambda config: None) == {"N": 1}
+    clock = Clock()
+    assert tuning.choose("op", (), CONFIGS, clock.run) == {"N": 16}
+    assert not clock.tried
