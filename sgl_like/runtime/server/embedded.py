@@ -10,6 +10,7 @@ from aiohttp import web
 from sgl_like.runtime.engine.engine import Engine
 from sgl_like.runtime.server.config import ServerConfig
 from sgl_like.runtime.server.engine.local import LocalEngine
+from sgl_like.runtime.server.engine.model import ModelEngine
 from sgl_like.runtime.server.http.app import build_app
 from sgl_like.runtime.server.http.connection import Guard, GuardedRunner
 from sgl_like.runtime.server.server import Server
@@ -25,7 +26,8 @@ class EmbeddedServer:
     def __init__(self, engine: Engine) -> None:
         template = engine.config.chat_template
         options = {} if template is None else {"chat_template": template}
-        server = Server(ServerConfig(model=engine.model_path, engine=options), LocalEngine(engine))
+        config = ServerConfig(model=engine.model_path, engine=options)
+        server = Server(config, LocalEngine(ModelEngine(engine)))
         self._runner = GuardedRunner(build_app(server), Guard(server.config.limits))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sgl-server", daemon=True)
