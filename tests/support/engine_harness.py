@@ -20,6 +20,7 @@ from sgl_like.runtime.logprobs import PlaceLogprobs
 from sgl_like.runtime.models.load import Model, load_model
 from sgl_like.runtime.protocol import FinishReason, GenerateRequest, Output, Timing, Usage
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
+from tests.support.devices import DEVICE
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Result:
 @cache
 def load(folder: Path) -> tuple[Model, Tokenizer]:
     """A folder's model and tokenizer, read once per test process."""
-    model = load_model(folder, dtype="float32")
+    model = load_model(folder, dtype="float32", device=DEVICE)
     return model, Tokenizer(folder, model.config.vocab_size)
 
 
@@ -67,7 +68,7 @@ class Harness:
         model, self.tokenizer = load(folder)
         shape = model.config
         slots -= slots % page_size
-        pool = KVPool(shape.layers, slots, shape.kv_heads, shape.head_dim, model.dtype)
+        pool = KVPool(shape.layers, slots, shape.kv_heads, shape.head_dim, model.dtype, DEVICE)
         pool.keys.fill_(float("nan"))  # a slot that is read before it is written shows
         pool.values.fill_(float("nan"))
         tier = None if host is None else HostTier(host, pool, "model", 10**9, block=16)

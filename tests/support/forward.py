@@ -12,9 +12,9 @@ from sgl_like.runtime.models.load import Model
 
 
 def run(model: Model, ids: list[int], chunks: list[int]) -> torch.Tensor:
-    """Logits at every place, computed chunk by chunk: ``[tokens, vocab]``."""
+    """Logits at every place, computed chunk by chunk: ``[tokens, vocab]``, on the CPU."""
     shape = model.config
-    pool = KVPool(shape.layers, 300, shape.kv_heads, shape.head_dim, model.dtype)
+    pool = KVPool(shape.layers, 300, shape.kv_heads, shape.head_dim, model.dtype, model.device)
     slots = np.random.default_rng(0).permutation(300)[: len(ids)].astype(np.int32)
     out, at = [], 0
     with torch.inference_mode():
@@ -22,8 +22,11 @@ def run(model: Model, ids: list[int], chunks: list[int]) -> torch.Tensor:
             end = at + size
             rows = AttentionRows(np.array([0, size], np.int32), np.array([0, end], np.int32), slots[:end])
             batch = ForwardBatch(
-                torch.tensor(ids[at:end]), torch.arange(at, end), torch.from_numpy(slots[at:end]).long(), rows
+                torch.tensor(ids[at:end], device=model.device),
+                torch.arange(at, end, device=model.device),
+                torch.from_numpy(slots[at:end]).long().to(model.device),
+                rows,
             )
-            out.append(model.logits(model.forward(batch, pool)))
+            out.append(model.logits(model.forward(batch, pool)).cpu())
             at = end
     return torch.cat(out)

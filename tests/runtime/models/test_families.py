@@ -11,6 +11,7 @@ import torch
 
 from sgl_like.runtime.engine.engine import Engine
 from sgl_like.runtime.models.load import load_model, parameter_count, read_model_config
+from tests.support.devices import DEVICE
 from tests.support.families import FAMILIES, make_family
 from tests.support.forward import run
 
@@ -40,7 +41,7 @@ def test_logits_equal_transformers(name: str, family: Any) -> None:
     with torch.inference_mode():
         expected = theirs(torch.tensor([ids])).logits[0]
     assert expected.std() > 0.3
-    model = load_model(folder, "float32")
+    model = load_model(folder, "float32", device=DEVICE)
     for chunks in ([140], [60, 40, 1, 1, 38], [5, 10] + [1] * 90 + [35]):
         assert (run(model, ids, chunks) - expected).abs().max() < 2e-4
 
@@ -82,8 +83,8 @@ def test_bfloat16_is_close_to_float32(name: str, family: Any) -> None:
     folder, _ = family(name)
     ids = tokens(50, seed=3)
     wide, narrow = (
-        run(load_model(folder, "float32"), ids, [50]),
-        run(load_model(folder, "bfloat16"), ids, [30, 20]),
+        run(load_model(folder, "float32", device=DEVICE), ids, [50]),
+        run(load_model(folder, "bfloat16", device=DEVICE), ids, [30, 20]),
     )
     assert (wide - narrow).abs().mean() < 0.03 * wide.abs().mean() + 0.03
     assert (wide.argmax(-1) == narrow.argmax(-1)).float().mean() > 0.8
@@ -103,7 +104,7 @@ def test_longrope_beyond_the_context_of_pretraining(tmp_path: Path) -> None:
     ids = tokens(120, seed=4)
     with torch.inference_mode():
         short, long = (theirs(torch.tensor([part])).logits[0] for part in (ids[:50], ids))
-    assert (run(load_model(tmp_path, "float32"), ids[:50], [50]) - short).abs().max() < 2e-4
-    model = load_model(tmp_path, "float32", context_length=256)
+    assert (run(load_model(tmp_path, "float32", device=DEVICE), ids[:50], [50]) - short).abs().max() < 2e-4
+    model = load_model(tmp_path, "float32", context_length=256, device=DEVICE)
     assert model.config.max_position == 256
     assert (run(model, ids, [40, 1, 79]) - long).abs().max() < 2e-4
