@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from sgl_like.kernels.triton.base import block_of
-from sgl_like.kernels.triton.vocabulary import group_stats
+from sgl_like.kernels.triton.vocabulary import Masks, group_stats
 
 
 @triton.jit
@@ -30,7 +30,7 @@ def gather_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
     assert ids.is_contiguous()
     out = torch.empty(ids.shape, dtype=torch.float32, device=logits.device)
     if out.numel():
-        tops, sums = group_stats(logits)
+        tops, sums = group_stats(logits, None, Masks.given(len(logits), None, None, logits.device))
         groups = tops.shape[1]
         _gather[(len(logits),)](
             logits, ids, tops, sums, out, logits.shape[1], groups, ids.shape[1],

@@ -6,6 +6,8 @@ depend on how many of them a program has.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from sgl_like.kernels.triton.base import INTERPRETED, block_of
 
-GROUP = 128
+GROUP = tl.constexpr(128)
 """Tokens of a group."""
 TILE = 1024 if INTERPRETED else 32
 """Groups of a program, at most."""
@@ -26,28 +28,36 @@ def inverse_of(temperature):
 
 
 @triton.jit
-def load_logits(logits, mask, token, vocab, known, MASKED: tl.constexpr):
-    """Logits of tokens of a row; -inf for what is beyond the vocabulary, or among the first `known` tokens and banned
-    by the packed mask.
-    """
-    x = tl.load(logits + token, mask=token < vocab, other=float("-inf"))
+def mask_of_row(masks, mask_of, row, vocab, words, MASKED: tl.constexpr):
+    """The packed mask of a row, and how many tokens it speaks of: all or none."""
     if MASKED:
-        word = tl.load(mask + token // 32, mask=token < known, other=-1)
-        x = tl.where(((word >> (token % 32)) & 1) == 0, float("-inf"), x)
-    return x
+        number = tl.load(mask_of + row).to(tl.int64)
+        mask = masks + number * words
+        known = tl.where(number >= 0, vocab, 0)
+    else:
+        mask = masks
+        known = 0
+    return mask, known
+
+
+@triton.jit
+def load_logits(logits, mask, token, vocab, known):
+    """Logits of tokens of a row; -inf for what is beyond the vocabulary or banned."""
+    word = tl.load(mask + token // 32, mask=token < known, other=-1)
+    x = tl.load(logits + token, mask=token < vocab, other=float("-inf"))
+    return tl.where(((word >> (token % 32)) & 1) == 0, float("-inf"), x)
 
 
 @triton.jit
 def _stats(
     logits, temperatures, masks, mask_of, tops, sums, vocab, words, groups,
-    HEATED: tl.constexpr, MASKED: tl.constexpr, GROUP: tl.constexpr, TILE: tl.constexpr,
+    HEATED: tl.constexpr, MASKED: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     r = tl.program_id(0).to(tl.int64)
     group = tl.program_id(1) * TILE + tl.arange(0, TILE)
     token = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
-    m = tl.load(mask_of + r).to(tl.int64) if MASKED else -1
-    known = tl.where(m >= 0, vocab, 0)
-    x = load_logits(logits + r * vocab, masks + m * words, token, vocab, known, MASKED)
+    mask, known = mask_of_row(masks, mask_of, r, vocab, words, MASKED)
+    x = load_logits(logits + r * vocab, mask, token, vocab, known)
     top = tl.max(x, axis=1)
     below = x - tl.maximum(top, -3e38)[:, None]  # no NaN for a group of -inf
     if HEATED:
@@ -56,32 +66,44 @@ def _stats(
     tl.store(sums + r * groups + group, tl.sum(tl.exp(below), axis=1), mask=group < groups)
 
 
-def group_stats(
-    logits: Tensor,
-    temperatures: Tensor | None = None,
-    masks: Tensor | None = None,
-    mask_of: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+class Masks(NamedTuple):
+    """Packed masks as kernels take them: int32 ``[n, words]``, and int32 ``[rows]``, the mask of each row, -1: none."""
+
+    packed: Tensor
+    of_row: Tensor
+    words: int
+    any: bool
+
+    @classmethod
+    def given(cls, count: int, masks: Tensor | None, of_row: Tensor | None, device: torch.device) -> Masks:
+        """For so many rows; without `of_row` each has the mask of its number."""
+        if masks is None:
+            nothing = torch.empty(1, dtype=torch.int32, device=device)
+            return cls(nothing, nothing, 0, False)
+        if of_row is None:
+            of_row = torch.arange(count, dtype=torch.int32, device=device)
+        return cls(masks, of_row, masks.shape[1], True)
+
+
+def group_stats(logits: Tensor, temperatures: Tensor | None, masks: Masks) -> tuple[Tensor, Tensor]:
     """Of each `GROUP` tokens of a row the greatest logit, and the sum of ``exp((logit - greatest) / temperature)``.
 
     Args:
         logits: float32 ``[rows, vocab]``, contiguous; -inf for banned tokens.
         temperatures: float32 ``[rows]``; 0, or None for all: 1.
-        masks: int32 ``[n, ceil(vocab / 32)]``, see `token_mask`.
-        mask_of: int32 ``[rows]``, the mask of each row; -1: none. Needed with `masks`.
+        masks: what else is banned.
 
     Returns:
         float32 ``[rows, groups]``, both; -inf and 0 for a group of which all is banned.
     """
     assert logits.dtype == torch.float32 and logits.is_contiguous() and logits.shape[1] > 0
     count, vocab = logits.shape
-    groups = triton.cdiv(vocab, GROUP)
+    groups = triton.cdiv(vocab, GROUP.value)
     tops, sums = torch.empty(2, count, groups, device=logits.device)
     if count:
         tile = block_of(groups, most=TILE)
-        words = 0 if masks is None else masks.shape[1]
         _stats[(count, triton.cdiv(groups, tile))](
-            logits, temperatures, logits if masks is None else masks, mask_of, tops, sums, vocab, words, groups,
-            HEATED=temperatures is not None, MASKED=masks is not None, GROUP=GROUP, TILE=tile, num_warps=8,
+            logits, temperatures, masks.packed, masks.of_row, tops, sums, vocab, masks.words, groups,
+            HEATED=temperatures is not None, MASKED=masks.any, TILE=tile, num_warps=8,
         )  # fmt: skip
     return tops, sums

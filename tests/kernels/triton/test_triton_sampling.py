@@ -188,13 +188,15 @@ def test_no_rows(masked: bool, device: str, poison: Poison) -> None:
 
 @pytest.mark.parametrize("vocab", [1, 127, 129, 5000])
 def test_group_stats(vocab: int, device: str, poison: Poison) -> None:
-    from sgl_like.kernels.triton.vocabulary import group_stats
+    from sgl_like.kernels.triton.vocabulary import Masks, group_stats
 
     logits, heats = 9 * torch.randn(5, vocab), torch.tensor([0.2, 1.0, 3.0, 0.0, 1.0])
     logits[4] = -torch.inf
     inverse = torch.where(heats == 0, 1, 1 / heats)
     expected = vocabulary.reference_stats(logits.numpy(), inverse.numpy())
-    found = group_stats(poison.put(logits, device), poison.put(heats, device))
+    found = group_stats(
+        poison.put(logits, device), poison.put(heats, device), Masks.given(5, None, None, logits.device)
+    )
     for each, right in zip(found, expected, strict=True):
         torch.testing.assert_close(each.cpu(), torch.from_numpy(right), atol=0, rtol=3e-6)
 
