@@ -68,13 +68,13 @@ class AttentionRows:
         from sgl_like.kernels.triton.attention import paged_attention as run
         from sgl_like.kernels.triton.attention_plan import plan
 
-        key = q.shape[1] // k_cache.shape[1], window
+        key = q.shape[1] // k_cache.shape[1], window, q.dtype == torch.float32
         if key not in self._device_plans:
-            self._device_plans[key] = plan(self, key[0], q.device, window)
+            self._device_plans[key] = plan(self, key[0], q.device, window, exact=key[2])
         return run(q, k_cache, v_cache, self._device_plans[key], scale, window, softcap)
 
     @cached_property
-    def _device_plans(self) -> dict[tuple[int, int | None], AttentionPlan]:
+    def _device_plans(self) -> dict[tuple[int, int | None, bool], AttentionPlan]:
         return {}
 
     @cached_property

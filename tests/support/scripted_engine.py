@@ -9,7 +9,7 @@ from typing import Any
 from sgl_like.errors import RequestAborted, SglError
 from sgl_like.runtime.protocol import FinishReason, GenerateRequest, Output, OutputSink, Usage
 from sgl_like.runtime.server.engine.client import EngineState
-from sgl_like.runtime.server.engine.model import ModelEngine
+from sgl_like.runtime.server.engine.local import info_of
 from sgl_like.runtime.server.engine.wire import EngineInfo, Question
 from tests.support.servers import shared_engine
 
@@ -32,7 +32,7 @@ class ScriptedEngine:
         matched: int | str | None = None,
         info: EngineInfo | None = None,
     ) -> None:
-        self.info: EngineInfo | None = info or ModelEngine(shared_engine()).info()
+        self.info: EngineInfo | None = info or info_of(shared_engine())
         self.state: EngineState = "ready"
         self.requests: list[GenerateRequest] = []
         self.aborted: list[str] = []

@@ -17,7 +17,6 @@ import sgl_like
 from sgl_like.runtime.server.config import ServerConfig
 from sgl_like.runtime.server.engine.client import EngineClient
 from sgl_like.runtime.server.engine.local import LocalEngine
-from sgl_like.runtime.server.engine.model import ModelEngine
 from sgl_like.runtime.server.http.app import ROUTES, build_app
 from sgl_like.runtime.server.http.connection import Guard, GuardedRunner
 from sgl_like.runtime.server.http.routes import Route
@@ -53,7 +52,7 @@ def running(
     config: ServerConfig | None = None, engine: EngineClient | None = None, routes: Sequence[Route] = ROUTES
 ) -> Iterator[Running]:
     """A server until the end of the block."""
-    server = Server(config or ServerConfig(), engine or LocalEngine(ModelEngine(shared_engine())))
+    server = Server(config or ServerConfig(), engine or LocalEngine(shared_engine()))
     loop = uvloop.new_event_loop()  # as `sgl-like serve` has it
     runner = GuardedRunner(build_app(server, routes), Guard(server.config.limits))
 

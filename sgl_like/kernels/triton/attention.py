@@ -4,10 +4,11 @@ The queries of a tile are its tokens times the heads that share a key (GQA packi
 them. Softmax is online (Milakov and Gimelshein, 2018; Dao et al., 2022), in base 2; split keys as in flash decoding.
 Only the blocks at the ends of what a tile sees are masked. All keys are in blocks of N from the beginning of the row.
 
-In float32 a token's result depends on its own row's keys alone, to the last bit: not on the other rows, nor on how many
-of the row's tokens are in the step, nor on what is shared. Sums are in an order that no layout of a block on a GPU
-changes, and pieces of keys are merged in the same way within a tile as between tiles. In bfloat16 the products of
-tensor cores may differ by the kind of tile (few or many queries), and a tile with many adds up all its keys in one go.
+By an exact plan, as for float32, a token's result depends on its own row's keys alone, to the last bit: not on other
+rows, nor on how many of the row's tokens are in the step, nor on what is shared. Sums are in an order that no layout of
+a block on a GPU changes, and pieces of keys are merged in the same way within a tile as between tiles. Else it depends
+on how its own row is cut into tiles, and on whether it shares keys: tensor cores may add up differently for few queries
+and for many, and a tile of many adds up all its keys in one go.
 """
 
 from __future__ import annotations
@@ -106,24 +107,20 @@ def _piece(
     best = tl.full([M], float("-inf"), tl.float32)
     total = tl.zeros([M], tl.float32)
     acc = tl.zeros([M, D], tl.float32)
-    full = low
+    begin, full = low, low
     if HAS_WINDOW:
         low = tl.maximum(low, place - window + 1)  # the first key that a query sees
-        full = (tl.maximum(low, place + count - window) + N - 1) // N * N  # from there on all queries see it
-        full = tl.minimum(full, high)
+        begin = low // N * N
+        full = tl.minimum(
+            (tl.maximum(low, place + count - window) + N - 1) // N * N, high
+        )  # all see the keys after it
+    masked = tl.maximum(tl.minimum(high, place + 1) // N * N, full)  # all see the keys before it
+    edges = (begin, full, masked, high)
+    for i in tl.static_range(0 if HAS_WINDOW else 1, 3):
         best, total, acc = _online(
-            best, total, acc, queries, k_cache, v_cache, slots, head_at, stride, low // N * N, full, low, high, last,
-            factor, cap, window, True, HAS_WINDOW, HAS_CAP, EXACT, SIZE, WIDE, INTERPRET, N, D,
+            best, total, acc, queries, k_cache, v_cache, slots, head_at, stride, edges[i], edges[i + 1], low, high,
+            last, factor, cap, window, i != 1, HAS_WINDOW, HAS_CAP, EXACT, SIZE, WIDE, INTERPRET, N, D,
         )  # fmt: skip
-    masked = tl.maximum(tl.minimum(high, place + 1) // N * N, full)
-    best, total, acc = _online(
-        best, total, acc, queries, k_cache, v_cache, slots, head_at, stride, full, masked, low, high, last,
-        factor, cap, window, False, HAS_WINDOW, HAS_CAP, EXACT, SIZE, WIDE, INTERPRET, N, D,
-    )  # fmt: skip
-    best, total, acc = _online(
-        best, total, acc, queries, k_cache, v_cache, slots, head_at, stride, masked, high, low, high, last,
-        factor, cap, window, True, HAS_WINDOW, HAS_CAP, EXACT, SIZE, WIDE, INTERPRET, N, D,
-    )  # fmt: skip
     nothing = total == 0.0  # all keys of a piece may be ahead of a query
     total = tl.where(nothing, 1.0, total)
     return tl.where(nothing, float("-inf"), best + tl.log2(total)), acc * (v_scale / total)[:, None]
@@ -244,12 +241,22 @@ def paged_attention(
             _tile[(programs,)](
                 q, k_cache, v_cache, out, partial, sums, tiles, plan.order, plan.kv_slots, factor, cap, window or 0,
                 kv_scales[1], q.stride(0), heads, kv_heads, SIZE=size, GROUP=group, HAS_WINDOW=window is not None,
-                HAS_CAP=softcap is not None, EXACT=q.dtype == torch.float32, WIDE=k_cache.numel() >= 2**31,
+                HAS_CAP=softcap is not None, EXACT=plan.exact, WIDE=k_cache.numel() >= 2**31,
                 FIELDS=FIELDS, SPLIT=SPLIT, INTERPRET=INTERPRETED, M=queries, D=block, **config,
             )  # fmt: skip
 
         work = block_of(programs, least=512, most=2048)
-        key = queries, size, group, q.dtype, k_cache.dtype, window is not None, softcap is not None, work
+        key = (
+            queries,
+            size,
+            group,
+            q.dtype,
+            k_cache.dtype,
+            window is not None,
+            softcap is not None,
+            plan.exact,
+            work,
+        )
         launch(choose("attention", key, _configs(queries, block, q.dtype), launch))
     if len(plan.tokens):
         at_once = block_of(heads, most=max(1024 // block, 1))

@@ -9,14 +9,14 @@ them up to the place of the first token + i. A tile's result is final if its tok
 is -1 then), else it goes into rows of partial results, which are merged: those of ``tokens[n]`` are
 ``parts[starts[n] : starts[n + 1]]``, in the order of their keys.
 
-    extend     a row's new tokens in tiles of 128 queries, all keys at once, the tiles with most keys first
+    extend     a row's new tokens in tiles of 128 queries; keys in pieces only if there are few such tiles
     decode     few queries, keys in pieces of `SPLIT` (flash decoding)
     cascade    a piece that several such rows begin with is computed once, for the tokens of all of them
 
-Keys are always cut at multiples of `SPLIT` from the beginning of the row, whatever else is in the step: so a token's
-result does not depend on the number of rows, and sharing only changes how many queries a tile has. `SPLIT` does not
-depend on the amount of work either. One row with 32k keys and 8 kv heads is 512 programs, more than an H200's 132
-processors; 256 rows of 4k are 16k programs, each of which reads 256 KB (8 KB of results for them are written).
+Keys are always cut at multiples of `SPLIT` from the beginning of the row, by what the row is alone: so a token's result
+does not depend on the number of rows, and sharing only changes how many queries a tile has. `SPLIT` does not depend on
+the amount of work either. One row with 32k keys and 8 kv heads is 512 programs, more than an H200's 132 processors run
+at once; 256 rows of 4k are 16k programs, of which each reads 256 KB and writes 2 KB (4 heads of 128 numbers).
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ from sgl_like.kernels.triton.base import block_of
 
 SPLIT = 512
 """Keys of one decoding tile."""
+ROW_TILES = 32
+"""Tiles of a row that extends below which its keys are cut: with 8 kv heads, about two programs for each processor."""
+LONG = 4 * SPLIT
+"""Keys that such a tile has at least."""
 
 FIELDS = 7
 Ints = NDArray[np.int64]
@@ -49,6 +53,7 @@ class AttentionPlan:
         starts: ``[len(tokens) + 1]``.
         parts: rows of partial results.
         kv_slots: as in `AttentionRows`.
+        exact: whether a token's result has to be the same to the last bit, however its row is cut.
     """
 
     small: torch.Tensor
@@ -58,6 +63,7 @@ class AttentionPlan:
     starts: torch.Tensor
     parts: torch.Tensor
     kv_slots: torch.Tensor
+    exact: bool
 
 
 def most_queries(group: int) -> tuple[int, int]:
@@ -71,6 +77,7 @@ def plan(
     device: torch.device | str,
     window: int | None = None,
     cascade: bool = True,
+    exact: bool = False,
 ) -> AttentionPlan:
     """The tiles of a step.
 
@@ -80,10 +87,11 @@ def plan(
         device: where the plan goes.
         window: how many keys a token sees, where there is a limit; rows share nothing then.
         cascade: whether rows may share.
+        exact: as in `AttentionPlan`. A row that extends has all keys in one tile then.
     """
     small_queries, large_queries = most_queries(group)
     few, many = small_queries // group, large_queries // group  # tokens of a tile
-    tiles, lone = _tiles_of_rows(rows, few, many, window)
+    tiles, lone = _tiles_of_rows(rows, few, many, window, exact)
     order = np.arange(rows.q_start[-1])
     if cascade and window is None:
         tiles, lone, order = _share(rows, tiles, lone, order, few, many)
@@ -97,31 +105,31 @@ def plan(
 
     small = (tiles[:, 1] <= few) & (tiles[:, 4] - tiles[:, 3] <= SPLIT)
     large = tiles[~small]
-    return AttentionPlan(
-        *_upload(
-            device,
-            tiles[small],
-            large[np.argsort(large[:, 3] - large[:, 4], kind="stable")],
-            order,
-            tokens,
-            np.concatenate(([0], np.cumsum(numbers))),
-            parts,
-            rows.kv_slots,
-        )
+    uploaded = _upload(
+        device,
+        small=tiles[small],
+        large=large[np.argsort(large[:, 3] - large[:, 4], kind="stable")],
+        order=order,
+        tokens=tokens,
+        starts=np.concatenate(([0], np.cumsum(numbers))),
+        parts=parts,
+        kv_slots=rows.kv_slots,
     )
+    return AttentionPlan(**uploaded, exact=exact)
 
 
 def _tiles_of_rows(
-    rows: AttentionRows, few: int, many: int, window: int | None
+    rows: AttentionRows, few: int, many: int, window: int | None, exact: bool
 ) -> tuple[Ints, NDArray[np.bool_]]:
     """Every row's tiles, and which of them are their tokens' only ones."""
-    new = np.diff(rows.q_start).astype(np.int64)
+    new, length = (np.diff(start).astype(np.int64) for start in (rows.q_start, rows.kv_start))
     row, at = _cut(new, np.where(new <= few, few, many))
     count = np.minimum(new[row] - at, np.where(new <= few, few, many)[row])
-    place = np.diff(rows.kv_start)[row] - new[row] + at
+    place = length[row] - new[row] + at
     end = place + count
     low = np.zeros_like(end) if window is None else np.maximum(place - window + 1, 0) // SPLIT * SPLIT
-    step = np.where(new[row] <= few, SPLIT, np.maximum(end - low, 1))
+    pieces = 1 if exact else np.maximum(ROW_TILES // np.maximum(_ceil(new, many), 1), 1)
+    step = np.where(new <= few, SPLIT, np.maximum(_ceil(length, pieces * SPLIT) * SPLIT, LONG))[row]
 
     part, ahead = _cut(end - low, step)
     row, low = row[part], low[part] + ahead
@@ -179,19 +187,26 @@ def _share(
 
 def _cut(sizes: Ints, step: Ints | int) -> tuple[Ints, Ints]:
     """Cut lengths into steps (the last ones shorter): which length each piece belongs to, and where it begins in it."""
-    numbers = -(-sizes // step)
+    numbers = _ceil(sizes, step)
     owner = np.repeat(np.arange(len(sizes)), numbers)
     nth = np.arange(len(owner)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
     return owner, nth * np.broadcast_to(step, len(sizes))[owner]
 
 
-def _upload(device: torch.device | str, *arrays: NDArray[np.integer]) -> list[torch.Tensor]:
+def _ceil(size: Ints, step: Ints | int) -> Ints:
+    return -(-size // step)
+
+
+def _upload(device: torch.device | str, **arrays: NDArray[np.integer]) -> dict[str, torch.Tensor]:
     """int32 copies on a device, by one transfer, each at a multiple of 16 bytes (Triton compiles others anew)."""
-    ends = np.cumsum([-(-array.size // 4) * 4 for array in arrays])
+    starts = np.cumsum([0] + [(array.size + 3) // 4 * 4 for array in arrays.values()]).tolist()
     pinned = torch.device(device).type == "cuda"
-    memory = torch.empty(int(ends[-1]), dtype=torch.int32, pin_memory=pinned)
-    values, places = memory.numpy(), [0, *ends.tolist()]
-    for array, at in zip(arrays, places, strict=False):
-        values[at : at + array.size] = array.ravel()
+    memory = torch.empty(starts[-1], dtype=torch.int32, pin_memory=pinned)
+    values = memory.numpy()
+    for array, start in zip(arrays.values(), starts, strict=False):
+        values[start : start + array.size] = array.ravel()
     moved = memory.to(device, non_blocking=pinned)
-    return [moved[at : at + a.size].view(a.shape) for a, at in zip(arrays, places, strict=False)]
+    return {
+        name: moved[start : start + array.size].view(array.shape)
+        for (name, array), start in zip(arrays.items(), starts, strict=False)
+    }

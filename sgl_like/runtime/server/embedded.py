@@ -10,7 +10,6 @@ from aiohttp import web
 from sgl_like.runtime.engine.engine import Engine
 from sgl_like.runtime.server.config import ServerConfig
 from sgl_like.runtime.server.engine.local import LocalEngine
-from sgl_like.runtime.server.engine.model import ModelEngine
 from sgl_like.runtime.server.http.app import build_app
 from sgl_like.runtime.server.http.connection import Guard, GuardedRunner
 from sgl_like.runtime.server.server import Server
@@ -26,8 +25,7 @@ class EmbeddedServer:
     def __init__(self, engine: Engine) -> None:
         template = engine.config.chat_template
         options = {} if template is None else {"chat_template": template}
-        config = ServerConfig(model=engine.model_path, engine=options)
-        server = Server(config, LocalEngine(ModelEngine(engine)))
+        server = Server(ServerConfig(model=engine.model_path, engine=options), LocalEngine(engine))
         self._runner = GuardedRunner(build_app(server), Guard(server.config.limits))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sgl-server", daemon=True)

@@ -50,14 +50,16 @@ def expected(rows: AttentionRows, window: int | None) -> Counter[tuple[int, int]
     group=st.sampled_from([1, 3, 4, 16, 20, 130]),
     window=st.sampled_from([None, None, 1, 5, 8, 30]),
     cascade=st.booleans(),
+    exact=st.booleans(),
 )
-def test_every_key_once(sizes: Sizes, group: int, window: int | None, cascade: bool) -> None:
+def test_every_key_once(sizes: Sizes, group: int, window: int | None, cascade: bool, exact: bool) -> None:
     from sgl_like.kernels.triton import attention_plan
 
     rows = make_rows(sizes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention_plan, "SPLIT", SPLIT)
-        made = attention_plan.plan(rows, group, "cpu", window, cascade)
+        patch.setattr(attention_plan, "LONG", 2 * SPLIT)
+        made = attention_plan.plan(rows, group, "cpu", window, cascade, exact)
     few, many = attention_plan.most_queries(group)
     order, slots = made.order.tolist(), made.kv_slots.tolist()
     found: Counter[tuple[int, int]] = Counter()
@@ -105,8 +107,8 @@ def test_a_shared_piece_is_in_one_tile_for_all() -> None:
     assert len(plan(rows, 4, "cpu", cascade=False).small) == 3 * 40
 
 
-def test_tiles_of_a_prompt() -> None:
-    from sgl_like.kernels.triton.attention_plan import SPLIT, plan
+def test_tiles_of_rows_that_extend() -> None:
+    from sgl_like.kernels.triton.attention_plan import LONG, SPLIT, plan
 
     made = plan(make_rows([(33, 10, 0, 0), (65, SPLIT, 0, 0)]), 4, "cpu")
     assert [tile[4] for tile in made.large.tolist()] == [
@@ -118,3 +120,10 @@ def test_tiles_of_a_prompt() -> None:
     assert [tile[:5] for tile in made.small.tolist()] == [
         [32, 1, 0, 0, 43]
     ]  # a short rest is computed by fewer
+    assert not len(made.tokens)
+
+    made = plan(make_rows([(32, 2 * LONG - 32, 0, 0)]), 4, "cpu")  # one tile would keep few processors busy
+    assert [tile[3:5] for tile in made.large.tolist()] == [[0, LONG], [LONG, 2 * LONG]]
+    assert [tile[3:5] for tile in made.small.tolist()] == []
+    made = plan(make_rows([(32, 2 * LONG - 32, 0, 0)]), 4, "cpu", exact=True)
+    assert [tile[3:5] for tile in made.large.tolist()] == [[0, 2 * LONG]]

@@ -50,7 +50,7 @@ def compute(rows, q, k, v, device, window=None, softcap=None, cascade=True, scal
     from sgl_like.kernels.triton.attention import paged_attention
     from sgl_like.kernels.triton.attention_plan import plan
 
-    made = plan(rows, q.shape[1] // k.shape[1], device, window, cascade)
+    made = plan(rows, q.shape[1] // k.shape[1], device, window, cascade, exact=q.dtype == torch.float32)
     q, k, v = (x.to(device) for x in (q, k, v))
     return paged_attention(q, k, v, made, q.shape[2] ** -0.5, window, softcap, scales).cpu()
 
@@ -72,6 +72,7 @@ def check(rows, heads, kv_heads, size, dtype, device, window=None, softcap=None)
         [(1, 5), (0, 40), (1, 64), (1, 65), (1, 1), (0, 0)],
         [(70, 131), (1, 33), (3, 3)],
         [(1, 600), (2, 513), (0, 700), (40, 560), (1, 512), (1, 1025)],
+        [(20, 2200)],
     ],
 )
 @pytest.mark.parametrize("heads, kv_heads, size", [(4, 2, 16), (7, 1, 24)])

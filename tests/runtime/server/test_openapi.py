@@ -18,7 +18,6 @@ from jsonschema import Draft202012Validator
 import sgl_like
 from sgl_like.runtime.server.config import ServerConfig
 from sgl_like.runtime.server.engine.local import LocalEngine
-from sgl_like.runtime.server.engine.model import ModelEngine
 from sgl_like.runtime.server.http.app import ROUTES
 from sgl_like.runtime.server.http.openapi import document
 from tests.support.http_clients import call
@@ -31,7 +30,7 @@ CASES = os.environ.get("SGL_LIKE_SCHEMATHESIS_EXAMPLES", "15")
 def server() -> Any:
     """With short outputs, so that many fit into a test."""
     engine = sgl_like.Engine(dtype="float32", kv_cache_memory=16 * 1024 * 1024, context_length=64)
-    with engine, running(ServerConfig(), LocalEngine(ModelEngine(engine))) as started:
+    with engine, running(ServerConfig(), LocalEngine(engine)) as started:
         yield started
 
 

@@ -10,7 +10,6 @@ import pytest
 from sgl_like.runtime.server.config import ServerConfig
 from sgl_like.runtime.server.constraints import Constraint, constraint_params
 from sgl_like.runtime.server.engine.local import LocalEngine
-from sgl_like.runtime.server.engine.model import ModelEngine
 from sgl_like.runtime.server.http.errors import ApiError
 from sgl_like.runtime.server.http.routes import Call, Tenant
 from sgl_like.runtime.server.limits import Limits
@@ -24,7 +23,7 @@ VOCAB = 4096
 
 @pytest.fixture(scope="module")
 def call() -> Call:
-    server = Server(ServerConfig(), LocalEngine(ModelEngine(shared_engine())))
+    server = Server(ServerConfig(), LocalEngine(shared_engine()))
     return Call(server, cast("Any", None), tenant=Tenant("a", "salt"))
 
 

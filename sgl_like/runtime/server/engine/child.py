@@ -300,7 +300,7 @@ def _load(start: Start) -> HostedEngine:
     else:
         from sgl_like.runtime.server.engine.model import ModelEngine
 
-        engine = ModelEngine.load(start.model, start.options)
+        engine = ModelEngine(start.model, start.options)
     engine.warm_up()
     return engine
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sgl_like.runtime.engine.activity import Activity
 from sgl_like.runtime.engine.engine import Engine
 from sgl_like.runtime.protocol import GenerateRequest, OutputSink
 from sgl_like.runtime.sampling_params import SamplingParams
+from sgl_like.runtime.server.engine.local import answer, info_of
 from sgl_like.runtime.server.engine.wire import EngineInfo, Question
 
 _WARM_SCHEMA = '{"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "integer"}}}'
@@ -19,24 +19,19 @@ STEP_SECONDS = 0.25
 
 
 class ModelEngine:
-    """A `HostedEngine` over an `Engine`."""
+    """A `HostedEngine`.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Args:
+        model: folder or hub id; ``None`` is the embedded model.
+        options: fields of `EngineConfig`.
 
-    @classmethod
-    def load(cls, model: str | None, options: Mapping[str, Any]) -> ModelEngine:
-        """A new engine.
+    Raises:
+        ModelLoadError: the model cannot be loaded.
+        ConfigError: an option cannot be used.
+    """
 
-        Args:
-            model: folder or hub id; ``None`` is the embedded model.
-            options: fields of `EngineConfig`.
-
-        Raises:
-            ModelLoadError: the model cannot be loaded.
-            ConfigError: an option cannot be used.
-        """
-        return cls(Engine(model, **{"constraint_step_seconds": STEP_SECONDS, **options}))
+    def __init__(self, model: str | None, options: Mapping[str, Any]) -> None:
+        self._engine = Engine(model, **{"constraint_step_seconds": STEP_SECONDS, **options})
 
     @property
     def activity(self) -> Activity:
@@ -45,15 +40,7 @@ class ModelEngine:
 
     def info(self) -> EngineInfo:
         """See `HostedEngine`."""
-        info = self._engine.get_server_info()
-        return EngineInfo(
-            model_path=self._engine.model_path,
-            vocab_size=self._engine.tokenizer.vocab_size,
-            context_length=info["context_length"],
-            kv_slots=info["kv_slots"],
-            max_running_requests=info["max_running_requests"],
-            pid=os.getpid(),
-        )
+        return info_of(self._engine)
 
     def warm_up(self) -> None:
         """One free and one constrained output, so that kernels are loaded or compiled, and common masks are there."""
@@ -85,13 +72,7 @@ class ModelEngine:
 
     def answer(self, what: Question, arguments: Mapping[str, Any]) -> Any:
         """See `HostedEngine`."""
-        questions: dict[str, Callable[[], Any]] = {
-            "stats": self._engine.get_server_info,
-            "flush_cache": self._engine.flush_cache,
-            "check_invariants": self._engine.check_invariants,
-            "tree": self._engine.tree,
-        }
-        return questions[what](**arguments)
+        return answer(self._engine, what, arguments)
 
     def shutdown(self) -> None:
         """See `HostedEngine`."""

@@ -197,8 +197,15 @@ class _Answer:
 
     async def chunks(self, generation: Generation) -> AsyncGenerator[bytes, None]:
         """The answer while it comes."""
-        body, count = self._body, len(generation.requests)
-        chunks = Chunks(self._head, body.n, count, body.stream_options)
+        body, options = self._body, self._body.stream_options
+        count = len(generation.requests)
+        chunks = Chunks(
+            self._head,
+            body.n,
+            count,
+            include=options is not None and options.include_usage,
+            continuous=options is not None and options.continuous_usage_stats,
+        )
         await generation.first()
         begin = self._begin()
         voices = [_Voice(self._plan.reader()) for _ in range(count)]

@@ -17,7 +17,6 @@ from sgl_like.runtime.protocol import FinishReason, Output
 from sgl_like.runtime.protocol import Usage as Counts
 from sgl_like.runtime.server.http.errors import ApiError, openai_body
 from sgl_like.runtime.server.http.routes import Call
-from sgl_like.runtime.server.openai.fields import StreamOptions
 
 encode = msgspec.json.encode
 
@@ -100,12 +99,11 @@ class Chunks:
         head: what all of them say.
         n: outputs for each prompt.
         count: requests of the call.
-        options: whether the usage comes at the end (all chunks have the field then), and in each chunk.
+        include: end with the usage; all chunks have the field then.
+        continuous: have the usage so far in each chunk.
     """
 
-    def __init__(self, head: Head, n: int, count: int, options: StreamOptions | None) -> None:
-        include = options is not None and options.include_usage
-        continuous = options is not None and options.continuous_usage_stats
+    def __init__(self, head: Head, n: int, count: int, include: bool, continuous: bool) -> None:
         self._head = b"data: " + encode(head.fields())[:-1] + b',"choices":['
         self._tail = b'],"usage":null}\n\n' if include else b"]}\n\n"
         self._include, self._continuous, self._n = include, continuous, n

@@ -216,8 +216,15 @@ class _Answer:
 
     async def chunks(self, generation: Generation) -> AsyncGenerator[bytes, None]:
         """The answer while it comes."""
-        body, count = self._body, len(generation.requests)
-        chunks = Chunks(self._head, body.n, count, body.stream_options)
+        body, options = self._body, self._body.stream_options
+        count = len(generation.requests)
+        chunks = Chunks(
+            self._head,
+            body.n,
+            count,
+            include=options is not None and options.include_usage,
+            continuous=options is not None and options.continuous_usage_stats,
+        )
         await generation.first()
         offsets = [len(text) for text in self._prompt_texts for _ in range(body.n)]
         if body.echo:

@@ -18,10 +18,9 @@ import aiohttp
 import pytest
 
 from sgl_like.runtime.server.config import ServerConfig
-from sgl_like.runtime.server.engine.local import LocalEngine
 from sgl_like.runtime.server.limits import Limits
 from tests.support.http_clients import address, call, connect, read_all
-from tests.support.local_stub import stub
+from tests.support.local_stub import LocalStub, stub
 from tests.support.oracle import nothing_lost
 from tests.support.servers import Running, running, wait_until
 
@@ -29,7 +28,7 @@ slow = (pytest.mark.slow, pytest.mark.load)
 
 
 @pytest.fixture
-def fake() -> Iterator[LocalEngine]:
+def fake() -> Iterator[LocalStub]:
     with stub(step=0.002, max_running_requests=64) as engine:
         yield engine
 
@@ -89,7 +88,7 @@ class Client:
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(1000, marks=slow)])
-def test_t1_many_streams_at_once(fake: LocalEngine, count: int) -> None:
+def test_t1_many_streams_at_once(fake: LocalStub, count: int) -> None:
     with running(ServerConfig(limits=Limits(queue_requests=2000)), fake) as server, nothing_lost(server):
         for _ in range(3):
             client = Client(server)
@@ -181,7 +180,7 @@ HASTY = Limits(header_seconds=1.0, body_seconds=1.5)
     ("headers", "bodies", "limits"), [(300, 50, HASTY), pytest.param(2000, 500, Limits(), marks=slow)]
 )
 def test_t12_slow_clients_are_closed_and_others_are_served(
-    fake: LocalEngine, headers: int, bodies: int, limits: Limits
+    fake: LocalStub, headers: int, bodies: int, limits: Limits
 ) -> None:
     with running(ServerConfig(limits=limits), fake) as server, nothing_lost(server), ExitStack() as stack:
         half = [stack.enter_context(connect(server)) for _ in range(headers)]
@@ -217,7 +216,7 @@ def test_t13_22_clients_that_do_not_read_cost_nobody_anything(count: int) -> Non
             wait_until(lambda: server.server.observer.totals.ended["abort"] >= count)
 
 
-def test_t18_when_files_run_out_connections_wait_and_nothing_breaks(fake: LocalEngine) -> None:
+def test_t18_when_files_run_out_connections_wait_and_nothing_breaks(fake: LocalStub) -> None:
     with running(ServerConfig(), fake) as server, nothing_lost(server):
         server.runner.guard.max_connections = 50
         with ExitStack() as stack:
@@ -232,7 +231,7 @@ def test_t18_when_files_run_out_connections_wait_and_nothing_breaks(fake: LocalE
         assert call(server, "/livez").status == 200
 
 
-def test_t18_the_limit_follows_from_the_files_there_are(fake: LocalEngine) -> None:
+def test_t18_the_limit_follows_from_the_files_there_are(fake: LocalStub) -> None:
     with running(ServerConfig(), fake) as server:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         try:

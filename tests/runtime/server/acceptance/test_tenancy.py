@@ -12,7 +12,6 @@ import pytest
 import sgl_like
 from sgl_like.runtime.server.config import ServerConfig
 from sgl_like.runtime.server.engine.local import LocalEngine
-from sgl_like.runtime.server.engine.model import ModelEngine
 from sgl_like.runtime.server.limits import Limits
 from tests.support.http_clients import call
 from tests.support.oracle import nothing_lost
@@ -30,7 +29,7 @@ def server(tmp_path: Path) -> Iterator[Running]:
     )
     engine = sgl_like.Engine(dtype="float32", kv_cache_memory=64 * 2**20, max_running_requests=4)
     config = ServerConfig(api_key_file=keys, limits=Limits(queue_requests=60))
-    with engine, running(config, LocalEngine(ModelEngine(engine))) as started:
+    with engine, running(config, LocalEngine(engine)) as started:
         yield started
 
 

@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from sgl_like.runtime.server.config import ServerConfig
 from tests.support.chat_templates import CHATML, QWEN_3
-from tests.support.openai_clients import connect
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.servers import Running, running, shared_engine
 
@@ -37,6 +36,10 @@ def server() -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def client(server: Running) -> openai.OpenAI:
     return connect(server)
+
+
+def connect(server: Running) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
 
 
 def ask(client: openai.OpenAI, messages: Any = ASK, **options: Any) -> Any:

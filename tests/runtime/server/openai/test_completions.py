@@ -12,7 +12,6 @@ import openai
 import pytest
 
 from sgl_like.runtime.server.config import ServerConfig
-from tests.support.openai_clients import connect
 from tests.support.servers import Running, running, shared_engine
 
 PROMPT = "play some"
@@ -26,7 +25,7 @@ def server() -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def client(server: Running) -> openai.OpenAI:
-    return connect(server)
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
 
 
 def complete(client: openai.OpenAI, prompt: Any = PROMPT, **options: Any) -> Any:
@@ -321,7 +320,7 @@ def test_names_of_models(server: Running, client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("gpt-4")
     with running(ServerConfig(any_model=True)) as lenient:
-        other = connect(lenient)
+        other = openai.OpenAI(base_url=f"{lenient.url}/v1", api_key="none", max_retries=0)
         assert (
             other.completions.create(model="gpt-4", prompt=PROMPT, max_tokens=8, temperature=0).model
             == "tiny"
@@ -332,7 +331,7 @@ def test_unknown_fields_are_ignored_unless_the_server_is_strict(client: openai.O
     body = {"user": "u", "store": True, "metadata": {"a": "b"}, "service_tier": "auto", "unheard_of": 1}
     assert complete(client, extra_body=body).choices[0].text == engine_text()
     with running(ServerConfig(strict=True)) as strict:
-        other = connect(strict)
+        other = openai.OpenAI(base_url=f"{strict.url}/v1", api_key="none", max_retries=0)
         assert refused(other, extra_body=body).code == "unknown_field"
         del body["unheard_of"]
         assert complete(other, extra_body=body).choices[0].text == engine_text()

@@ -15,9 +15,8 @@ from sgl_like.runtime.server.chat.forms import PLAIN, call_form
 from sgl_like.runtime.server.config import ServerConfig
 from sgl_like.runtime.tokenizer.tokenizer import Tokenizer
 from tests.support.chat_templates import CHATML, LLAMA_31
-from tests.support.openai_clients import connect
 from tests.support.scripted_engine import ScriptedEngine
-from tests.support.servers import running, shared_engine
+from tests.support.servers import Running, running, shared_engine
 
 HERMES = """{%- if tools %}<|im_start|>system
 {%- for tool in tools %}
@@ -81,6 +80,10 @@ def client(request: Any) -> Iterator[openai.OpenAI]:
     template = TEMPLATES[request.param]
     with running(ServerConfig(engine={} if template is None else {"chat_template": template})) as server:
         yield connect(server)
+
+
+def connect(server: Running) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
 
 
 def ask(client: openai.OpenAI, messages: Any = ASK, **options: Any) -> Any:
