@@ -172,7 +172,8 @@ def _run(x: Tensor, w: RoundedWeight | Int4Weight, bias: Tensor | None) -> Tenso
     f = factors(x, w)
     ends = f.x_scales, f.w_scales, x if bias is None else bias
     flags = {"ROUNDED": f.rounded, "HAS_BIAS": bias is not None}
-    pieces, m = piece_count(rows, columns), tile_tokens(tokens)
+    pieces = piece_count(rows, columns)
+    m = tile_tokens(tokens) if f.x.dtype != torch.float32 else 16  # float32 has no tensor cores
     sums = out
     if pieces > 1 and tokens <= FEW:
         kind = torch.int32 if f.words.dtype == torch.int8 else torch.float32

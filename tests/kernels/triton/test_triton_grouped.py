@@ -59,6 +59,22 @@ def test_grouped_products(
     close(found, grouped.reference(x, w, groups), dtype)
 
 
+@pytest.mark.parametrize("places, matrices", [(0, 3), (1, 1), (1, 200), (500, 3), (700, 60), (4000, 20)])
+def test_tiles_hold_each_place_once(places: int, matrices: int) -> None:
+    from sgl_like.kernels.triton.grouped import make_tiles
+
+    groups = (torch.rand(places).square() * (matrices + 1)).long() - 1  # many of some, few of others
+    order, firsts, ends, which, size = make_tiles(groups, matrices)
+    found: dict[int, int] = {}
+    for first, end, group in zip(firsts.tolist(), ends.tolist(), which.tolist(), strict=True):
+        if group >= 0:
+            for place in order[first : min(first + size, end)].tolist():
+                assert place not in found
+                found[place] = group
+    assert found == {place: group for place, group in enumerate(groups.tolist()) if group >= 0}
+    assert len(which) <= matrices + places // size
+
+
 @pytest.mark.parametrize("groups", [[-1] * 5, [2] * 5, [2, -1, 2, -1, 2], []])
 def test_matrices_of_nobody_are_not_read(groups: list[int], device: str, poison: Poison) -> None:
     x, w = torch.randn(len(groups), 24), torch.full((4, 10, 24), float("nan"))
