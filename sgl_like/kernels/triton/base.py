@@ -60,7 +60,7 @@ def block_of(size: int, least: int = 1, most: int = 1 << 16) -> int:
 
 
 def rows_of(block: int) -> int:
-    """How many rows of so many numbers a program takes. No more depends on it: each row is added up by itself."""
+    """How many rows of so many numbers a program takes: as many in any batch, so that a row's sums do not change."""
     return max(1, NUMBERS // block)
 
 
