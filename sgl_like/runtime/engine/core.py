@@ -270,7 +270,7 @@ class EngineCore:
                 requests[i].finish = FinishReason("stop")
             else:
                 taken.append((requests[i], fitting))
-        scoring.add(taken)
+        scoring.add({request.rid: token for request, token in taken})
         self.stats.sampled_tokens += len(taken)
         for request, token in taken:
             try:

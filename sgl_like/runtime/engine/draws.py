@@ -5,7 +5,7 @@ logits ──> copies to be scored ──> edits ──> masks ──> draw ─�
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -28,23 +28,17 @@ class Scoring:
 
     def __init__(self, requests: Sequence[Request], logits: Tensor) -> None:
         rows = [i for i, request in enumerate(requests) if request.scores is not None]
-        self._rids = [requests[i].rid for i in rows]
+        self._of = [(requests[i].rid, scores) for i in rows if (scores := requests[i].scores) is not None]
         self._logits = logits[rows] if rows else None
 
-    def add(self, taken: Sequence[tuple[Request, int]]) -> None:
-        """Score the tokens that requests have taken."""
+    def add(self, tokens: Mapping[str, int]) -> None:
+        """Score the tokens that requests have taken, by request id."""
         if self._logits is None:
             return
-        scored = {
-            request.rid: (request.scores, token) for request, token in taken if request.scores is not None
-        }
-        wanted = [
-            scored[rid][0].wanted(scored[rid][1]) if rid in scored else Wanted([], 0) for rid in self._rids
-        ]
-        for rid, given in zip(self._rids, score(self._logits, wanted), strict=True):
-            if rid in scored:
-                scores, token = scored[rid]
-                scores.add(token, given)
+        wanted = [scores.wanted(tokens[rid]) if rid in tokens else Wanted([], 0) for rid, scores in self._of]
+        for (rid, scores), given in zip(self._of, score(self._logits, wanted), strict=True):
+            if rid in tokens:
+                scores.add(tokens[rid], given)
 
 
 def row_changes(requests: Sequence[Request]) -> list[tuple[int, Edit]]:
