@@ -64,9 +64,10 @@ def _online(
 ):  # fmt: skip
     """Go on with a softmax over the keys from start to end; masked: if not all queries see all of each block.
 
-    Slots are loaded one block ahead, so that Triton's pipeline copies keys and values while earlier ones are used; a
-    load that waits for another one would end it. Keys that nobody sees may be loaded, but not their values: 0 times
-    what is there need not be 0.
+    A product times `factor` is an exponent of 2; with a cap, it is tanh(product * cap) that is multiplied. Slots are
+    loaded one block ahead, so that Triton's pipeline copies keys and values while earlier ones are used; a load that
+    waits for another one would end it. Keys that nobody sees may be loaded, but not their values: 0 times what is there
+    need not be 0.
     """
     n = tl.arange(0, N)
     slot = tl.load(slots + start + n, mask=start + n < high, other=0)
@@ -111,10 +112,11 @@ def _piece(
     if HAS_WINDOW:
         low = tl.maximum(low, place - window + 1)  # the first key that a query sees
         begin = low // N * N
-        full = tl.minimum(
-            (tl.maximum(low, place + count - window) + N - 1) // N * N, high
-        )  # all see the keys after it
-    masked = tl.maximum(tl.minimum(high, place + 1) // N * N, full)  # all see the keys before it
+        full = (
+            (tl.maximum(low, place + count - window) + N - 1) // N * N
+        )  # all queries see what is from here on
+        full = tl.minimum(full, high)
+    masked = tl.maximum(tl.minimum(high, place + 1) // N * N, full)  # ... and up to here
     edges = (begin, full, masked, high)
     for i in tl.static_range(0 if HAS_WINDOW else 1, 3):
         best, total, acc = _online(
@@ -222,49 +224,54 @@ def paged_attention(
     if q.stride()[1:] != (q.shape[2], 1):
         q = q.contiguous()
     tokens, heads, size = q.shape
-    kv_heads = k_cache.shape[1]
-    group = heads // kv_heads
     out = torch.empty((tokens, heads, size), dtype=q.dtype, device=q.device)
     partial = torch.empty((len(plan.parts), heads, size), dtype=torch.float32, device=q.device)
     sums = torch.empty((len(plan.parts), heads), dtype=torch.float32, device=q.device)
-    scale *= kv_scales[0]
-    factor, cap = (scale * LOG2_E, 0.0) if softcap is None else (softcap * LOG2_E, scale / softcap)
-    block = block_of(size, least=16)
-    for tiles, queries in zip((plan.small, plan.large), most_queries(group), strict=True):
-        programs = len(tiles) * kv_heads
-        if not programs:
-            continue
-
-        def launch(
-            config: Config, tiles: Tensor = tiles, queries: int = queries, programs: int = programs
-        ) -> None:
-            _tile[(programs,)](
-                q, k_cache, v_cache, out, partial, sums, tiles, plan.order, plan.kv_slots, factor, cap, window or 0,
-                kv_scales[1], q.stride(0), heads, kv_heads, SIZE=size, GROUP=group, HAS_WINDOW=window is not None,
-                HAS_CAP=softcap is not None, EXACT=plan.exact, WIDE=k_cache.numel() >= 2**31,
-                FIELDS=FIELDS, SPLIT=SPLIT, INTERPRET=INTERPRETED, M=queries, D=block, **config,
+    for tiles, queries in zip((plan.small, plan.large), most_queries(heads // k_cache.shape[1]), strict=True):
+        if len(tiles):
+            _compute(
+                q, (k_cache, v_cache), (out, partial, sums), tiles, queries, plan, scale, window, softcap, kv_scales
             )  # fmt: skip
-
-        work = block_of(programs, least=512, most=2048)
-        key = (
-            queries,
-            size,
-            group,
-            q.dtype,
-            k_cache.dtype,
-            window is not None,
-            softcap is not None,
-            plan.exact,
-            work,
-        )
-        launch(choose("attention", key, _configs(queries, block, q.dtype), launch))
     if len(plan.tokens):
+        block = block_of(size)
         at_once = block_of(heads, most=max(1024 // block, 1))
         _merge[(len(plan.tokens), triton.cdiv(heads, at_once))](
             partial, sums, out, plan.tokens, plan.starts, plan.parts, heads, SIZE=size, AT_ONCE=8, H=at_once,
             D=block, num_warps=4,
         )  # fmt: skip
     return out
+
+
+def _compute(
+    q: Tensor,
+    caches: tuple[Tensor, Tensor],
+    results: tuple[Tensor, Tensor, Tensor],
+    tiles: Tensor,
+    queries: int,
+    plan: AttentionPlan,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+    kv_scales: tuple[float, float],
+) -> None:
+    """Tiles of at most so many queries, in the configuration that is best for them."""
+    (_, heads, size), kv_heads = q.shape, caches[0].shape[1]
+    programs, block = len(tiles) * kv_heads, block_of(size, least=16)
+    scale *= kv_scales[0]
+    factor, cap = (scale * LOG2_E, 0.0) if softcap is None else (softcap * LOG2_E, scale / softcap)
+    has = window is not None, softcap is not None, plan.exact
+
+    def launch(config: Config) -> None:
+        _tile[(programs,)](
+            q, *caches, *results, tiles, plan.order, plan.kv_slots, factor, cap, window or 0, kv_scales[1], q.stride(0),
+            heads, kv_heads, SIZE=size, GROUP=heads // kv_heads, HAS_WINDOW=has[0], HAS_CAP=has[1], EXACT=has[2],
+            WIDE=caches[0].numel() >= 2**31, FIELDS=FIELDS, SPLIT=SPLIT, INTERPRET=INTERPRETED, M=queries, D=block,
+            **config,
+        )  # fmt: skip
+
+    work = block_of(programs, least=512, most=2048)
+    key = queries, size, heads // kv_heads, q.dtype, caches[0].dtype, *has, work
+    launch(choose("attention", key, _configs(queries, block, q.dtype), launch))
 
 
 def _configs(queries: int, block: int, dtype: torch.dtype) -> list[Config]:
@@ -277,7 +284,8 @@ def _configs(queries: int, block: int, dtype: torch.dtype) -> list[Config]:
     if INTERPRETED:
         return [{"N": 64}]
     if dtype == torch.float32:
-        return [{"N": 16, "num_warps": 8 if queries < 64 else 16, "num_stages": 2}]
+        many = 16 if block <= 128 else 32
+        return [{"N": 16, "num_warps": 8 if queries < 64 else many, "num_stages": 2 if block <= 128 else 1}]
     keys = 64 if block <= 128 else 32
     if queries < 64:
         return [{"N": keys, "num_warps": w, "num_stages": stages} for w, stages in ((4, 3), (4, 2), (2, 3))]
