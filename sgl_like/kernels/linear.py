@@ -24,7 +24,14 @@ from torch.nn import functional
 from sgl_like.kernels import packed_linear
 from sgl_like.kernels.dispatch import by_triton
 from sgl_like.kernels.packed_linear import BLOCK, GROUP
-from sgl_like.kernels.quantized import Int4Numbers, RoundedWeight, fits_int4, pack_int4, round_rows
+from sgl_like.kernels.quantized import (
+    Int4Numbers,
+    RoundedWeight,
+    SymmetricInt4,
+    fits_int4,
+    pack_int4,
+    round_rows,
+)
 from sgl_like.kernels.threads import Call, TaskKernel, run_call
 
 CPU = torch.device("cpu")
@@ -225,10 +232,13 @@ class Int4Linear(PackedLinear):
         self._weight = _empty_blocks(self._rows, self._columns // 2, 4, torch.uint8)
         self._scales = _empty_blocks(self._rows, self._columns // GROUP, 1, torch.bfloat16)
         for rows in _pieces(weight):
-            values, scales = int4_weights(weight[rows])
+            if isinstance(weight, SymmetricInt4):
+                values, scales = weight.four_bits(rows, GROUP)
+            else:
+                values, scales = int4_weights(weight[rows])
             pairs = (values + 8).view(len(values), -1, 2, 4)
-            packed = (pairs[:, :, 0] | pairs[:, :, 1] << 4).view(torch.uint8)
-            _fill_blocks(self._weight, packed.reshape(len(values), -1), rows.start)
+            nibbles = (pairs[:, :, 0] | pairs[:, :, 1] << 4).view(torch.uint8)
+            _fill_blocks(self._weight, nibbles.reshape(len(values), -1), rows.start)
             _fill_blocks(self._scales, scales, rows.start)
 
     def weight_rows(self, ids: Tensor) -> Tensor:
@@ -353,8 +363,8 @@ def make_packed_linear(
 ) -> Linear:
     """The layer for weights that come in 4 bits.
 
-    On GPUs they stay as they are if the kernels have such groups. Otherwise they become a dense matrix, of which
-    `make_linear` makes what it makes of any.
+    On GPUs they stay as they are if the kernels have such groups; on CPUs if int4 is asked for and all zero points are 8
+    (scales become bfloat16). Otherwise they become a dense matrix, of which `make_linear` makes what it makes of any.
 
     Args:
         numbers: the weights.
@@ -368,7 +378,10 @@ def make_packed_linear(
 
         moved = Int4Numbers(*(each.to(device) for each in numbers))
         return Int4DeviceLinear(pack_int4(moved), None if bias is None else bias.to(device), dtype)
-    return make_linear(numbers.dense().to(dtype), bias, quantization, device)
+    weight = SymmetricInt4(numbers, dtype)
+    if quantization == "int4" and numbers.group % GROUP == 0 and bool((numbers.zeros == 8).all()):
+        return make_linear(weight, bias, quantization, device)
+    return make_linear(weight[:], bias, quantization, device)
 
 
 def _device_linear(weight: Tensor, bias: Tensor | None, quantization: str | None) -> Linear:

@@ -133,6 +133,29 @@ class Int4Numbers(NamedTuple):
         return (values * self.scales.float().repeat_interleave(group, 0)).T.contiguous()
 
 
+@dataclass(frozen=True, slots=True)
+class SymmetricInt4:
+    """Weights of 4 bits whose zero points are all 8: a `linear.Weight` that int4 layers of CPUs take as it is."""
+
+    numbers: Int4Numbers
+    dtype: torch.dtype
+
+    @property
+    def shape(self) -> torch.Size:
+        """``[rows, columns]``."""
+        return self.numbers.values.T.shape
+
+    def __getitem__(self, rows: slice, /) -> Tensor:
+        """Some rows as a dense matrix."""
+        return Int4Numbers(*(each[:, rows] for each in self.numbers)).dense().to(self.dtype)
+
+    def four_bits(self, rows: slice, group: int) -> tuple[Tensor, Tensor]:
+        """Some rows as int8 in [-8, 7], and their scales for each `group` columns, which divides the weights' own."""
+        values = self.numbers.values[:, rows].T.to(torch.int8) - 8
+        scales = self.numbers.scales[:, rows].T.to(torch.bfloat16)
+        return values.contiguous(), scales.repeat_interleave(self.numbers.group // group, 1)
+
+
 def pack_int4(numbers: Int4Numbers) -> Int4Weight:
     """What `fits_int4` in the layout of the kernels."""
     (columns, rows), group = numbers.values.shape, numbers.group

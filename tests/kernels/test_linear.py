@@ -20,8 +20,10 @@ from sgl_like.kernels.linear import (
     int4_weights,
     int8_weights,
     make_linear,
+    make_packed_linear,
     rounded,
 )
+from sgl_like.kernels.quantized import Int4Numbers
 
 SHAPES = [(64, 32), (100, 96), (130, 352), (7, 64), (9, 20), (65, 12)]
 ROWS = [1, 2, 3, 4, 5, 6, 7, 13]
@@ -129,3 +131,18 @@ def test_choice_of_the_format() -> None:
     assert isinstance(make_linear(wide[:, :36].contiguous(), quantization="int4"), Int8Linear)
     assert isinstance(make_linear(odd, quantization="int4"), DenseLinear)
     assert Int8Linear(wide).nbytes < 0.6 * DenseLinear(wide).nbytes + 8 * 56 * 64
+
+
+@pytest.mark.parametrize("group", [32, 64, 160])
+def test_four_bits_with_zero_points_of_eight_stay_as_they_are(group: int) -> None:
+    scales = (torch.rand(320 // group, 70) / 10).bfloat16().half()
+    numbers = Int4Numbers(torch.randint(16, (320, 70)), scales, torch.full_like(scales, 8).to(torch.uint8))
+    layer, every = make_packed_linear(numbers, None, torch.float32, "int4"), torch.arange(70)
+    assert isinstance(layer, Int4Linear)
+    assert torch.equal(layer.weight_rows(every), numbers.dense())
+    dense = make_packed_linear(numbers, None, torch.float32)
+    assert isinstance(dense, DenseLinear) and torch.equal(dense.weight, numbers.dense())
+    numbers.zeros[0, 0] = 7
+    rounded_again = make_packed_linear(numbers, None, torch.float32, "int4").weight_rows(every)
+    differ = (rounded_again - numbers.dense()).norm() / numbers.dense().norm()
+    assert 0 < differ < 0.15

@@ -56,6 +56,9 @@ def test_what_cannot_be_launched_is_not_chosen(tmp_path: Path) -> None:
     clock = Clock({16: 3.0, 64: 4.0})
     assert tuner(tmp_path / "a.json", clock).choose("op", (), CONFIGS, clock.run) == {"N": 16}
     assert clock.tried == [16, 64]
+    path = tmp_path / "b.json"
+    assert tuner(path, Clock({})).choose("op", (), CONFIGS, Clock({}).run) == {"N": 16}
+    assert not path.exists()  # memory may have been short: to be tried again by the next process
 
 
 def test_nothing_is_run_while_a_graph_is_captured(tmp_path: Path) -> None:
