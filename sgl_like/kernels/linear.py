@@ -363,8 +363,8 @@ def make_packed_linear(
 ) -> Linear:
     """The layer for weights that come in 4 bits.
 
-    On GPUs they stay as they are if the kernels have such groups; on CPUs if int4 is asked for and all zero points are 8
-    (scales become bfloat16). Otherwise they become a dense matrix, of which `make_linear` makes what it makes of any.
+    On GPUs they stay as they are if the kernels have such groups; on CPUs if int4 is asked for and all zero points are
+    8 (scales become bfloat16). Otherwise they become a dense matrix, of which `make_linear` makes what it makes of any.
 
     Args:
         numbers: the weights.
