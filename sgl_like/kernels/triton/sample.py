@@ -100,13 +100,21 @@ def _least(logits, mask, vocab, known, tops, listed, low, top, inverse, wanted, 
         found = tl.zeros(
             [PIVOTS, TILE, GROUP], tl.float32
         )  # added up in the end: threads wait for others once
+        first = tl.full([1, TILE, GROUP], float("inf"), tl.float32)
+        last = tl.full([1, TILE, GROUP], float("-inf"), tl.float32)
         for start in range(0, count, TILE):
             _, x = _load(logits, mask, vocab, known, listed, start, count)
             x = x[None, :, :]
             each = 1.0 if BY_COUNT else tl.exp((x - top) * inverse)
             found += tl.where(x >= _number(pivots)[:, None, None], 1.0, 0.0) * each
+            inside = (x >= _number(least)) & (x <= _number(above - 1))
+            first = tl.minimum(first, tl.where(inside, x, float("inf")))
+            last = tl.maximum(last, tl.where(inside, x, float("-inf")))
         total = tl.sum(tl.sum(found, axis=1), axis=1)
         least, above = _narrow(least, above, pivots, total, wanted)
+        # only logits that tokens have are of interest; there may be none if rounding has left less than wanted
+        least = tl.maximum(least, tl.minimum(_key(tl.min(first)), above - 1))
+        above = tl.minimum(above, _key(tl.max(last)) + 1)
     return _number(least)
 
 
