@@ -2,9 +2,10 @@
 
 A tile is some query tokens, and some keys of a row that all of them may look at:
 
-    (place in order, tokens, place in kv_slots, first key, end of keys, place of the first token, partial row)
+    FIRST in order, COUNT of tokens, BEGIN in kv_slots, LOW: first key, HIGH: end of keys, PLACE of the first token,
+    WHERE: partial row
 
-Its tokens are ``order[place : place + tokens]``. Keys are counted from the beginning of the row; the i-th token sees
+Its tokens are ``order[FIRST : FIRST + COUNT]``. Keys are counted from the beginning of the row; the i-th token sees
 them up to the place of the first token + i. A tile's result is final if its tokens have no other tile (its partial row
 is -1 then), else it goes into rows of partial results, which are merged: those of ``tokens[n]`` are
 ``parts[starts[n] : starts[n + 1]]``, in the order of their keys.
@@ -37,7 +38,9 @@ ROW_TILES = 32
 LONG = 4 * SPLIT
 """Keys that such a tile has at least."""
 
+FIRST, COUNT, BEGIN, LOW, HIGH, PLACE, WHERE = range(7)
 FIELDS = 7
+"""Numbers of a tile; their names are as above."""
 Ints = NDArray[np.int64]
 
 
@@ -91,24 +94,25 @@ def plan(
     """
     small_queries, large_queries = most_queries(group)
     few, many = small_queries // group, large_queries // group  # tokens of a tile
-    tiles, lone = _tiles_of_rows(rows, few, many, window, exact)
+    tiles = _tiles_of_rows(rows, few, many, window, exact)
     order = np.arange(rows.q_start[-1])
     if cascade and window is None:
-        tiles, lone, order = _share(rows, tiles, lone, order, few, many)
+        tiles, order = _share(rows, tiles, order, few, many)
 
-    counts = np.where(lone, 0, tiles[:, 1])  # partial rows
-    tiles[:, 6] = np.where(lone, -1, np.cumsum(counts) - counts)
+    final = tiles[:, WHERE] < 0
+    counts = np.where(final, 0, tiles[:, COUNT])  # partial rows
+    tiles[:, WHERE] = np.where(final, -1, np.cumsum(counts) - counts)
     tile, i = _cut(counts, 1)
-    token = order[tiles[tile, 0] + i]
-    parts = np.lexsort((tiles[tile, 3], token))
+    token = order[tiles[tile, FIRST] + i]
+    parts = np.lexsort((tiles[tile, LOW], token))
     tokens, numbers = np.unique(token, return_counts=True)
 
-    small = (tiles[:, 1] <= few) & (tiles[:, 4] - tiles[:, 3] <= SPLIT)
+    small = (tiles[:, COUNT] <= few) & (tiles[:, HIGH] - tiles[:, LOW] <= SPLIT)
     large = tiles[~small]
     uploaded = _upload(
         device,
         small=tiles[small],
-        large=large[np.argsort(large[:, 3] - large[:, 4], kind="stable")],
+        large=large[np.argsort(large[:, LOW] - large[:, HIGH], kind="stable")],
         order=order,
         tokens=tokens,
         starts=np.concatenate(([0], np.cumsum(numbers))),
@@ -118,10 +122,8 @@ def plan(
     return AttentionPlan(**uploaded, exact=exact)
 
 
-def _tiles_of_rows(
-    rows: AttentionRows, few: int, many: int, window: int | None, exact: bool
-) -> tuple[Ints, NDArray[np.bool_]]:
-    """Every row's tiles, and which of them are their tokens' only ones."""
+def _tiles_of_rows(rows: AttentionRows, few: int, many: int, window: int | None, exact: bool) -> Ints:
+    """Every row's tiles; `WHERE` is -1 in those that are their tokens' only ones, else 0."""
     new, length = (np.diff(start).astype(np.int64) for start in (rows.q_start, rows.kv_start))
     row, at = _cut(new, np.where(new <= few, few, many))
     count = np.minimum(new[row] - at, np.where(new <= few, few, many)[row])
@@ -133,7 +135,7 @@ def _tiles_of_rows(
 
     part, ahead = _cut(end - low, step)
     row, low = row[part], low[part] + ahead
-    tiles = np.stack(
+    return np.stack(
         (
             rows.q_start[row] + at[part],
             count[part],
@@ -141,48 +143,42 @@ def _tiles_of_rows(
             low,
             np.minimum(low + step[part], end[part]),
             place[part],
-            np.full(len(part), -1),
+            np.where(np.bincount(part, minlength=1)[part] == 1, -1, 0),
         ),
         axis=1,
     )
-    return tiles, np.bincount(part, minlength=1)[part] == 1
 
 
-def _share(
-    rows: AttentionRows, tiles: Ints, lone: NDArray[np.bool_], order: Ints, few: int, many: int
-) -> tuple[Ints, NDArray[np.bool_], Ints]:
+def _share(rows: AttentionRows, tiles: Ints, order: Ints, few: int, many: int) -> tuple[Ints, Ints]:
     """Tiles with one of their own for every piece of keys that several rows have in common.
 
     A slot holds the key of one place of one sequence (or of several that begin alike). So pieces that end with the
     same slot are the same, and so are all keys before them.
     """
     whole = np.flatnonzero(
-        (tiles[:, 1] <= few) & (tiles[:, 4] - tiles[:, 3] == SPLIT) & (tiles[:, 4] <= tiles[:, 5] + 1)
+        (tiles[:, COUNT] <= few)
+        & (tiles[:, HIGH] - tiles[:, LOW] == SPLIT)
+        & (tiles[:, HIGH] <= tiles[:, PLACE] + 1)
     )
     _, same, times = np.unique(
-        rows.kv_slots[tiles[whole, 2] + tiles[whole, 4] - 1], return_inverse=True, return_counts=True
+        rows.kv_slots[tiles[whole, BEGIN] + tiles[whole, HIGH] - 1], return_inverse=True, return_counts=True
     )
     whole, same = whole[times[same] > 1], same[times[same] > 1]
     by_piece = np.argsort(same, kind="stable")
     whole, (_, first) = whole[by_piece], np.unique(same[by_piece], return_index=True)
     if not len(whole):
-        return tiles, lone, order
+        return tiles, order
 
-    member, i = _cut(tiles[whole, 1], 1)
-    tokens = tiles[whole[member], 0] + i
-    sizes = np.add.reduceat(tiles[whole, 1], first)
+    member, i = _cut(tiles[whole, COUNT], 1)
+    tokens = tiles[whole[member], FIRST] + i
+    sizes = np.add.reduceat(tiles[whole, COUNT], first)
     piece, at = _cut(sizes, many)
     shared = tiles[whole[first[piece]]]
-    shared[:, 0] = len(order) + (np.cumsum(sizes) - sizes)[piece] + at
-    shared[:, 1] = np.minimum(sizes[piece] - at, many)
-    shared[:, 5] = shared[:, 4]  # all of these keys are before all of the tokens
-    kept = np.ones(len(tiles), dtype=bool)
-    kept[whole] = False
-    return (
-        np.concatenate((tiles[kept], shared)),
-        np.concatenate((lone[kept], np.zeros(len(shared), dtype=bool))),
-        np.concatenate((order, tokens)),
-    )
+    shared[:, FIRST] = len(order) + (np.cumsum(sizes) - sizes)[piece] + at
+    shared[:, COUNT] = np.minimum(sizes[piece] - at, many)
+    shared[:, PLACE] = shared[:, HIGH]  # all of these keys are before all of the tokens
+    shared[:, WHERE] = 0
+    return np.concatenate((np.delete(tiles, whole, axis=0), shared)), np.concatenate((order, tokens))
 
 
 def _cut(sizes: Ints, step: Ints | int) -> tuple[Ints, Ints]:
