@@ -1,7 +1,10 @@
 """`kernels.grouped` in Triton: places are sorted by matrix, and each program takes a tile of places of one matrix.
 
-The tiles are found on the device, so that nothing waits for it: there are never more than ``matrices + places / M``.
-Programs beyond the last one have nothing to do.
+    places in order   | none | matrix 0     | matrix 1 | matrix 3    |
+    tiles                    | 0    | 1     | 2        | 3    | 4    |
+
+Programs find out themselves which tile is theirs, so that nothing waits for the device: there are never more tiles than
+``matrices + places / M``. Programs beyond the last one have nothing to do.
 """
 
 from __future__ import annotations
@@ -21,72 +24,75 @@ from sgl_like.kernels.triton.tuning import Config, choose
 
 
 class Tiles(NamedTuple):
-    """Which places each program computes.
+    """Places sorted by matrix.
 
     Args:
-        order: int64: places sorted by matrix.
-        first: int32 ``[tiles]``: where in `order` a tile begins.
-        end: int32 ``[tiles]``: where the places of its matrix end.
-        group: int32 ``[tiles]``; -1 for tiles that are not needed.
+        order: int64 ``[places]``.
+        bounds: int64 ``[matrices + 1]``: where in `order` the places of each matrix begin, and those of the last end.
         size: places of a tile.
     """
 
     order: Tensor
-    first: Tensor
-    end: Tensor
-    group: Tensor
+    bounds: Tensor
     size: int
+
+    @property
+    def most(self) -> int:
+        """There are no more tiles than these."""
+        return min(len(self.bounds) - 1, len(self.order)) + len(self.order) // self.size
 
 
 def make_tiles(groups: Tensor, matrices: int) -> Tiles:
     """Tiles for ``groups``; see `kernels.grouped`."""
-    size = tile_tokens(len(groups) // matrices)
-    groups = groups.to(torch.int64)
-    order = groups.argsort(stable=True)
-    counts = torch.zeros(matrices + 1, dtype=torch.int64, device=groups.device)
-    counts.index_add_(0, groups + 1, torch.ones_like(groups))
-    ends = counts.cumsum(0)[1:]  # places of -1 come first
-    starts = ends - counts[1:]
-    last_tile = ((counts[1:] + size - 1) // size).cumsum(0)
-    number = torch.arange(min(matrices, len(groups)) + len(groups) // size, device=groups.device)
-    group = torch.searchsorted(last_tile, number, right=True)
-    known = group.clamp(max=matrices - 1)
-    tiles_before = torch.where(known > 0, last_tile[known - 1], 0)
-    first = starts[known] + (number - tiles_before) * size
-    return Tiles(order, first.int(), ends[known].int(), torch.where(group < matrices, group, -1).int(), size)
+    sorted_groups, order = groups.sort(stable=True)
+    numbers = torch.arange(matrices + 1, dtype=groups.dtype, device=groups.device)
+    bounds = torch.searchsorted(sorted_groups, numbers)
+    return Tiles(order, bounds, tile_tokens(len(groups) // matrices))
+
+
+@triton.jit
+def find_tile(bounds, matrices, tile, M: tl.constexpr, MATRICES: tl.constexpr):
+    """A tile's matrix (of the last tile on: `MATRICES`), where its places begin, and where those of its matrix end."""
+    g = tl.arange(0, MATRICES)
+    low = tl.load(bounds + g, mask=g < matrices, other=0)
+    high = tl.load(bounds + g + 1, mask=g < matrices, other=0)
+    tiles = (high - low + M - 1) // M
+    matrix = tl.sum((tl.cumsum(tiles) <= tile).to(tl.int64))
+    before = tl.sum(tl.where(g < matrix, tiles, 0))
+    first = tl.sum(tl.where(g == matrix, low, 0)) + (tile - before) * M
+    return matrix, first, tl.sum(tl.where(g == matrix, high, 0))
 
 
 @triton.jit
 def _grouped(
-    x, w, steps, x_scales, w_scales, factors, out, order, firsts, ends, groups, rows, columns, repeat,
-    GROUP: tl.constexpr, ROUNDED: tl.constexpr, ADDS: tl.constexpr, INTERPRET: tl.constexpr, M: tl.constexpr,
-    N: tl.constexpr, K: tl.constexpr,
+    x, w, steps, x_scales, w_scales, scales, out, order, bounds, matrices, rows, columns, repeat,
+    GROUP: tl.constexpr, ROUNDED: tl.constexpr, ADDS: tl.constexpr, INTERPRET: tl.constexpr, MATRICES: tl.constexpr,
+    M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    tile = tl.program_id(0)
-    group = tl.load(groups + tile).to(tl.int64)
-    if group >= 0:
-        m = tl.load(firsts + tile) + tl.arange(0, M)
-        live = m < tl.load(ends + tile)
+    matrix, first, end = find_tile(bounds, matrices, tl.program_id(0), M, MATRICES)
+    if matrix < matrices:
+        m = first + tl.arange(0, M)
+        live = m < end
         place = tl.load(order + m, mask=live, other=0)
         token = place // repeat
         n = (tl.program_id(1) * N + tl.arange(0, N)).to(tl.int64)
         used = n < rows
         if GROUP:
-            w += group * (columns // 4) * rows
-            steps += group * (columns // GROUP) * rows
+            w += matrix * (columns // 4) * rows
+            steps += matrix * (columns // GROUP) * rows
             total = int4_sums(x, w, steps, token, live, n, rows, columns, 1, 0, 1, GROUP, INTERPRET, M, N)
         else:
-            w += group * rows * columns
+            w += matrix * rows * columns
             total = plain_sums(x, w, token, live, n, rows, columns, 1, 0, 1, INTERPRET, M, N, K).to(
                 tl.float32
             )
         if ROUNDED:
             total *= tl.load(x_scales + token, mask=live, other=0.0)[None, :]
-            total *= tl.load(w_scales + group * rows + n, mask=used, other=0.0)[:, None]
+            total *= tl.load(w_scales + matrix * rows + n, mask=used, other=0.0)[:, None]
         where = out + place[None, :] * rows + n[:, None]
         inside = live[None, :] & used[:, None]
         if ADDS:
-            total = total * tl.load(factors + group) + tl.load(where, mask=inside, other=0.0).to(tl.float32)
+            total = total * tl.load(scales + matrix) + tl.load(where, mask=inside, other=0.0).to(tl.float32)
         tl.store(where, total.to(out.dtype.element_ty), mask=inside)
 
 
@@ -123,15 +129,16 @@ def _run(
     rows, columns = w.shape[-2:]
     assert x.shape[1] == columns and out.is_contiguous()
     f = factors(x, w)
+    matrices = len(f.words)
     if tiles is None:
-        tiles = make_tiles(groups, len(f.words))
+        tiles = make_tiles(groups, matrices)
 
     def launch(config: Config, out: Tensor) -> None:
         n = min(config["N"], block_of(rows, least=16))
-        _grouped[len(tiles.group), triton.cdiv(rows, n)](
-            *f[:5], x if scales is None else scales, out, tiles.order, tiles.first, tiles.end, tiles.group, rows,
-            columns, len(groups) // len(x), GROUP=f.group, ROUNDED=f.rounded, ADDS=scales is not None,
-            INTERPRET=INTERPRETED, M=tiles.size, K=STEP if f.rounded else block_of(columns, least=32, most=64),
+        _grouped[tiles.most, triton.cdiv(rows, n)](
+            *f[:5], x if scales is None else scales, out, tiles.order, tiles.bounds, matrices, rows, columns,
+            len(groups) // len(x), GROUP=f.group, ROUNDED=f.rounded, ADDS=scales is not None, INTERPRET=INTERPRETED,
+            MATRICES=block_of(matrices), M=tiles.size, K=STEP if f.rounded else block_of(columns, least=32, most=64),
             **config | {"N": n},
         )  # fmt: skip
 

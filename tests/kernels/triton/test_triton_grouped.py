@@ -60,19 +60,25 @@ def test_grouped_products(
 
 
 @pytest.mark.parametrize("places, matrices", [(0, 3), (1, 1), (1, 200), (500, 3), (700, 60), (4000, 20)])
-def test_tiles_hold_each_place_once(places: int, matrices: int) -> None:
+def test_tiles_hold_each_place_once(places: int, matrices: int, device: str) -> None:
+    from sgl_like.kernels.triton.base import block_of
     from sgl_like.kernels.triton.grouped import make_tiles
+    from tests.support.tile_kernel import all_tiles
 
     groups = (torch.rand(places).square() * (matrices + 1)).long() - 1  # many of some, few of others
-    order, firsts, ends, which, size = make_tiles(groups, matrices)
+    tiles = make_tiles(groups.to(device), matrices)
+    assert tiles.most <= matrices + places // tiles.size
+    out = torch.full((tiles.most, 3), -1, device=device)
+    if tiles.most:
+        all_tiles[(tiles.most,)](tiles.bounds, out, matrices, M=tiles.size, MATRICES=block_of(matrices))
     found: dict[int, int] = {}
-    for first, end, group in zip(firsts.tolist(), ends.tolist(), which.tolist(), strict=True):
-        if group >= 0:
-            for place in order[first : min(first + size, end)].tolist():
+    for matrix, first, end in out.tolist():
+        if matrix < matrices:
+            assert first < end
+            for place in tiles.order[first : min(first + tiles.size, end)].tolist():
                 assert place not in found
-                found[place] = group
+                found[place] = matrix
     assert found == {place: group for place, group in enumerate(groups.tolist()) if group >= 0}
-    assert len(which) <= matrices + places // size
 
 
 @pytest.mark.parametrize("groups", [[-1] * 5, [2] * 5, [2, -1, 2, -1, 2], []])
