@@ -153,13 +153,10 @@ def _share(rows: AttentionRows, tiles: Ints, order: Ints, few: int, many: int) -
     """Tiles with one of their own for every piece of keys that several rows have in common.
 
     A slot holds the key of one place of one sequence (or of several that begin alike). So pieces that end with the
-    same slot are the same, and so are all keys before them.
+    same slot are the same, and so are all keys before them. New tokens have slots of their own: all of these rows' come
+    after such a piece.
     """
-    whole = np.flatnonzero(
-        (tiles[:, COUNT] <= few)
-        & (tiles[:, HIGH] - tiles[:, LOW] == SPLIT)
-        & (tiles[:, HIGH] <= tiles[:, PLACE] + 1)
-    )
+    whole = np.flatnonzero((tiles[:, COUNT] <= few) & (tiles[:, HIGH] - tiles[:, LOW] == SPLIT))
     _, same, times = np.unique(
         rows.kv_slots[tiles[whole, BEGIN] + tiles[whole, HIGH] - 1], return_inverse=True, return_counts=True
     )
@@ -176,7 +173,6 @@ def _share(rows: AttentionRows, tiles: Ints, order: Ints, few: int, many: int) -
     shared = tiles[whole[first[piece]]]
     shared[:, FIRST] = len(order) + (np.cumsum(sizes) - sizes)[piece] + at
     shared[:, COUNT] = np.minimum(sizes[piece] - at, many)
-    shared[:, PLACE] = shared[:, HIGH]  # all of these keys are before all of the tokens
     shared[:, WHERE] = 0
     return np.concatenate((np.delete(tiles, whole, axis=0), shared)), np.concatenate((order, tokens))
 
