@@ -45,7 +45,7 @@ def _number(key):
 @triton.jit
 def _narrow(least, above, pivots, found, wanted):
     """Of the interval [least, above) the part in which the greatest threshold lies above which there is enough, by what
-    was found above some pivots. It has one end left when no token lies between the two.
+    was found above some pivots. One threshold is left of it where no token lies between its ends.
     """
     enough = found >= wanted
     least = tl.maximum(least, tl.max(tl.where(enough, pivots, least), axis=0))
@@ -72,9 +72,15 @@ def _bound(tops, weights, wanted, low, top):
 
 
 @triton.jit
+def _reach(tops, low):
+    """Which groups have a token from a threshold on; none of those of which all is banned."""
+    return (tops >= low) & (tops > float("-inf"))
+
+
+@triton.jit
 def _list(tops, low, listed):
     """List the groups that reach a threshold, in order; how many there are."""
-    reaches = (tops >= low) & (tops > float("-inf"))
+    reaches = _reach(tops, low)
     places = tl.cumsum(reaches.to(tl.int32), axis=0)
     tl.store(listed + places - 1, tl.arange(0, tops.shape[0]), mask=reaches)
     tl.debug_barrier()  # before other threads read them
@@ -97,9 +103,8 @@ def _least(logits, mask, vocab, known, tops, listed, low, top, inverse, wanted, 
     while above - least > 1:
         count = _list(tops, _number(least), listed)
         pivots = _pivots(least, above)
-        found = tl.zeros(
-            [PIVOTS, TILE, GROUP], tl.float32
-        )  # added up in the end: threads wait for others once
+        # added up when all is seen, so that threads wait for each other once
+        found = tl.zeros([PIVOTS, TILE, GROUP], tl.float32)
         first = tl.full([1, TILE, GROUP], float("inf"), tl.float32)
         last = tl.full([1, TILE, GROUP], float("-inf"), tl.float32)
         for start in range(0, count, TILE):
@@ -127,9 +132,7 @@ def _weigh(logits, mask, vocab, known, tops, listed, sums, least, top, inverse):
         weight = tl.sum(tl.where(x >= least, tl.exp((x - top) * inverse), 0.0), axis=1)
         tl.store(sums + group, weight, mask=start + tl.arange(0, TILE) < count)
     tl.debug_barrier()  # before other threads read them
-    return tl.load(
-        sums + tl.arange(0, tops.shape[0]), mask=(tops >= least) & (tops > float("-inf")), other=0.0
-    )
+    return tl.load(sums + tl.arange(0, tops.shape[0]), mask=_reach(tops, least), other=0.0)
 
 
 @triton.jit
@@ -160,11 +163,10 @@ def _filter(
         if top_p < 1.0:
             weights = _weigh(logits, mask, vocab, known, tops, listed, sums, least, top, inverse)
     if top_p < 1.0:
-        wanted = top_p * tl.sum(weights, axis=0)
+        total = tl.sum(weights, axis=0)
+        wanted = top_p * total
         # all tokens below this have together half of the weight that is left out, at most
-        unlikely = top + heat * tl.log(
-            tl.maximum(0.5 * (1.0 - top_p) * tl.sum(weights, axis=0) / vocab, 1e-37)
-        )
+        unlikely = top + heat * tl.log(tl.maximum((total - wanted) * 0.5 / vocab, 1e-37))
         low = _bound(tops, tl.exp((tops - top) * inverse), wanted, tl.maximum(least, unlikely), top)
         least = _least(logits, mask, vocab, known, tops, listed, low, top, inverse, wanted, False)
     least = tl.maximum(least, by_min_p)
