@@ -145,5 +145,7 @@ def _run(
     def trial(config: Config) -> None:
         launch(config, out if scales is None else out.clone())  # else each would be added
 
-    launch(choose("grouped", shape_class(x, f.words, tiles.size), configs(tiles.size), trial), out)
+    launch(
+        choose("grouped", shape_class(x, f.words, tiles.size), configs(tiles.size, f.group > 0), trial), out
+    )
     return out

@@ -126,13 +126,14 @@ def tile_tokens(tokens: int) -> int:
     return 16 if tokens <= 16 else 64 if tokens <= FEW else 128
 
 
-def configs(m: int) -> list[Config]:
+def configs(m: int, four_bits: bool) -> list[Config]:
     """What is worth trying with M tokens in a program: N rows of weights, warps, and steps that are loaded ahead."""
     if m == 16:
         return [_config(128, 4, 4), _config(64, 4, 6), _config(128, 4, 3)]
     if m == 64:
         return [_config(128, 8, 3), _config(64, 4, 4)]
-    return [_config(128, 8, 3), _config(128, 8, 2)]
+    many = [_config(128, 8, 3), _config(64, 4, 3)]
+    return many[:1] if four_bits else many  # weights of four bits need a few registers too many
 
 
 def _config(n: int, warps: int, stages: int) -> Config:

@@ -186,7 +186,7 @@ def _run(x: Tensor, w: RoundedWeight | Int4Weight, bias: Tensor | None) -> Tenso
             INTERPRET=INTERPRETED, M=m, K=STEP, **flags, **config,
         )  # fmt: skip
 
-    launch(choose("linear", shape_class(x, f.words, m), configs(m), launch))
+    launch(choose("linear", shape_class(x, f.words, m), configs(m, f.group > 0), launch))
     if sums is not out:
         grid = triton.cdiv(tokens, 4), triton.cdiv(rows, 256)
         _add_pieces[grid](sums, *ends, out, tokens, rows, pieces, M=4, N=256, **flags)
