@@ -1,7 +1,7 @@
 """What tests do differently where engines run on Triton's kernels in Triton's interpreter: less, as a step takes 50 ms.
 
-The whole engine's tests there (CONTRIBUTING.md has the command): every test runs, but property tests try fewer
-examples, and what is tried at every place is tried at some.
+`tests/kernels/triton/test_triton_engine.py` has the command for all of the engine's tests there. Every test runs, but
+property tests try fewer examples, and what is tried at every place is tried at some.
 """
 
 from __future__ import annotations
