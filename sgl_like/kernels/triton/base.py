@@ -21,9 +21,14 @@ NUMBERS = 1 << 14 if INTERPRETED else 1 << 11
 
 @triton.jit
 def dot(a, b, INTERPRET: tl.constexpr):
-    """Product of two blocks, summed in float32. The interpreter's own is wrong for bfloat16."""
+    """Product of two blocks, summed in float32.
+
+    The interpreter's own is wrong for bfloat16, and numpy adds up a row in an order that depends on the rows beside it:
+    sums in float64 differ too little for that to show.
+    """
     if INTERPRET:
-        return tl.dot(a.to(tl.float32), b.to(tl.float32))
+        a, b = a.to(tl.float32).to(tl.float64), b.to(tl.float32).to(tl.float64)  # fp8 goes by way of float32
+        return tl.dot(a, b, out_dtype=tl.float64).to(tl.float32)
     return tl.dot(a, b, input_precision="ieee")
 
 
