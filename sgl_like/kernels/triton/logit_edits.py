@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 import triton
 import triton.language as tl
 from numpy.typing import NDArray
 from torch import Tensor
+
+from sgl_like.kernels.upload import uploaded
 
 BLOCK = 256
 
@@ -29,5 +30,5 @@ def edit_logits(
     """Change the logits at `places` of the flattened ``[rows, vocab]``, each of which comes once."""
     assert logits.is_contiguous()
     if len(places):
-        given = (torch.from_numpy(each).to(logits.device) for each in (places, scales, shifts))
+        given = (uploaded(each, logits.device) for each in (places, scales, shifts))
         _edit[(triton.cdiv(len(places), BLOCK),)](logits, *given, len(places), BLOCK=BLOCK)

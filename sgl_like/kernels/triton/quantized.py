@@ -52,7 +52,7 @@ def _round_rows(x, values, scales, size, FP8: tl.constexpr, INTERPRET: tl.conste
     tl.store(scales + row, scale)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _linear(
     x, w, steps, x_scales, w_scales, bias, out, tokens, rows, columns, pieces, GROUP: tl.constexpr,
     ROUNDED: tl.constexpr, HAS_BIAS: tl.constexpr, SPLIT: tl.constexpr, INTERPRET: tl.constexpr, M: tl.constexpr,
@@ -87,7 +87,7 @@ def _finished(total, x_scale, live, w_scale, bias, used, ROUNDED: tl.constexpr, 
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _add_pieces(
     sums, x_scales, w_scales, bias, out, tokens, rows, pieces, ROUNDED: tl.constexpr, HAS_BIAS: tl.constexpr,
     M: tl.constexpr, N: tl.constexpr,

@@ -102,7 +102,7 @@ def _tuner() -> Tuner | None:
         os.environ.get("SGL_LIKE_TUNING") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "sgl_like"
     )
     device = torch.cuda.get_device_name().replace(" ", "-").replace("/", "-")
-    path = Path(folder).expanduser() / f"{device}-triton-{triton.__version__}.json"
+    path = Path(os.path.expanduser(folder)) / f"{device}-triton-{triton.__version__}.json"
     return Tuner(path, _seconds_on_gpu, torch.cuda.is_current_stream_capturing)
 
 

@@ -99,7 +99,7 @@ def group_stats(logits: Tensor, temperatures: Tensor | None, masks: Masks) -> tu
     assert logits.dtype == torch.float32 and logits.is_contiguous() and logits.shape[1] > 0
     count, vocab = logits.shape
     groups = triton.cdiv(vocab, GROUP.value)
-    tops, sums = torch.empty(2, count, groups, device=logits.device)
+    tops, sums = (torch.empty(count, groups, device=logits.device) for _ in range(2))
     if count:
         tile = block_of(groups, most=TILE)
         _stats[(count, triton.cdiv(groups, tile))](

@@ -105,10 +105,9 @@ class HostTier:
                 break
             stop = min(at + self._block, end)
             into = torch.from_numpy(slots[done - start : stop - start].astype(np.int64)).to(self._pool.device)
-            self._pool.keys.index_copy_(1, into, block.keys[:, done - at : stop - at].to(self._pool.device))
-            self._pool.values.index_copy_(
-                1, into, block.values[:, done - at : stop - at].to(self._pool.device)
-            )
+            for pool, kept in ((self._pool.keys, block.keys), (self._pool.values, block.values)):
+                part = kept[:, done - at : stop - at].to(self._pool.device)
+                as_bytes(pool).index_copy_(1, into, as_bytes(part))
             done = stop
         self.loaded_tokens += done - start
         return done - start
@@ -225,6 +224,11 @@ def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
                 path = Path(entry.path)
                 if path.exists() and path.stat().st_mtime < time.time() - 3600:
                     path.unlink(missing_ok=True)
+
+
+def as_bytes(x: torch.Tensor) -> torch.Tensor:
+    """fp8 numbers as bytes, which torch can copy into places; others as they are."""
+    return x.view(torch.uint8) if x.dtype.itemsize == 1 else x
 
 
 def model_fingerprint(folder: Path, *options: object) -> str:

@@ -23,6 +23,7 @@ from sgl_like.runtime.engine.speculation import Speculation
 from sgl_like.runtime.models.load import Model
 
 T = TypeVar("T")
+FP8_CAPABILITY = (8, 9)
 
 
 def make_core(
@@ -72,12 +73,28 @@ def choose_device(config: EngineConfig) -> torch.device:
             raise ConfigError("quantization='fp8' needs a GPU; 'int8' is the format for CPUs")
         if config.kv_cache_dtype == "fp8":
             raise ConfigError("kv_cache_dtype='fp8' needs a GPU")
+    elif device.type == "cuda" and "fp8" in (config.quantization, config.kv_cache_dtype):
+        check_fp8(torch.cuda.get_device_capability())
     return device
 
 
+def check_fp8(capability: tuple[int, int]) -> None:
+    """Raises:
+    ConfigError: a GPU of this compute capability has no numbers of 8 bits.
+    """
+    if capability < FP8_CAPABILITY:
+        major, minor = capability
+        raise ConfigError(
+            f"fp8 needs a GPU of compute capability 8.9 (Ada, Hopper) or later; this one has {major}.{minor}"
+        )
+
+
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that are free on a GPU; ``None`` for a CPU."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    """Bytes that are free on a GPU, with what torch keeps there and does not use; ``None`` for a CPU."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.empty_cache()
+    return torch.cuda.mem_get_info(device)[0]
 
 
 def kv_dtype(config: EngineConfig, model: Model) -> torch.dtype:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sgl_like.kernels.upload import uploaded
 from sgl_like.runtime.constrain.batch import fill_masks
 from sgl_like.runtime.engine.request import Request
 from sgl_like.runtime.sampling.edits import Edit, ban, ban_in_mask
@@ -29,7 +31,7 @@ class Scoring:
     def __init__(self, requests: Sequence[Request], logits: Tensor) -> None:
         rows = [i for i, request in enumerate(requests) if request.scores is not None]
         self._of = [(requests[i].rid, scores) for i in rows if (scores := requests[i].scores) is not None]
-        self._logits = logits[rows] if rows else None
+        self._logits = logits[uploaded(np.array(rows), logits.device)] if rows else None
 
     def add(self, tokens: Mapping[str, int]) -> None:
         """Score the tokens that requests have taken, by request id."""

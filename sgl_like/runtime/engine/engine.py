@@ -71,9 +71,8 @@ class Engine:
             device,
         )
         self.model_path = str(folder)
-        slot_bytes = KVPool.bytes_per_slot(
-            shape.layers, shape.kv_heads, shape.head_dim, kv_dtype(config, model)
-        )
+        kept_as = kv_dtype(config, model)
+        slot_bytes = KVPool.bytes_per_slot(shape.layers, shape.kv_heads, shape.head_dim, kept_as)
         self.config = config.resolve(shape.max_position, slot_bytes, free_memory(device))
         assert self.config.kv_cache_memory is not None and self.config.context_length is not None
         slots = self.config.kv_cache_memory // slot_bytes
@@ -82,7 +81,7 @@ class Engine:
         self._intake = Intake(self.tokenizer, shape.vocab_size, self.config.context_length, slots, limits)
         self._weights_bytes, self._kv_bytes = held_bytes(model), slots * slot_bytes
         self.fingerprint = model_fingerprint(
-            folder, model.dtype, config.quantization, config.load_format, config.context_length
+            folder, model.dtype, kept_as, config.quantization, config.load_format, config.context_length
         )
         core = aside(make_core, self.config, model, slots, self.fingerprint, self.tokenizer.eos_token_ids)
         self._loop = EngineLoop(core)

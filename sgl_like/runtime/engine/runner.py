@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sgl_like.kernels.attention import AttentionRows
+from sgl_like.kernels.upload import uploaded
 from sgl_like.runtime.cache.kv_pool import CPU, KVPool
 from sgl_like.runtime.engine.scheduler import Row
 from sgl_like.runtime.engine.scores import Scores
@@ -49,7 +50,7 @@ class ModelRunner:
         """
         ends = np.cumsum([row.size for row in rows])
         places = [np.arange(ends[i] - 1 - len(rows[i].draft), ends[i]) for i in wanted]
-        return self._model.logits(hidden[torch.from_numpy(np.concatenate(places)).to(hidden.device)])
+        return self._model.logits(hidden[uploaded(np.concatenate(places), hidden.device)])
 
     def score(self, hidden: Tensor, rows: Sequence[Row]) -> None:
         """Add the log-probabilities that requests want and this step makes known: those of prompt and forced tokens.
@@ -101,9 +102,9 @@ def make_batch(rows: Sequence[Row], device: torch.device = CPU) -> ForwardBatch:
         [np.arange(*span, dtype=np.int64) for span in zip(starts, lengths, strict=True)]
     )
     return ForwardBatch(
-        input_ids=torch.from_numpy(tokens.astype(np.int64)).to(device),
-        positions=torch.from_numpy(positions).to(device),
-        slots=torch.from_numpy(slots.astype(np.int64)).to(device),
+        input_ids=uploaded(tokens.astype(np.int64), device),
+        positions=uploaded(positions, device),
+        slots=uploaded(slots.astype(np.int64), device),
         rows=AttentionRows(
             q_start=_starts(counts),
             kv_start=_starts(lengths),

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sgl_like.kernels.attention import paged_attention
+from sgl_like.kernels.dispatch import by_triton
 from sgl_like.kernels.gelu_mul import gelu_mul
 from sgl_like.kernels.grouped import Stack, grouped_linear, make_tiles
 from sgl_like.kernels.layer_norm import layer_norm
@@ -32,7 +33,7 @@ Angles = tuple[Tensor, Tensor]
 """Cosines and sines of the new tokens, ``[T, 1, turned]`` each."""
 
 TOKENS_AT_ONCE = 512
-"""Tokens that an MLP takes at a time."""
+"""Tokens that an MLP takes at a time on CPUs."""
 
 GATED_ACTIVATIONS: dict[str, Layer] = {
     "silu": silu_mul,
@@ -157,8 +158,8 @@ class MLP:
 
 
 def _in_pieces(layer: Layer, x: Tensor) -> Tensor:
-    """Apply a layer to `TOKENS_AT_ONCE` tokens after the other: what is between its matrices stays in the cache."""
-    if len(x) <= TOKENS_AT_ONCE:
+    """Apply a layer to `TOKENS_AT_ONCE` tokens after the other: what is between its matrices stays in a CPU's cache."""
+    if len(x) <= TOKENS_AT_ONCE or by_triton(x):
         return layer(x)
     return torch.cat([layer(part) for part in x.split(TOKENS_AT_ONCE)])  # type: ignore[no-untyped-call]
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from sgl_like.kernels.dispatch import by_triton
 from sgl_like.kernels.token_mask import apply_token_mask
-from sgl_like.runtime.sampling.sampler import RowSampler, host_memory, sample
+from sgl_like.kernels.upload import host_memory
+from sgl_like.runtime.sampling.sampler import RowSampler, sample
 
 
 class MaskedLogits:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sgl_like.kernels.argmax import argmax
 from sgl_like.kernels.dispatch import by_triton
+from sgl_like.kernels.upload import host_memory
 from sgl_like.runtime.sampling.distribution import distributions
 from sgl_like.runtime.sampling_params import SamplingParams
 
@@ -77,27 +78,23 @@ def sample(
     return tokens
 
 
-def host_memory(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Memory of the CPU for what goes to a device; pinned for a GPU, so that nothing waits for the copy."""
-    return torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
-
-
 def _sample_on_device(
     logits: Tensor, rows: Sequence[RowSampler], masks: Tensor | None, mask_of: NDArray[np.int32] | None
 ) -> list[int]:
     from sgl_like.kernels.sample import SampleRows
     from sgl_like.kernels.triton.sample import sample as run
 
-    table = host_memory((6, len(rows)), torch.float32, logits.device)  # all columns go up in one copy
-    floats, ints = table.numpy(), table.view(torch.int32).numpy()
+    # all columns go up in one copy, each at a multiple of 16 bytes: Triton would compile others anew
+    table = host_memory((6, -(-len(rows) // 4) * 4), torch.float32, logits.device)
+    floats, ints = (each[:, : len(rows)] for each in (table.numpy(), table.view(torch.int32).numpy()))
     for i, (params, greedy) in enumerate((row.params, row.params.is_greedy) for row in rows):
         floats[0, i] = 0 if greedy else min(params.temperature, HOTTEST)
         floats[1, i], floats[2, i] = params.top_p, params.min_p
         floats[3, i] = 0 if greedy else min(rows[i].draw(), BELOW_ONE)
         ints[4, i] = min(max(params.top_k, 0), logits.shape[1])
     ints[5] = -1 if mask_of is None else mask_of
-    given = table.to(logits.device, non_blocking=True)
-    whole = given.view(torch.int32)
+    moved = table.to(logits.device, non_blocking=True)
+    given, whole = (each[:, : len(rows)] for each in (moved, moved.view(torch.int32)))
     columns = SampleRows(given[0], whole[4], given[1], given[2], given[3], whole[5])
     tokens: list[int] = run(logits.contiguous(), columns, masks).tolist()
     return tokens

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from sgl_like.kernels.dispatch import by_triton
+from sgl_like.kernels.upload import host_memory
 from sgl_like.runtime.sampling.distribution import model_distributions
-from sgl_like.runtime.sampling.sampler import host_memory
 
 
 class Wanted(NamedTuple):

@@ -20,10 +20,11 @@ SHAPES = [
 ]  # fmt: skip
 
 
-def close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
+def close(found: Tensor, expected: Tensor, dtype: torch.dtype, least: float = 0.0) -> None:
     assert found.dtype == expected.dtype == dtype
-    limit = TOLERANCE[dtype] * max(1.0, float(expected.float().abs().max()) if expected.numel() else 1.0)
-    torch.testing.assert_close(found.cpu().float(), expected.float(), atol=limit, rtol=TOLERANCE[dtype])
+    tolerance = max(TOLERANCE[dtype], least)
+    limit = tolerance * max(1.0, float(expected.float().abs().max()) if expected.numel() else 1.0)
+    torch.testing.assert_close(found.cpu().float(), expected.float(), atol=limit, rtol=tolerance)
 
 
 def random_int4(columns: int, rows: int, group: int) -> Int4Numbers:
@@ -46,7 +47,8 @@ def test_rounded_products(
     product = run.int8_linear if kind == torch.int8 else run.fp8_linear
     x_, w_, scale_ = (poison.put(each, device) for each in (x, w, scale))
     found = product(x_, w_, scale_, None if bias is None else poison.put(bias, device))
-    close(found, quantized.rounded_reference(x, w, scale, bias), dtype)
+    # an H100's tensor cores keep 14 bits of the sums of 8-bit floats
+    close(found, quantized.rounded_reference(x, w, scale, bias), dtype, 0.0 if kind == torch.int8 else 1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sgl_like.errors import ConfigError
+from sgl_like.runtime.engine.assembly import check_fp8
 from sgl_like.runtime.engine.engine import Engine
 from tests.support.interpreted import INTERPRETED
 from tests.support.small_model import make_model
@@ -45,6 +46,13 @@ def test_eight_bits_are_close_to_the_weights_as_they_are(quantization: str, tmp_
             scores.append([entry[0] for entry in found["meta_info"]["input_token_logprobs"][1:]])
     differences = [abs(a - b) for a, b in zip(*scores, strict=True)]
     assert 0 < sum(differences) / len(differences) < (0.1 if quantization == "int8" else 0.8)
+
+
+def test_fp8_needs_a_gpu_that_has_it() -> None:
+    check_fp8((8, 9))
+    check_fp8((10, 0))
+    with pytest.raises(ConfigError, match=r"compute capability 8\.9.*this one has 8\.6"):
+        check_fp8((8, 6))
 
 
 def test_unknown_format(tmp_path: Path) -> None:
