@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kernel_cases import MODELS, TINY
+from kernel_setting import MODELS, TINY
 
 import sgl_like as sgl
 

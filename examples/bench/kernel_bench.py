@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from kernel_cases import BF16, GROUPS, Case, Setting
+from kernel_cases import GROUPS, chosen
+from kernel_setting import BF16, Case, Setting
 
 MOST_DIFFERENCE = 0.03
 """Of two results in bfloat16, as a share of the greatest number."""
@@ -177,7 +178,7 @@ def main() -> int:
     )
     parser.add_argument("-o", "--out", type=Path)
     options = parser.parse_args()
-    groups = options.only.split(",") if options.only else list(GROUPS)
+    groups = chosen(options.only)
     if options.tiny:
         return check_tiny(groups)
     if not torch.cuda.is_available():

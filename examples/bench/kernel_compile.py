@@ -28,7 +28,8 @@ os.environ.pop("TRITON_INTERPRET", None)
 
 import torch
 import triton
-from kernel_cases import GROUPS, Setting
+from kernel_cases import GROUPS, chosen
+from kernel_setting import Setting
 
 from sgl_like.kernels.triton.offline import compiling
 
@@ -138,7 +139,7 @@ def main() -> int:
     found: dict[str, list[Compiled]] = {}
     failed = 0
     known: dict[str, Compiled] = {}
-    for group in options.only.split(",") if options.only else GROUPS:
+    for group in chosen(options.only):
         for case in GROUPS[group](setting):
             kernels: dict[str, Any] = {}
             print(case.name, flush=True)
