@@ -45,7 +45,8 @@ class Completions:
 
     Args:
         machine: whose stacks are completed; its lock is held meanwhile.
-        limits: `max_search` bounds the nodes of a search, `max_seconds` all that are made for one completion.
+        limits: `max_search` bounds the nodes of a search, `max_step_seconds` all that are made for one completion, for
+            which other outputs may have to wait.
         judge: of the constraints; it rests while a search runs.
     """
 
@@ -77,10 +78,10 @@ class Completions:
             self._finder = Finder(None)
         try:
             budget = min(_EXACT + _PER_FRAME * len(frames), self._limits.max_search)
-            return _whole(self._finder, frames, texts, budget, self._limits.max_seconds / 2)
+            return _whole(self._finder, frames, texts, budget, self._limits.max_step_seconds / 2)
         except Spent:
             pass
-        until = monotonic() + self._limits.max_seconds / 2
+        until = monotonic() + self._limits.max_step_seconds / 2
         for depth in _DEPTHS:
             try:
                 return _whole(Finder(depth), frames, texts, self._limits.max_search, until - monotonic())

@@ -223,4 +223,4 @@ def test_going_over_the_time() -> None:
     """Items that must all differ: each takes longer to find than the one before."""
     stack = begin({"type": "array", "minItems": 10**9, "uniqueItems": True}, COMPACT)
     with pytest.raises(ConstraintTooComplex, match="within the limits"):
-        shortest_completion(MACHINE, stack, Limits(max_seconds=0.2))
+        shortest_completion(MACHINE, stack, Limits(max_step_seconds=0.2))
