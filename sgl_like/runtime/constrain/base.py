@@ -28,8 +28,8 @@ class Limits:
             deep an output nests is not limited: a level takes the memory of a few expression nodes.
         max_search: states visited to prove a conjunction non-empty, or to find a shortest completion.
         max_seconds: of one compilation.
-        max_step_seconds: of finding one mask or one completion, or of one step of a matcher. What is forced is left to be found token by
-            token if finding it takes longer (never an error).
+        max_step_seconds: of finding one mask or one completion, or of one step of a matcher. What is forced is left to
+            be found token by token if finding it takes longer (never an error).
         max_depth: nesting depth of a JSON schema.
         max_mask_bytes: bytes of token masks kept per grammar (the least recently used go first; never an error).
         max_forced: bytes that `forced_bytes` returns at most (never an error).
