@@ -12,6 +12,7 @@ from sgl_like.errors import ModelLoadError
 from sgl_like.runtime.models.load import load_model, read_model_config
 from tests.support.forward import run
 from tests.support.four_bits import pack_model
+from tests.support.interpreted import only_cpu
 from tests.support.small_model import make_model
 
 WIDE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 1}
@@ -27,6 +28,7 @@ def folders(tmp_path: Path, group: int, config: dict[str, Any]) -> tuple[Path, P
     return plain, tmp_path / "packed"
 
 
+@only_cpu("on devices layers stay packed: tests/kernels/triton/test_triton_packing.py")
 @pytest.mark.parametrize("group", [32, 128, -1])
 @pytest.mark.parametrize("config", [AWQ, GPTQ, GPTQ_2], ids=["awq", "gptq", "gptq 2"])
 def test_a_packed_model_is_the_dense_one(config: dict[str, Any], group: int, tmp_path: Path) -> None:
