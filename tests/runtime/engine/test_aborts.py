@@ -154,7 +154,7 @@ def test_an_engine_survives_failed_allocations(folder: Path, monkeypatch: pytest
         assert engine.flush_cache()
         for target, name in (
             ("sgl_like.runtime.engine.runner.ModelRunner", "forward"),
-            ("sgl_like.runtime.engine.core", "sample"),
+            ("sgl_like.runtime.sampling.masked_logits.MaskedLogits", "sample"),
             ("sgl_like.runtime.engine.memory.KVMemory", "grow"),
             ("sgl_like.runtime.engine.memory.KVMemory", "publish_ahead"),
             ("sgl_like.runtime.engine.scheduler.Scheduler", "plan"),
