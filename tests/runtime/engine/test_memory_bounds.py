@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.interpreted import only_cpu
 from tests.support.small_model import make_model
 
 PROGRAM = """
@@ -31,6 +32,7 @@ with Engine(sys.argv[1], dtype="float32", threads=1) as engine:
 """
 
 
+@only_cpu("logits are not in the process's memory on a GPU")
 def test_logprobs_of_a_long_prompt_are_computed_in_pieces(tmp_path: Path) -> None:
     """All at once, 4,096 rows of 150,000 logits would take 2.4 GB."""
     folder = make_model(tmp_path, vocab_size=150_000, max_position_embeddings=8192)
